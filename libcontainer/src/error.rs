@@ -1,0 +1,230 @@
+//! The one error type of the crate: what was being done, to what, why it failed, what to do.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+/// What a caller can do about an [`Error`]; the sentence itself is for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `config.json`, an operand or a flag asks for something invalid.
+    Config,
+    /// The request is valid, but this kernel or host cannot do it.
+    Unsupported,
+    /// No container of that id.
+    NotFound,
+    /// The container is in the wrong state for the operation.
+    Lifecycle,
+    /// A system call failed.
+    Os,
+    /// A hook failed.
+    Hook,
+    /// The runtime itself is wrong.
+    Internal,
+}
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An operation that failed: operation, path, `config.json` field, errno and hint.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: Kind,
+    operation: String,
+    path: Option<PathBuf>,
+    field: Option<String>,
+    errno: Option<Errno>,
+    hint: Option<String>,
+}
+
+impl Error {
+    /// Makes an error of `kind` that says `operation`.
+    pub fn new(kind: Kind, operation: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            operation: operation.into(),
+            path: None,
+            field: None,
+            errno: None,
+            hint: None,
+        }))
+    }
+
+    /// Makes a [`Kind::Config`] error.
+    pub fn config(operation: impl Into<String>) -> Self {
+        Self::new(Kind::Config, operation)
+    }
+
+    /// Makes a [`Kind::Os`] error for a system call that returned `errno`.
+    pub fn os(operation: impl Into<String>, errno: Errno) -> Self {
+        Self::new(Kind::Os, operation).errno(errno)
+    }
+
+    /// Makes a [`Kind::Lifecycle`] error.
+    pub fn lifecycle(operation: impl Into<String>) -> Self {
+        Self::new(Kind::Lifecycle, operation)
+    }
+
+    /// Makes a [`Kind::Unsupported`] error.
+    pub fn unsupported(operation: impl Into<String>) -> Self {
+        Self::new(Kind::Unsupported, operation)
+    }
+
+    /// Makes a [`Kind::Internal`] error.
+    pub fn internal(operation: impl Into<String>) -> Self {
+        Self::new(Kind::Internal, operation)
+    }
+
+    /// Adds the path the operation was on.
+    #[must_use]
+    pub fn path(mut self, path: impl AsRef<Path>) -> Self {
+        self.0.path = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Adds the `config.json` field that asked for the operation.
+    #[must_use]
+    pub fn field(mut self, field: impl Into<String>) -> Self {
+        self.0.field = Some(field.into());
+        self
+    }
+
+    /// Adds the errno of the failed system call.
+    #[must_use]
+    pub fn errno(mut self, errno: Errno) -> Self {
+        self.0.errno = Some(errno);
+        self
+    }
+
+    /// Adds what the reader can do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Puts `prefix: ` before the sentence.
+    #[must_use]
+    pub fn context(mut self, prefix: &str) -> Self {
+        self.0.operation = format!("{prefix}: {}", self.0.operation);
+        self
+    }
+
+    /// Says what a caller can do about it.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// Returns the errno of the failed system call, where there was one.
+    pub fn raw_errno(&self) -> Option<Errno> {
+        self.0.errno
+    }
+}
+
+/// The POSIX text of `errno` as engines match it: in lower case, without the number.
+pub fn errno_text(errno: Errno) -> String {
+    let text = errno.desc();
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let e = &self.0;
+        f.write_str(&e.operation)?;
+        if let Some(path) = &e.path {
+            write!(f, " {path:?}")?;
+        }
+        if let Some(field) = &e.field {
+            write!(f, " (config.json: {field})")?;
+        }
+        if let Some(errno) = e.errno {
+            write!(f, ": {}", errno_text(errno))?;
+        }
+        if let Some(hint) = &e.hint {
+            write!(f, "; {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Turns the errno of a system call into an [`Error`] that says what was tried.
+pub trait Context<T> {
+    /// Names the operation.
+    ///
+    /// # Errors
+    /// The errno, as [`Kind::Os`].
+    fn doing(self, operation: &str) -> Result<T>;
+
+    /// Names the operation and the path it was on.
+    ///
+    /// # Errors
+    /// The errno, as [`Kind::Os`].
+    fn on(self, operation: &str, path: impl AsRef<Path>) -> Result<T>;
+}
+
+impl<T> Context<T> for nix::Result<T> {
+    fn doing(self, operation: &str) -> Result<T> {
+        self.map_err(|errno| Error::os(operation, errno))
+    }
+
+    fn on(self, operation: &str, path: impl AsRef<Path>) -> Result<T> {
+        self.map_err(|errno| Error::os(operation, errno).path(path))
+    }
+}
+
+impl<T> Context<T> for std::io::Result<T> {
+    fn doing(self, operation: &str) -> Result<T> {
+        self.map_err(|e| Error::os(operation, io_errno(&e)))
+    }
+
+    fn on(self, operation: &str, path: impl AsRef<Path>) -> Result<T> {
+        self.map_err(|e| Error::os(operation, io_errno(&e)).path(path))
+    }
+}
+
+/// The errno inside an `io::Error`; `EIO` for the errors the standard library makes itself.
+pub fn io_errno(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_operation_path_field_errno_and_hint_in_that_order() {
+        let error = Error::os("mount", Errno::ELOOP)
+            .path("/etc/x")
+            .field("mounts[7]")
+            .hint("the destination is a symlink");
+        assert_eq!(
+            error.to_string(),
+            "mount \"/etc/x\" (config.json: mounts[7]): too many symbolic links encountered; \
+             the destination is a symlink"
+        );
+    }
+
+    #[test]
+    fn errno_texts_are_the_words_engines_match() {
+        assert_eq!(errno_text(Errno::ENOENT), "no such file or directory");
+        assert_eq!(errno_text(Errno::EACCES), "permission denied");
+        assert_eq!(errno_text(Errno::EPERM), "operation not permitted");
+        assert_eq!(errno_text(Errno::EISDIR), "is a directory");
+        assert_eq!(errno_text(Errno::ENOEXEC), "exec format error");
+        assert_eq!(errno_text(Errno::ENOTDIR), "not a directory");
+    }
+}
