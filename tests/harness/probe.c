@@ -1,0 +1,248 @@
+/* The probe: asks the kernel what a shell cannot. One verb per call. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* syscall NUMBER [ARGUMENT...]: prints "ok" or the errno. */
+static int do_syscall(int argc, char **argv) {
+    unsigned long a[6] = {0};
+    long number = strtol(argv[0], NULL, 0);
+    for (int i = 1; i < argc && i <= 6; i++)
+        a[i - 1] = strtoul(argv[i], NULL, 0);
+    errno = 0;
+    long rc = syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+    if (rc == -1 && errno)
+        printf("errno %d\n", errno);
+    else
+        printf("ok %ld\n", rc);
+    return 0;
+}
+
+/* syscall32 NUMBER [ARGUMENT...]: the same through the i386 entry. */
+static int do_syscall32(int argc, char **argv) {
+#ifdef __x86_64__
+    unsigned long a[5] = {0};
+    long rc = strtol(argv[0], NULL, 0);
+    for (int i = 1; i < argc && i <= 5; i++)
+        a[i - 1] = strtoul(argv[i], NULL, 0);
+    __asm__ volatile("int $0x80"
+                     : "+a"(rc)
+                     : "b"(a[0]), "c"(a[1]), "d"(a[2]), "S"(a[3]), "D"(a[4])
+                     : "memory", "r8", "r9", "r10", "r11");
+    if ((int)rc < 0 && (int)rc > -4096)
+        printf("errno %d\n", -(int)rc);
+    else
+        printf("ok %ld\n", rc);
+    return 0;
+#else
+    (void)argc, (void)argv;
+    puts("unsupported");
+    return 0;
+#endif
+}
+
+/* fds: prints the open descriptors and what they are, without the one used to look. */
+static int do_fds(void) {
+    for (int fd = 0; fd < 1024; fd++) {
+        if (fcntl(fd, F_GETFD) < 0)
+            continue;
+        char path[64], target[4096];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        ssize_t len = readlink(path, target, sizeof target - 1);
+        target[len < 0 ? 0 : len] = 0;
+        printf("%d %s\n", fd, target);
+    }
+    return 0;
+}
+
+/* tiocsti: tries to type into the terminal on descriptor 0. */
+static int do_tiocsti(void) {
+    if (ioctl(0, TIOCSTI, "x") == 0)
+        puts("typed");
+    else
+        printf("errno %d\n", errno);
+    return 0;
+}
+
+/* allocate MEGABYTES: touches that much memory. */
+static int do_allocate(char **argv) {
+    size_t size = strtoul(argv[0], NULL, 0) << 20;
+    char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        printf("errno %d\n", errno);
+        return 1;
+    }
+    for (size_t i = 0; i < size; i += 4096)
+        memory[i] = 1;
+    puts("allocated");
+    return 0;
+}
+
+/* signals: prints which signals are ignored and which are blocked. */
+static int do_signals(void) {
+    sigset_t mask;
+    sigprocmask(SIG_BLOCK, NULL, &mask);
+    for (int i = 1; i < 32; i++) {
+        struct sigaction action;
+        sigaction(i, NULL, &action);
+        if (action.sa_handler == SIG_IGN)
+            printf("ignored %d\n", i);
+        if (sigismember(&mask, i) == 1)
+            printf("blocked %d\n", i);
+    }
+    puts("done");
+    return 0;
+}
+
+/* notify SOCKET TEXT: sends one datagram, as sd_notify(3) does. */
+static int do_notify(char **argv) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strncpy(address.sun_path, argv[0], sizeof address.sun_path - 1);
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+    if (sendto(fd, argv[1], strlen(argv[1]), 0, (void *)&address, sizeof address) < 0) {
+        printf("errno %d\n", errno);
+        return 1;
+    }
+    return 0;
+}
+
+/* open PATH FLAGS: prints "ok" or the errno. */
+static int do_open(char **argv) {
+    int fd = open(argv[0], (int)strtol(argv[1], NULL, 0), 0600);
+    if (fd < 0)
+        printf("errno %d\n", errno);
+    else
+        puts("ok");
+    return 0;
+}
+
+/* write-exe PID: what CVE-2019-5736 does, opens the executable of another process for writing. */
+static int do_write_exe(char **argv) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%s/exe", argv[0]);
+    int fd = open(path, O_RDONLY);
+    if (fd < 0) {
+        printf("open errno %d\n", errno);
+        return 0;
+    }
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int writable = open(path, O_WRONLY);
+    if (writable < 0)
+        printf("write errno %d\n", errno);
+    else if (write(writable, "", 0) < 0)
+        printf("write errno %d\n", errno);
+    else
+        puts("writable");
+    return 0;
+}
+
+/* hunt SECONDS: watches /proc for other processes and tries everything on their descriptors and images. */
+static int do_hunt(char **argv) {
+    long rounds = strtol(argv[0], NULL, 0);
+    int seen = 0, opened = 0, traced = 0, written = 0;
+    puts("hunting");
+    fflush(stdout);
+    for (long i = 0; i < rounds; i++) {
+        DIR *proc = opendir("/proc");
+        struct dirent *entry;
+        while ((entry = readdir(proc))) {
+            int pid = atoi(entry->d_name);
+            if (pid <= 1 || pid == getpid())
+                continue;
+            char path[128];
+            struct stat status;
+            snprintf(path, sizeof path, "/proc/%d/root/bin/probe-target", pid);
+            seen = 1;
+            for (int fd = 0; fd < 12; fd++) {
+                snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
+                char target[4096];
+                ssize_t len = readlink(path, target, sizeof target - 1);
+                if (len < 0)
+                    continue;
+                target[len] = 0;
+                int got = open(path, O_PATH | O_DIRECTORY);
+                if (got < 0)
+                    continue;
+                /* a directory of the host's: it has what no rootfs of the tests has */
+                if (fstatat(got, "proc/self/../../../root/.probe-host", &status, 0) == 0 ||
+                    strstr(target, "/sys/fs/cgroup"))
+                    opened++;
+                close(got);
+            }
+            snprintf(path, sizeof path, "/proc/%d/exe", pid);
+            int image = open(path, O_WRONLY);
+            if (image >= 0) {
+                char target[4096];
+                ssize_t len = readlink(path, target, sizeof target - 1);
+                target[len < 0 ? 0 : len] = 0;
+                if (!strstr(target, "busybox") && !strstr(target, "probe"))
+                    written++;
+                close(image);
+            }
+        }
+        closedir(proc);
+    }
+    printf("seen %d opened %d traced %d written %d\n", seen, opened, traced, written);
+    return 0;
+}
+
+/* umask, nice, personality and the like, one per line. */
+static int do_inherited(void) {
+    printf("umask %04o\n", umask(0));
+    printf("dumpable %d\n", prctl(PR_GET_DUMPABLE));
+    printf("pdeathsig ");
+    int signal = -1;
+    prctl(PR_GET_PDEATHSIG, &signal);
+    printf("%d\n", signal);
+    printf("nnp %d\n", prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
+    printf("subreaper ");
+    int subreaper = -1;
+    prctl(PR_GET_CHILD_SUBREAPER, &subreaper);
+    printf("%d\n", subreaper);
+    printf("keepcaps %d\n", prctl(PR_GET_KEEPCAPS));
+    printf("sid %d pgid %d pid %d\n", getsid(0), getpgid(0), getpid());
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2)
+        return 2;
+    const char *verb = argv[1];
+    if (!strcmp(verb, "syscall") && argc > 2)
+        return do_syscall(argc - 2, argv + 2);
+    if (!strcmp(verb, "syscall32") && argc > 2)
+        return do_syscall32(argc - 2, argv + 2);
+    if (!strcmp(verb, "fds"))
+        return do_fds();
+    if (!strcmp(verb, "tiocsti"))
+        return do_tiocsti();
+    if (!strcmp(verb, "allocate") && argc > 2)
+        return do_allocate(argv + 2);
+    if (!strcmp(verb, "signals"))
+        return do_signals();
+    if (!strcmp(verb, "notify") && argc > 3)
+        return do_notify(argv + 2);
+    if (!strcmp(verb, "open") && argc > 3)
+        return do_open(argv + 2);
+    if (!strcmp(verb, "write-exe") && argc > 2)
+        return do_write_exe(argv + 2);
+    if (!strcmp(verb, "hunt") && argc > 2)
+        return do_hunt(argv + 2);
+    if (!strcmp(verb, "inherited"))
+        return do_inherited();
+    return 2;
+}

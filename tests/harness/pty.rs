@@ -1,0 +1,166 @@
+//! Terminals: the receiver of a console socket, and a terminal to run the runtime on.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::pty::{OpenptyResult, Winsize, openpty};
+use nix::sys::termios::{Termios, tcgetattr};
+
+use super::{sys, wait};
+
+/// The master side of a terminal.
+pub struct Terminal {
+    pub master: File,
+    pub seen: String,
+}
+
+impl Terminal {
+    fn new(master: OwnedFd) -> Self {
+        let flags = OFlag::from_bits_truncate(fcntl(&master, FcntlArg::F_GETFL).unwrap());
+        fcntl(&master, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).unwrap();
+        Self { master: File::from(master), seen: String::new() }
+    }
+
+    /// Types.
+    pub fn send(&mut self, text: &str) {
+        self.master.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Reads until these words have come, and returns all that came so far.
+    #[track_caller]
+    pub fn expect(&mut self, words: &str) -> String {
+        let deadline = Instant::now() + wait::PATIENCE;
+        while !self.seen.contains(words) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let alive = !left.is_zero() && self.read_some(left);
+            assert!(
+                alive || self.seen.contains(words),
+                "expected {words:?}, the terminal said {:?}",
+                self.seen
+            );
+        }
+        self.seen.clone()
+    }
+
+    /// Reads until the other side is closed.
+    pub fn read_to_end(&mut self) -> String {
+        while self.read_some(wait::PATIENCE) {}
+        self.seen.clone()
+    }
+
+    fn read_some(&mut self, limit: Duration) -> bool {
+        if !wait::readable(&self.master, limit) {
+            return false;
+        }
+        let mut buffer = [0; 4096];
+        match self.master.read(&mut buffer) {
+            Ok(0) => false,
+            Ok(len) => {
+                self.seen.push_str(&String::from_utf8_lossy(&buffer[..len]));
+                true
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => true,
+            Err(_) => false, // EIO: the last slave is closed
+        }
+    }
+
+    pub fn attributes(&self) -> Termios {
+        tcgetattr(&self.master).unwrap()
+    }
+
+    pub fn size(&self) -> (u16, u16) {
+        sys::window_size(&self.master).unwrap()
+    }
+
+    pub fn resize(&self, rows: u16, columns: u16) {
+        sys::set_window_size(&self.master, rows, columns).unwrap();
+    }
+}
+
+/// Listens where `--console-socket` points.
+pub struct ConsoleSocket {
+    listener: UnixListener,
+    pub path: PathBuf,
+}
+
+impl ConsoleSocket {
+    pub fn listen(path: PathBuf) -> Self {
+        Self { listener: UnixListener::bind(&path).unwrap(), path }
+    }
+
+    pub fn arg(&self) -> &str {
+        self.path.to_str().unwrap()
+    }
+
+    /// Accepts as go-runc and conmon do: one message, a name, exactly one descriptor, then the end.
+    #[track_caller]
+    pub fn receive(&self) -> Terminal {
+        self.receive_named().0
+    }
+
+    /// The same, with the name that came along.
+    #[track_caller]
+    pub fn receive_named(&self) -> (Terminal, String) {
+        let (fd, name) = receive_one(&self.listener);
+        assert!(!name.is_empty() && name.len() < 4096, "the name has {} bytes", name.len());
+        let flags = FdFlag::from_bits_truncate(fcntl(&fd, FcntlArg::F_GETFD).unwrap());
+        assert!(flags.contains(FdFlag::FD_CLOEXEC));
+        tcgetattr(&fd).expect("what was sent is a terminal");
+        (Terminal::new(fd), name)
+    }
+
+    /// Whether anybody has connected.
+    pub fn is_untouched(&self) -> bool {
+        !wait::readable(&self.listener, Duration::ZERO)
+    }
+}
+
+/// Receives the one descriptor that `--console-socket` and `--pidfd-socket` promise, with its name.
+#[track_caller]
+pub fn receive_one(listener: &UnixListener) -> (OwnedFd, String) {
+    assert!(wait::readable(listener, wait::PATIENCE), "nobody connected to the socket");
+    let (stream, _) = listener.accept().unwrap();
+    assert!(wait::readable(&stream, wait::PATIENCE), "nothing was sent");
+    let mut message = sys::receive(&stream).unwrap();
+    assert_eq!(
+        (message.fds.len(), message.controls, message.truncated),
+        (1, 1, false),
+        "SCM_RIGHTS"
+    );
+    assert!(wait::readable(&stream, wait::PATIENCE), "the runtime keeps the connection open");
+    assert_eq!(sys::receive(&stream).unwrap().data, b"", "a second message");
+    (message.fds.remove(0), String::from_utf8(message.data).unwrap())
+}
+
+/// A terminal of the host's, for a runtime in the foreground.
+pub struct HostTerminal {
+    pub terminal: Terminal,
+    pub slave: OwnedFd,
+}
+
+impl HostTerminal {
+    pub fn open(rows: u16, columns: u16) -> Self {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let OpenptyResult { master, slave } = openpty(Some(&size), None).unwrap();
+        for fd in [master.as_fd(), slave.as_fd()] {
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        }
+        Self { terminal: Terminal::new(master), slave }
+    }
+
+    /// Another descriptor of the slave side.
+    pub fn slave(&self) -> OwnedFd {
+        self.slave.try_clone().unwrap()
+    }
+}
+
+/// Whether a path is a socket.
+pub fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
+}

@@ -1,0 +1,257 @@
+//! The runtime under test, and one call of it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::output::Output;
+use super::{sys, wait};
+
+/// Whose words and habits to expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Skep,
+    Runc,
+    Crun,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Skep => "skep",
+            Self::Runc => "runc",
+            Self::Crun => "crun",
+        }
+    }
+}
+
+/// The binary under test.
+pub struct Runtime {
+    pub path: PathBuf,
+    pub kind: Kind,
+    pub version: String,
+}
+
+impl Runtime {
+    /// `$RUNTIME`, or the binary cargo has built beside these tests.
+    pub fn find() -> Result<Self, String> {
+        let path = match std::env::var_os("RUNTIME") {
+            Some(path) => PathBuf::from(path),
+            None => PathBuf::from(
+                option_env!("CARGO_BIN_EXE_skep")
+                    .ok_or("RUNTIME is not set, and no skep is built")?,
+            ),
+        };
+        let output = Command::new(&path)
+            .arg("--version")
+            .output()
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let version = text.lines().next().unwrap_or_default().to_owned();
+        let kind = match version.split(' ').next() {
+            Some("runc") => Kind::Runc,
+            Some("crun") => Kind::Crun,
+            _ => Kind::Skep,
+        };
+        Ok(Self { path, kind, version })
+    }
+}
+
+enum Input {
+    Null,
+    Bytes(Vec<u8>),
+    Fd(OwnedFd),
+}
+
+/// A call being prepared. The environment is empty but for PATH, as Podman leaves it.
+pub struct Call<'t> {
+    runtime: &'t Runtime,
+    io: PathBuf,
+    globals: Vec<String>,
+    args: Vec<String>,
+    command: Command,
+    stdin: Input,
+    streams: Option<(OwnedFd, OwnedFd)>,
+    limit: Duration,
+}
+
+impl<'t> Call<'t> {
+    /// Prepares a call whose streams go to files whose names begin with `io`.
+    pub fn new(runtime: &'t Runtime, io: PathBuf, root: Option<&Path>, args: &[&str]) -> Self {
+        let mut command = Command::new(&runtime.path);
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        let globals = match root {
+            Some(root) => vec!["--root".to_owned(), root.display().to_string()],
+            None => Vec::new(),
+        };
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let limit = Duration::from_secs(30);
+        Self { runtime, io, globals, args, command, stdin: Input::Null, streams: None, limit }
+    }
+
+    /// Adds global options.
+    pub fn global(mut self, args: &[&str]) -> Self {
+        self.globals.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
+    pub fn stdin(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        self.stdin = Input::Bytes(bytes.as_ref().to_vec());
+        self
+    }
+
+    pub fn stdin_fd(mut self, fd: OwnedFd) -> Self {
+        self.stdin = Input::Fd(fd);
+        self
+    }
+
+    /// Uses these as standard output and error instead of files.
+    pub fn streams(mut self, stdout: OwnedFd, stderr: OwnedFd) -> Self {
+        self.streams = Some((stdout, stderr));
+        self
+    }
+
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.command.env(key, value);
+        self
+    }
+
+    pub fn cwd(mut self, path: &Path) -> Self {
+        self.command.current_dir(path);
+        self
+    }
+
+    /// Passes descriptors under the given numbers.
+    pub fn fds(mut self, fds: Vec<(OwnedFd, i32)>) -> Self {
+        sys::pass_fds(&mut self.command, fds);
+        self
+    }
+
+    /// Anything else that is done to the child before it executes the runtime.
+    pub fn with(mut self, prepare: impl FnOnce(&mut Command)) -> Self {
+        prepare(&mut self.command);
+        self
+    }
+
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Runs to the end.
+    #[track_caller]
+    pub fn run(self) -> Output {
+        self.spawn().wait()
+    }
+
+    /// Starts the call and returns at once.
+    #[track_caller]
+    pub fn spawn(mut self) -> Running {
+        let stdout_path = self.io.with_extension("out");
+        let stderr_path = self.io.with_extension("err");
+        self.command.args(&self.globals).args(&self.args);
+        match self.streams.take() {
+            Some((stdout, stderr)) => self.command.stdout(stdout).stderr(stderr),
+            None => self.command.stdout(create(&stdout_path)).stderr(create(&stderr_path)),
+        };
+        match self.stdin {
+            Input::Null => self.command.stdin(Stdio::null()),
+            Input::Bytes(bytes) => {
+                let path = self.io.with_extension("in");
+                create(&path).write_all(&bytes).unwrap();
+                self.command.stdin(File::open(&path).unwrap())
+            }
+            Input::Fd(fd) => self.command.stdin(fd),
+        };
+        let mut words = vec![self.runtime.path.display().to_string()];
+        words.extend(self.globals);
+        words.extend(self.args);
+        let child = self.command.spawn().unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        Running {
+            child: Some(child),
+            command: words.join(" "),
+            kind: self.runtime.kind,
+            deadline: Instant::now() + self.limit,
+            stdout_path,
+            stderr_path,
+        }
+    }
+}
+
+fn create(path: &Path) -> File {
+    OpenOptions::new().write(true).create(true).truncate(true).open(path).unwrap()
+}
+
+/// A call under way. Dropped, it is killed.
+pub struct Running {
+    child: Option<Child>,
+    command: String,
+    kind: Kind,
+    deadline: Instant,
+    pub stdout_path: PathBuf,
+    pub stderr_path: PathBuf,
+}
+
+impl Running {
+    pub fn pid(&self) -> i32 {
+        self.child.as_ref().unwrap().id() as i32
+    }
+
+    /// Sends a signal to the runtime's own process.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    /// Whether the process has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().unwrap().try_wait().unwrap().is_none()
+    }
+
+    /// Waits for the end; past the limit the process is killed and has no status.
+    #[track_caller]
+    pub fn wait(mut self) -> Output {
+        let mut child = self.child.take().unwrap();
+        let pidfd = sys::pidfd_open(child.id() as i32).unwrap();
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let in_time = wait::readable(&pidfd, left);
+        if !in_time {
+            child.kill().unwrap();
+        }
+        let status = child.wait().unwrap();
+        let read =
+            |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+        let mut stderr = read(&self.stderr_path);
+        if self.kind == Kind::Crun {
+            // crun 1.8 says this on every call on a hybrid host.
+            stderr = stderr.replace(
+                "cgroups in hybrid mode not supported, drop all controllers from cgroupv2\n",
+                "",
+            );
+        }
+        Output {
+            command: std::mem::take(&mut self.command),
+            kind: self.kind,
+            code: status.code().filter(|_| in_time),
+            signal: status.signal().filter(|_| in_time),
+            stdout: read(&self.stdout_path),
+            stderr,
+            stdout_path: self.stdout_path.clone(),
+            stderr_path: self.stderr_path.clone(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _already_dead = child.kill();
+            let _reaped = child.wait();
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Waiting for events, each with a deadline: no test sleeps for a guessed time.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::sys;
+
+/// How long anything may take before the test fails. Generous: the machine may be loaded.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until the descriptor is readable (or hung up); false when time is up.
+pub fn readable(fd: &impl AsFd, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left.as_millis().min(60_000)).unwrap();
+        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Ok(0) if left.is_zero() => return false,
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) => return true,
+            Err(error) => panic!("poll: {error}"),
+        }
+    }
+}
+
+/// Polls a condition for which the kernel sends no event, with a deadline.
+#[track_caller]
+pub fn until<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
+    match until_within(PATIENCE, check) {
+        Some(value) => value,
+        None => panic!("waited {PATIENCE:?} in vain: {what}"),
+    }
+}
+
+/// The same with another deadline, and no complaint.
+pub fn until_within<T>(limit: Duration, mut check: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + limit;
+    let mut pause = Duration::from_micros(500);
+    loop {
+        if let Some(value) = check() {
+            return Some(value);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+/// Waits until the file is there and says something, and returns what it says.
+#[track_caller]
+pub fn for_file(path: &Path) -> String {
+    until(&format!("{} is written", path.display()), || {
+        fs::read_to_string(path).ok().filter(|text| !text.is_empty())
+    })
+}
+
+/// Waits until the file holds these words, and returns all of it.
+#[track_caller]
+pub fn for_text(path: &Path, words: &str) -> String {
+    let mut last = String::new();
+    until_within(PATIENCE, || {
+        last = fs::read_to_string(path).unwrap_or_default();
+        last.contains(words).then(|| last.clone())
+    })
+    .unwrap_or_else(|| panic!("{} never said {words:?}, but: {last:?}", path.display()))
+}
+
+/// Waits until the process has exited (a zombie has), through a pidfd.
+#[track_caller]
+pub fn for_exit(pid: i32) {
+    let fd: OwnedFd = match sys::pidfd_open(pid) {
+        Ok(fd) => fd,
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return,
+        Err(error) => panic!("pidfd_open({pid}): {error}"),
+    };
+    assert!(readable(&fd, PATIENCE), "process {pid} still runs after {PATIENCE:?}");
+}
+
+/// One letter of `/proc/PID/stat`; `None` when there is no such process.
+pub fn process_state(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat[stat.rfind(')')? + 2..].chars().next()
+}
+
+/// Whether the process exists and has not ended (a zombie has).
+pub fn is_alive(pid: i32) -> bool {
+    !matches!(process_state(pid), None | Some('Z' | 'X'))
+}

@@ -1,0 +1,37 @@
+//! Black-box tests: the built runtime, run as root on the real kernel.
+//!
+//! `RUNTIME=/usr/sbin/runc cargo test --test blackbox` runs the same tests with another runtime. Arguments are
+//! those of `cargo test`: names to run, `--exact`, `--skip`, `--test-threads`, `--list`. In the environment,
+//! `SKEP_TEST_KEEP=1` keeps the directories of the tests, `SKEP_TEST_TIMES=1` lists the slowest.
+
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::too_many_lines,
+    clippy::needless_pass_by_value,
+    clippy::tests_outside_test_module,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking and reports by printing"
+)]
+
+use std::process::ExitCode;
+
+mod cli;
+mod harness;
+mod known_differences;
+mod lifecycle;
+
+fn main() -> ExitCode {
+    let cases = [cli::CASES, lifecycle::CASES].concat();
+    ExitCode::from(harness::runner::main(cases))
+}
