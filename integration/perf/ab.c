@@ -40,7 +40,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_LANES = 32, MAX_STEPS = 512, MAX_LABELS = 8, MAX_WORDS = 8192 };
+enum { MAX_LANES = 64, MAX_STEPS = 512, MAX_LABELS = 8, MAX_WORDS = 8192 };
 enum { REAP_SECONDS = 20 };
 
 enum kind { IDLE, DO, TRY, TIME, REAP };

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The place where runtimes are measured: private directories, cgroups, bundles and programs.
+
+Everything lies on a tmpfs in a mount namespace of its own (state directories on a disk would
+measure the disk) and in cgroups of its own, and is gone at the end, failed or not.
+"""
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import filter as seccomp_filter
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
+SKEP = "target/x86_64-unknown-linux-musl/release/skep"
+BUNDLES = ("plain", "docker-like")
+PACKAGES = {
+    "gcc": "gcc", "musl-gcc": "musl-tools", "strace": "strace", "runc": "runc", "crun": "crun",
+}
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+# Those the container gets a cgroup in: they carry limits, freezing, device rules, or are what
+# `events` and the engines' statistics read. In the order of use; the others are only shown.
+JOINED = ("memory", "cpu", "pids", "devices", "freezer")
+FREESTANDING = (
+    "-std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-pie -no-pie "
+    "-nostdlib -static"
+).split()
+
+
+def enter_private_mounts():
+    """Re-executes the script in a mount namespace of its own."""
+    if os.geteuid() != 0:
+        sys.exit(f"{Path(sys.argv[0]).name}: needs root")
+    if os.environ.get("SKEP_BENCH_PRIVATE") == str(os.getpid()):
+        return
+    os.environ["SKEP_BENCH_PRIVATE"] = str(os.getpid())
+    os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv])
+
+
+def install_missing(names):
+    """Installs the Debian packages of programs that are not there; peers are optional."""
+    missing = [PACKAGES[name] for name in names if not shutil.which(name)]
+    if not missing or not shutil.which("apt-get"):
+        return
+    print("installing", *missing, file=sys.stderr)
+    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", *missing]):
+        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
+
+
+def mounts():
+    """(mount point, type) of every mount in this namespace."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        fields = line.split()
+        yield Path(fields[1]), fields[2]
+
+
+class Runtime:
+    """One runtime as the benchmark drives it: how its command lines look."""
+
+    def __init__(self, name, path, lab):
+        self.name, self.path = name, str(path)
+        self.root = lab.directory / "state" / name
+        self.root.mkdir(parents=True)
+        self.lab = lab
+
+    def version(self):
+        done = subprocess.run([self.path, "--version"], capture_output=True, text=True, check=False)
+        return (done.stdout.splitlines() or ["?"])[0]
+
+    def command(self, verb, container, bundle=None, program=None, pid_file=None):
+        line = [self.path, "--root", str(self.root), verb]
+        if bundle:
+            line += ["--bundle", str(self.lab.bundle(self.name, bundle, program or "/tiny", container))]
+        if pid_file:
+            line += ["--pid-file", str(pid_file)]
+        line.append(container)
+        if verb == "kill":
+            line.append("KILL")
+        if verb == "exec":
+            line.append(program or "/tiny")
+        return line
+
+
+    def init_pid(self, _container, pid_file):
+        return int(pid_file.read_text())
+
+
+class Floor(Runtime):
+    """The floor program: one binary per bundle, the bundle compiled in."""
+
+    def __init__(self, lab):
+        super().__init__("floor", "floor", lab)
+
+    def version(self):
+        return "floor.c"
+
+    def command(self, verb, container, bundle=None, program=None, pid_file=None):
+        # The commands that take no bundle do not depend on which one was compiled in, except
+        # exec; containers that exec enters are named after their bundle.
+        kind = bundle or next((b for b in BUNDLES if container.endswith(b)), BUNDLES[0])
+        line = [str(self.lab.floor(kind)), verb, container]
+        return line + [program] if program else line
+
+    def init_pid(self, container, _pid_file):
+        return int((self.root / container / "state.json").read_text().split()[0])
+
+
+class Init(NamedTuple):
+    runtime: Runtime
+    container: str
+    pid: int
+    pidfd: int
+
+
+class Lab:
+    """Use as a context manager."""
+
+    def __init__(self, peers, skep=None):
+        self.wanted = peers
+        self.skep = skep
+        self.notes = []
+        self.made_bundles = {}
+
+    def __enter__(self):
+        enter_private_mounts()
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        self.directory = Path("/run/skep-bench")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"], check=True)
+        self.directory.mkdir()
+        self.cgroup = f"/skep-bench-{os.getpid()}"
+        try:
+            self._cgroups()
+            self._programs()
+            self._runtimes()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _cgroups(self):
+        unified = CGROUP_ROOT / "unified"
+        if (unified, "cgroup2") in mounts():
+            # crun 1.8 refuses hybrid hosts whose v2 hierarchy has a controller. Out of sight here,
+            # for every runtime alike.
+            subprocess.run(["umount", unified], check=True)
+            self.notes.append(f"{unified} is hidden: crun refuses this kind of hybrid host")
+        self.hierarchies = [p.name for p, kind in mounts() if kind == "cgroup" and p.parent == CGROUP_ROOT]
+        absent = [name for name in JOINED if name not in self.hierarchies]
+        if absent:
+            sys.exit(f"bench: needs the cgroup v1 controllers {', '.join(absent)}, each mounted by itself")
+        self.hierarchies.sort(key=lambda h: JOINED.index(h) if h in JOINED else len(JOINED))
+        for hierarchy in self.hierarchies:
+            parent = CGROUP_ROOT / (hierarchy + self.cgroup)
+            parent.mkdir()
+            if hierarchy == "cpuset":
+                for file in ("cpuset.cpus", "cpuset.mems"):
+                    (parent / file).write_text((CGROUP_ROOT / hierarchy / file).read_text())
+            if hierarchy == "cpu":
+                # Ahead of whatever else the machine is doing.
+                (parent / "cpu.shares").write_text("262144")
+                (parent / "cgroup.procs").write_text(str(os.getpid()))
+
+    def _programs(self):
+        self.rootfs = self.directory / "rootfs"
+        for name in ("proc", "sys", "dev", "etc", "tmp"):
+            (self.rootfs / name).mkdir(parents=True)
+        for name in ("resolv.conf", "hostname", "hosts"):
+            (self.rootfs / "etc" / name).touch()
+            (self.directory / name).write_text(f"# {name}\n")
+        for name, flags in (("tiny", []), ("pause", ["-DPAUSE"])):
+            build = ["gcc", "-nostdlib", "-static", "-o", self.rootfs / name, *flags, HERE / "payload.S"]
+            subprocess.run(build, check=True)
+        self.ab = self.directory / "ab"
+        build = ["musl-gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static"]
+        subprocess.run([*build, "-o", self.ab, HERE / "ab.c"], check=True)
+        for bundle in BUNDLES:
+            self._build_floor(bundle)
+
+    def config(self, bundle):
+        return json.loads((HERE / f"{bundle}.json").read_text())
+
+    def floor(self, bundle):
+        return self.directory / f"floor-{bundle}"
+
+    def _build_floor(self, bundle):
+        state = self.directory / "state/floor"
+        profile = self.config(bundle)["linux"].get("seccomp")
+        code = seccomp_filter.compile_filter(profile) if profile else b""
+        filter_file = self.directory / f"filter-{bundle}"
+        filter_file.write_bytes(code)
+        quoted = {
+            "BUNDLE": self.directory, "ROOTFS": self.rootfs, "STATE": state, "CGROUP": self.cgroup,
+            "FILTER": filter_file,
+        }
+        macros = [f'-D{name}="{value}"' for name, value in quoted.items()]
+        macros += [
+            f"-DDOCKER_LIKE={int(bundle == 'docker-like')}",
+            "-DHIERARCHIES=" + ",".join(f'"{h}"' for h in self.hierarchies),
+            f"-DJOINED={len(JOINED)}",
+            f"-DFILTER_LEN={len(code) // 8}",
+        ]
+        subprocess.run(["gcc", *FREESTANDING, *macros, "-o", self.floor(bundle), HERE / "floor.c"], check=True)
+
+    def _runtimes(self):
+        self.runtimes = [Floor(self)]
+        skep = Path(self.skep or os.environ.get("SKEP") or REPOSITORY / SKEP)
+        if skep.exists():
+            self.runtimes.append(Runtime("skep", skep.resolve(), self))
+        else:
+            self.notes.append(f"skep is not built ({skep}): it is missing below")
+        for name, path in self.wanted.items():
+            if path and os.access(path, os.X_OK):
+                self.runtimes.append(Runtime(name, path, self))
+            else:
+                self.notes.append(f"{name} is not on this machine")
+
+    def bundle(self, runtime, kind, program, container):
+        """The directory of a bundle of its own for each runtime and container."""
+        key = (runtime, kind, program, container)
+        if key not in self.made_bundles:
+            directory = self.directory / "bundles" / f"{runtime}-{container}-{kind}{program.replace('/', '-')}"
+            directory.mkdir(parents=True)
+            config = self.config(kind)
+            config["root"]["path"] = str(self.rootfs)
+            config["process"]["args"] = [program]
+            config["linux"]["cgroupsPath"] = f"{self.cgroup}/{runtime}-{container}"
+            for mount in config["mounts"]:
+                if mount["type"] == "bind":
+                    mount["source"] = str(self.directory / mount["source"])
+            (directory / "config.json").write_text(json.dumps(config, separators=(",", ":")))
+            self.made_bundles[key] = directory
+        return self.made_bundles[key]
+
+    def do(self, command, check=True):
+        """One untimed command; its standard error is shown when it fails."""
+        errors = self.directory / "stderr"
+        # A container inherits what it is given, so no pipe: reading one would wait for its end.
+        with errors.open("w+") as stderr, (self.directory / "stdout").open("w+") as stdout:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, check=False
+            )
+            stdout.seek(0)
+            if check and done.returncode:
+                sys.exit(f"{' '.join(command)}: exit status {done.returncode}\n{errors.read_text()}")
+            return stdout.read()
+
+    def create(self, runtime, container, bundle, program="/tiny"):
+        """Creates a container that `remove` takes away again."""
+        pid_file = self.directory / f"pid-{runtime.name}-{container}"
+        self.do(runtime.command("create", container, bundle, program, pid_file))
+        pid = runtime.init_pid(container, pid_file)
+        return Init(runtime, container, pid, os.pidfd_open(pid))
+
+    def remove(self, init):
+        self.do(init.runtime.command("kill", init.container))
+        ended = select.poll()
+        ended.register(init.pidfd, select.POLLIN)
+        if not ended.poll(10_000):
+            sys.exit(f"{init.runtime.name}: {init.container} survived SIGKILL")
+        os.close(init.pidfd)
+        self.do(init.runtime.command("delete", init.container))
+
+    def pids(self):
+        """Every process of the lab's containers."""
+        found = set()
+        for file in (CGROUP_ROOT / ("pids" + self.cgroup)).glob("*/cgroup.procs"):
+            found.update(int(pid) for pid in file.read_text().split())
+        return found
+
+    def __exit__(self, *_):
+        deadline = time.monotonic() + 10
+        for pid in self.pids():
+            try:
+                pidfd = os.pidfd_open(pid)
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                os.close(pidfd)
+            except ProcessLookupError:
+                pass
+        (CGROUP_ROOT / "cpu/cgroup.procs").write_text(str(os.getpid()))
+        for hierarchy in getattr(self, "hierarchies", ()):
+            parent = CGROUP_ROOT / (hierarchy + self.cgroup)
+            for directory, _, _ in os.walk(parent, topdown=False):
+                while True:
+                    try:
+                        os.rmdir(directory)
+                        break
+                    except FileNotFoundError:
+                        break
+                    except OSError:
+                        # Its last process is still on its way out.
+                        if time.monotonic() > deadline:
+                            print(f"bench: {directory} is still in use", file=sys.stderr)
+                            break
+                        time.sleep(0.01)
