@@ -1,0 +1,151 @@
+//! The flags before the command.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use libcontainer::{Error, Result, error};
+
+use super::flag::{self, Flag};
+use super::parse::Args;
+use super::value;
+
+/// The flags before the command.
+#[derive(Debug)]
+pub(crate) struct Globals<'a>(pub(super) Args<'a>);
+
+/// Where the state of containers lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Root {
+    /// An absolute path.
+    pub(crate) path: PathBuf,
+    /// It was asked for by --root; a default that does not exist yet is no error.
+    pub(crate) explicit: bool,
+}
+
+/// Who makes the cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CgroupManager {
+    /// skep itself, in the file system.
+    Cgroupfs,
+    /// systemd, asked over D-Bus.
+    Systemd,
+    /// Nobody: the container stays in the cgroup of its caller.
+    Disabled,
+}
+
+/// Whether a cgroup that may not be made is an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rootless {
+    /// It is not, if the caller is not root or root only of its user namespace.
+    Auto,
+    /// It is not.
+    True,
+    /// It is.
+    False,
+}
+
+/// What decides about the default root directory.
+#[derive(Debug)]
+pub(super) struct Caller<'e> {
+    pub(super) xdg_runtime_dir: Option<&'e OsStr>,
+    pub(super) user: Option<&'e OsStr>,
+    pub(super) is_root: bool,
+    pub(super) in_user_namespace: bool,
+}
+
+impl<'a> Globals<'a> {
+    /// Says whether --debug was given.
+    pub(crate) fn debug(&self) -> bool {
+        self.0.flag(&flag::DEBUG)
+    }
+
+    /// Returns the value of a flag of the program.
+    pub(crate) fn value(&self, flag: &'static Flag) -> Option<&'a OsStr> {
+        self.0.value(flag)
+    }
+
+    /// Returns the directory for the state of containers.
+    ///
+    /// # Errors
+    /// `/`, and a relative path when the current directory is gone.
+    pub(crate) fn root(&self) -> Result<Root> {
+        let Some(given) = self.0.path(&flag::ROOT) else {
+            return Ok(Root { path: default_root(), explicit: false });
+        };
+        let path = std::path::absolute(given)
+            .map_err(|e| Error::os("make --root absolute", error::io_errno(&e)).path(given))?;
+        if path == Path::new("/") {
+            return Err(Error::config("Option --root argument should not be set to /"));
+        }
+        Ok(Root { path, explicit: true })
+    }
+
+    /// Returns who makes the cgroups: --cgroup-manager, or else --systemd-cgroup.
+    ///
+    /// # Errors
+    /// A name that is none of the three.
+    pub(crate) fn cgroup_manager(&self) -> Result<CgroupManager> {
+        match self.value(&flag::CGROUP_MANAGER).map(|name| (name, name.to_str())) {
+            None if self.0.flag(&flag::SYSTEMD_CGROUP) => Ok(CgroupManager::Systemd),
+            None | Some((_, Some("cgroupfs"))) => Ok(CgroupManager::Cgroupfs),
+            Some((_, Some("systemd"))) => Ok(CgroupManager::Systemd),
+            Some((_, Some("disabled"))) => Ok(CgroupManager::Disabled),
+            Some((name, _)) => {
+                let name = name.display().to_string();
+                Err(Error::config(format!("invalid value {name:?} for flag -cgroup-manager"))
+                    .hint("it is one of cgroupfs, systemd and disabled"))
+            }
+        }
+    }
+
+    /// Returns the value of --rootless.
+    ///
+    /// # Errors
+    /// A value that is neither a boolean nor `auto`.
+    pub(crate) fn rootless(&self) -> Result<Rootless> {
+        let Some(text) = self.value(&flag::ROOTLESS) else { return Ok(Rootless::Auto) };
+        match value::boolean(text) {
+            Some(true) => Ok(Rootless::True),
+            Some(false) => Ok(Rootless::False),
+            None if text == "auto" => Ok(Rootless::Auto),
+            None => {
+                let text = text.display().to_string();
+                Err(Error::config(format!("invalid value {text:?} for flag -rootless"))
+                    .hint("it is one of true, false and auto"))
+            }
+        }
+    }
+}
+
+fn default_root() -> PathBuf {
+    // Almost every caller is root without the variable (Podman: with an empty one) and needs no more questions.
+    let xdg = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    if xdg.is_none() {
+        return PathBuf::from(DEFAULT_ROOT);
+    }
+    choose_root(&Caller {
+        xdg_runtime_dir: xdg.as_deref(),
+        user: std::env::var_os("USER").as_deref(),
+        is_root: nix::unistd::geteuid().is_root(),
+        in_user_namespace: std::fs::read("/proc/self/uid_map").is_ok_and(|map| !is_initial(&map)),
+    })
+}
+
+const DEFAULT_ROOT: &str = "/run/skep";
+
+/// user_namespaces(7): the map of the initial user namespace is every id onto itself.
+pub(super) fn is_initial(uid_map: &[u8]) -> bool {
+    let words = uid_map.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    words.eq([b"0".as_slice(), b"0", b"4294967295"])
+}
+
+/// runc's rule: $XDG_RUNTIME_DIR is for other users than root, and for root of a user namespace unless $USER says
+/// root. A `sudo` that keeps the variable must not hide root's containers from root.
+pub(super) fn choose_root(caller: &Caller<'_>) -> PathBuf {
+    let own = !caller.is_root
+        || (caller.in_user_namespace && caller.user.is_none_or(|user| user != "root"));
+    match caller.xdg_runtime_dir {
+        Some(dir) if own => Path::new(dir).join("skep"),
+        _ => PathBuf::from(DEFAULT_ROOT),
+    }
+}
