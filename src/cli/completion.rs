@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use libcontainer::{Error, Result};
 
-use super::command::{COMMANDS, Command, GLOBALS};
+use super::command::{COMMANDS, Command, GLOBALS, Name};
 use super::flag::{self, Flag, Kind};
 
 /// A shell to complete for.
@@ -71,7 +71,7 @@ fn joined(words: impl Iterator<Item = String>) -> String {
 const BASH_HEAD: &str = r#"# bash completion for skep
 _skep() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
-    local i=1 command= options= ids= root=()
+    local i=1 command= commands options= words= root=()
     while [ "$i" -lt "$COMP_CWORD" ]; do
         case ${COMP_WORDS[i]} in
 "#;
@@ -79,7 +79,7 @@ _skep() {
 const BASH_TAIL: &str = r#"    esac
     case $cur in
         -*) COMPREPLY=($(compgen -W "$options" -- "$cur")) ;;
-        *) [ -z "$ids" ] || COMPREPLY=($(compgen -W "$(skep "${root[@]}" list -q 2>/dev/null)" -- "$cur")) ;;
+        *) [ -z "$words" ] || COMPREPLY=($(compgen -W "$words" -- "$cur")) ;;
     esac
 }
 complete -o default -F _skep skep
@@ -113,14 +113,19 @@ fn bash() -> String {
     let globals = joined(shown(GLOBALS).map(|flag| format!("--{}", flag.long)));
     let _infallible = write!(
         script,
-        "    esac\n    case $command in\n        '') options=\"{globals}\"\n            \
-         [ \"${{cur#-}}\" != \"$cur\" ] || {{ COMPREPLY=($(compgen -W \"{words}\" -- \"$cur\")); return; }} ;;\n"
+        "    esac\n    commands=\"{words}\"\n    case $command in\n        \
+         '') options=\"{globals}\"; words=$commands ;;\n"
     );
     for command in commands() {
         let options = joined(shown(command.flags).map(|flag| format!("--{}", flag.long)));
-        let ids = if takes_id(command) { "; ids=1" } else { "" };
+        let words = match command.name {
+            Name::Completion => "; words=\"bash zsh fish\"",
+            Name::Help => "; words=$commands",
+            _ if takes_id(command) => "; words=$(skep \"${root[@]}\" list -q 2>/dev/null)",
+            _ => "",
+        };
         let _infallible =
-            writeln!(script, "        {}) options=\"{options}\"{ids} ;;", command.word);
+            writeln!(script, "        {}) options=\"{options}\"{words} ;;", command.word);
     }
     script.push_str(BASH_TAIL);
     script
