@@ -177,11 +177,13 @@ fn linux() -> Linux {
 
 #[cfg(test)]
 mod tests {
+    use libcontainer::plan::{HostFacts, Plan, Request};
     use serde_json::Value;
 
     use super::*;
 
     const RUNC: &str = include_str!("../../libcontainer/tests/data/configs/runc-features.json");
+    const SPEC: &str = include_str!("../../libcontainer/tests/data/configs/runc-spec.json");
 
     /// Everything `theirs` has is in `ours`, unless it is one of `less`.
     fn compare(path: &str, ours: &Value, theirs: &Value, less: &[&str]) {
@@ -222,6 +224,40 @@ mod tests {
         ];
         compare("", &ours, &theirs, &less);
         assert_eq!(ours["linux"]["capabilities"], theirs["linux"]["capabilities"]);
+    }
+
+    #[test]
+    fn what_is_said_to_be_available_is_what_can_be_planned() {
+        use serde_json::json;
+
+        let bind = json!({"destination": "/m", "source": "/", "options": ["bind", "idmap"],
+            "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}],
+            "gidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]});
+        let policy = json!({"mode": "MPOL_INTERLEAVE", "nodes": "0"});
+        for (pointer, value, available) in [
+            (
+                "/linux/namespaces",
+                json!([{"type": "time"}, {"type": "mount"}]),
+                available::TIME_NAMESPACE,
+            ),
+            ("/mounts", json!([bind]), available::IDMAPPED_MOUNTS),
+            ("/linux/netDevices", json!({"lo": {}}), available::NET_DEVICES),
+            ("/linux/intelRdt", json!({"closID": "x"}), available::INTEL_RDT),
+            ("/linux/memoryPolicy", policy, !available::MEMORY_POLICY_MODES.is_empty()),
+            ("/linux/mountLabel", json!("u:r:t:s0"), available::SELINUX),
+            ("/hostname", json!("plain"), true),
+        ] {
+            let mut config: Value = serde_json::from_str(SPEC).expect("JSON");
+            let (parent, field) = pointer.rsplit_once('/').expect("a pointer");
+            let parent = config.pointer_mut(parent).expect("a section");
+            parent[field] = value;
+            let config = config.to_string();
+            let spec: spec::Spec<'_> = serde_json::from_str(&config).expect("a configuration");
+            let host =
+                HostFacts { bundle: "/b", cgroup_v2: true, in_user_namespace: false, euid: 0 };
+            let plan = Plan::build(&spec, &host, Request::default(), "id");
+            assert_eq!(plan.is_ok(), available, "{pointer}: {:?}", plan.err());
+        }
     }
 
     #[test]
