@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use libcontainer::cgroup::Driver;
 use libcontainer::{Error, Result, error};
 
 use super::flag::{self, Flag};
@@ -20,17 +21,6 @@ pub(crate) struct Root {
     pub(crate) path: PathBuf,
     /// It was asked for by --root; a default that does not exist yet is no error.
     pub(crate) explicit: bool,
-}
-
-/// Who makes the cgroups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CgroupManager {
-    /// skep itself, in the file system.
-    Cgroupfs,
-    /// systemd, asked over D-Bus.
-    Systemd,
-    /// Nobody: the container stays in the cgroup of its caller.
-    Disabled,
 }
 
 /// Whether a cgroup that may not be made is an error.
@@ -84,17 +74,11 @@ impl<'a> Globals<'a> {
     ///
     /// # Errors
     /// A name that is none of the three.
-    pub(crate) fn cgroup_manager(&self) -> Result<CgroupManager> {
-        match self.value(&flag::CGROUP_MANAGER).map(|name| (name, name.to_str())) {
-            None if self.0.flag(&flag::SYSTEMD_CGROUP) => Ok(CgroupManager::Systemd),
-            None | Some((_, Some("cgroupfs"))) => Ok(CgroupManager::Cgroupfs),
-            Some((_, Some("systemd"))) => Ok(CgroupManager::Systemd),
-            Some((_, Some("disabled"))) => Ok(CgroupManager::Disabled),
-            Some((name, _)) => {
-                let name = name.display().to_string();
-                Err(Error::config(format!("invalid value {name:?} for flag -cgroup-manager"))
-                    .hint("it is one of cgroupfs, systemd and disabled"))
-            }
+    pub(crate) fn cgroup_driver(&self) -> Result<Driver> {
+        match self.0.text(&flag::CGROUP_MANAGER)? {
+            Some(name) => name.parse(),
+            None if self.0.flag(&flag::SYSTEMD_CGROUP) => Ok(Driver::Systemd),
+            None => Ok(Driver::Cgroupfs),
         }
     }
 

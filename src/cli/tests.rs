@@ -2,6 +2,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use libcontainer::cgroup::Driver;
+
 use super::command::{COMMANDS, GLOBALS};
 use super::flag::Kind;
 use super::globals::{Caller, choose_root, is_initial};
@@ -344,14 +346,14 @@ fn callers_are_understood() {
 #[test]
 fn the_cgroup_manager_and_rootless_are_words() {
     for (line, want) in [
-        ("list", Some(CgroupManager::Cgroupfs)),
-        ("--systemd-cgroup list", Some(CgroupManager::Systemd)),
-        ("--systemd-cgroup=false list", Some(CgroupManager::Cgroupfs)),
-        ("--cgroup-manager systemd list", Some(CgroupManager::Systemd)),
-        ("--systemd-cgroup --cgroup-manager=disabled list", Some(CgroupManager::Disabled)),
+        ("list", Some(Driver::Cgroupfs)),
+        ("--systemd-cgroup list", Some(Driver::Systemd)),
+        ("--systemd-cgroup=false list", Some(Driver::Cgroupfs)),
+        ("--cgroup-manager systemd list", Some(Driver::Systemd)),
+        ("--systemd-cgroup --cgroup-manager=disabled list", Some(Driver::Disabled)),
         ("--cgroup-manager=cgroup list", None),
     ] {
-        assert_eq!(parse(&words(line)).globals.cgroup_manager().ok(), want, "{line}");
+        assert_eq!(parse(&words(line)).globals.cgroup_driver().ok(), want, "{line}");
     }
     for (line, want) in [
         ("list", Some(Rootless::Auto)),
