@@ -50,3 +50,30 @@ fn the_template_is_a_configuration_we_read() {
     assert!(linux.resources.is_none());
     assert!(!text.contains("gid="));
 }
+
+#[test]
+fn what_crun_writes_differs_in_known_places() {
+    use serde_json::{Value, json};
+
+    let text = template(None, true);
+    let mut ours: Value = serde_json::from_str(&text).expect("valid JSON");
+    let theirs = include_str!("../../libcontainer/tests/data/configs/crun-spec.json");
+    let mut theirs: Value = serde_json::from_str(theirs).expect("valid JSON");
+    for (pointer, value) in [
+        ("/ociVersion", json!("1.0.0")),
+        ("/hostname", json!("crun")),
+        ("/process/capabilities/inheritable", json!([])),
+        // crun gives the ambient set too, runc no longer.
+        ("/process/capabilities/ambient", ours["process"]["capabilities"]["bounding"].clone()),
+    ] {
+        assert_eq!(theirs.pointer(pointer), Some(&value), "{pointer}");
+        let (section, field) = pointer.rsplit_once('/').expect("a pointer");
+        ours.pointer_mut(section).expect("a section")[field] = value;
+    }
+    // The order of namespaces has no meaning.
+    for config in [&mut ours, &mut theirs] {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("namespaces");
+        namespaces.sort_by_key(|namespace| namespace["type"].to_string());
+    }
+    assert_eq!(ours, theirs);
+}
