@@ -196,8 +196,8 @@ mod tests {
         assert_eq!(connect(&short, SockType::Stream).err(), Some(Errno::ENOENT));
         drop(UnixListener::bind(&short).unwrap());
         assert_eq!(connect(&short, SockType::Stream).err(), Some(Errno::ECONNREFUSED));
-        fs::write(&short.with_extension("file"), b"").unwrap();
         let file = short.with_extension("file");
+        fs::write(&file, b"").unwrap();
         assert_eq!(connect(&file, SockType::Stream).err(), Some(Errno::ECONNREFUSED));
     }
 
