@@ -7,6 +7,7 @@ measure the disk) and in cgroups of its own, and is gone at the end, failed or n
 
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -54,6 +55,26 @@ def install_missing(names):
     environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", *missing]):
         subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
+
+
+def add_runtime_options(parser):
+    parser.add_argument("--skep", metavar="PATH", help="the skep to measure ($SKEP, or the release build)")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=PATH", help="one more runtime")
+    parser.add_argument("--no-peers", action="store_true", help="leave out runc and crun")
+
+
+def peers(options):
+    """Debian's runtimes, if they can be had, and those asked for."""
+    found = {}
+    if not options.no_peers:
+        install_missing(["crun", "runc"])
+        found = {name: shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin") for name in ("crun", "runc")}
+    for peer in options.peer:
+        name, _, path = peer.partition("=")
+        if not path or not re.fullmatch(r"[\w.-]+", name):
+            sys.exit(f"--peer wants NAME=PATH, not {peer}")
+        found[name] = path
+    return found
 
 
 def mounts():
@@ -124,9 +145,9 @@ class Init(NamedTuple):
 class Lab:
     """Use as a context manager."""
 
-    def __init__(self, peers, skep=None):
-        self.wanted = peers
-        self.skep = skep
+    def __init__(self, options):
+        self.peers = peers(options)
+        self.skep = options.skep
         self.notes = []
         self.made_bundles = {}
 
@@ -179,9 +200,10 @@ class Lab:
         for name, flags in (("tiny", []), ("pause", ["-DPAUSE"])):
             build = ["gcc", "-nostdlib", "-static", "-o", self.rootfs / name, *flags, HERE / "payload.S"]
             subprocess.run(build, check=True)
-        self.ab = self.directory / "ab"
-        build = ["musl-gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static"]
-        subprocess.run([*build, "-o", self.ab, HERE / "ab.c"], check=True)
+        self.ab, self.peak = self.directory / "ab", self.directory / "peak"
+        for tool in (self.ab, self.peak):
+            build = ["musl-gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static"]
+            subprocess.run([*build, "-o", tool, HERE / f"{tool.name}.c"], check=True)
         for bundle in BUNDLES:
             self._build_floor(bundle)
 
@@ -217,7 +239,7 @@ class Lab:
             self.runtimes.append(Runtime("skep", skep.resolve(), self))
         else:
             self.notes.append(f"skep is not built ({skep}): it is missing below")
-        for name, path in self.wanted.items():
+        for name, path in self.peers.items():
             if path and os.access(path, os.X_OK):
                 self.runtimes.append(Runtime(name, path, self))
             else:
@@ -253,20 +275,30 @@ class Lab:
                 sys.exit(f"{' '.join(command)}: exit status {done.returncode}\n{errors.read_text()}")
             return stdout.read()
 
+    def pid_file(self, runtime, container):
+        return self.directory / f"pid-{runtime.name}-{container}"
+
     def create(self, runtime, container, bundle, program="/tiny"):
         """Creates a container that `remove` takes away again."""
-        pid_file = self.directory / f"pid-{runtime.name}-{container}"
+        pid_file = self.pid_file(runtime, container)
         self.do(runtime.command("create", container, bundle, program, pid_file))
-        pid = runtime.init_pid(container, pid_file)
+        return self.adopt(runtime, container)
+
+    def adopt(self, runtime, container):
+        """The init of a container created with its `pid_file`."""
+        pid = runtime.init_pid(container, self.pid_file(runtime, container))
         return Init(runtime, container, pid, os.pidfd_open(pid))
 
-    def remove(self, init):
-        self.do(init.runtime.command("kill", init.container))
+    def wait(self, init):
         ended = select.poll()
         ended.register(init.pidfd, select.POLLIN)
         if not ended.poll(10_000):
             sys.exit(f"{init.runtime.name}: {init.container} survived SIGKILL")
         os.close(init.pidfd)
+
+    def remove(self, init):
+        self.do(init.runtime.command("kill", init.container))
+        self.wait(init)
         self.do(init.runtime.command("delete", init.container))
 
     def pids(self):
