@@ -12,8 +12,7 @@
 //   BUNDLE        the bundle's directory; ROOTFS its root file system
 //   STATE         directory of the state records
 //   CGROUP        cgroup directory under which each container gets its own, "/a/b"
-//   HIERARCHIES   directories of the v1 hierarchies under /sys/fs/cgroup, as strings
-//   JOINED        how many of them, from the front, the container gets its own cgroup in
+//   HIERARCHIES   directories of the v1 hierarchies under /sys/fs/cgroup to make a cgroup in
 //   FILTER        file with the compiled seccomp filter; FILTER_LEN its number of instructions
 //
 // Left out, though a real runtime has to do it: reading and parsing config.json, compiling the
@@ -140,7 +139,7 @@ static int tasks[COUNT(hierarchies)];
 static void open_tasks(void)
 {
 	char path[512];
-	for (int i = 0; i < JOINED; i++)
+	for (ulong i = 0; i < COUNT(hierarchies); i++)
 		tasks[i] = must(call(openat, AT_FDCWD, cgroup_path(path, hierarchies[i], "/tasks"),
 				     O_WRONLY | O_CLOEXEC),
 				path);
@@ -149,7 +148,7 @@ static void open_tasks(void)
 static void make_cgroups(void)
 {
 	char path[512];
-	for (int i = 0; i < JOINED; i++)
+	for (ulong i = 0; i < COUNT(hierarchies); i++)
 		must(call(mkdirat, AT_FDCWD, cgroup_path(path, hierarchies[i], ""), 0755), path);
 	for (ulong i = 0; i < COUNT(limits); i++)
 		write_at(AT_FDCWD, cgroup_path(path, limits[i].hierarchy, limits[i].file),
@@ -167,14 +166,14 @@ static void make_cgroups(void)
 // a write of another pid to cgroup.procs waits for (10 to 16 ms on an idle host).
 static void join_cgroups(void)
 {
-	for (int i = 0; i < JOINED; i++)
+	for (ulong i = 0; i < COUNT(hierarchies); i++)
 		must(call(write, tasks[i], "0", 1), "tasks");
 }
 
 static void remove_cgroups(void)
 {
 	char path[512];
-	for (int i = 0; i < JOINED; i++)
+	for (ulong i = 0; i < COUNT(hierarchies); i++)
 		must(call(unlinkat, AT_FDCWD, cgroup_path(path, hierarchies[i], ""), AT_REMOVEDIR), path);
 }
 
@@ -340,10 +339,7 @@ static struct mounts make_mounts(void)
 		must(call(mkdirat, cgroup, hierarchies[i], 0755), hierarchies[i]);
 	attach(cgroup, m.sys, "fs/cgroup");
 	for (ulong i = 0; i < COUNT(hierarchies); i++) {
-		if (i < JOINED)
-			cgroup_path(path, hierarchies[i], "");
-		else
-			JOIN(path, "/sys/fs/cgroup/", hierarchies[i]);
+		cgroup_path(path, hierarchies[i], "");
 		attach(must(call(open_tree, AT_FDCWD, path, OPEN_CLONE), path), cgroup, hierarchies[i]);
 	}
 	struct mount_attr read_only = {.attr_set = NO_ACCESS | MOUNT_ATTR_RDONLY};

@@ -27,9 +27,10 @@ PACKAGES = {
     "gcc": "gcc", "musl-gcc": "musl-tools", "strace": "strace", "runc": "runc", "crun": "crun",
 }
 CGROUP_ROOT = Path("/sys/fs/cgroup")
-# Those the container gets a cgroup in: they carry limits, freezing, device rules, or are what
-# `events` and the engines' statistics read. In the order of use; the others are only shown.
-JOINED = ("memory", "cpu", "pids", "devices", "freezer")
+# The v1 hierarchies a container must have a cgroup in: for limits, freezing and device rules; for what
+# `events` and the engines' statistics read; and, on a systemd host, so as not to be killed with the
+# engine's unit. cpuset, net_cls and the like matter only to a bundle that sets them.
+HIERARCHIES = ("memory", "cpu", "pids", "devices", "freezer", "cpuacct", "blkio", "systemd")
 FREESTANDING = (
     "-std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-pie -no-pie "
     "-nostdlib -static"
@@ -174,21 +175,24 @@ class Lab:
             # for every runtime alike.
             subprocess.run(["umount", unified], check=True)
             self.notes.append(f"{unified} is hidden: crun refuses this kind of hybrid host")
-        self.hierarchies = [p.name for p, kind in mounts() if kind == "cgroup" and p.parent == CGROUP_ROOT]
-        absent = [name for name in JOINED if name not in self.hierarchies]
+        mounted = {path for path, kind in mounts() if kind == "cgroup"}
+        # cpu and cpuacct may be links to one hierarchy.
+        paths = dict.fromkeys((CGROUP_ROOT / name).resolve() for name in HIERARCHIES)
+        self.joined = [path.name for path in paths if path in mounted]
+        absent = [name for name in HIERARCHIES[:5] if (CGROUP_ROOT / name).resolve() not in mounted]
         if absent:
-            sys.exit(f"bench: needs the cgroup v1 controllers {', '.join(absent)}, each mounted by itself")
-        self.hierarchies.sort(key=lambda h: JOINED.index(h) if h in JOINED else len(JOINED))
+            sys.exit(f"bench: needs the cgroup v1 controllers {', '.join(absent)}")
+        self.hierarchies = [path.name for path in mounted]
         for hierarchy in self.hierarchies:
             parent = CGROUP_ROOT / (hierarchy + self.cgroup)
             parent.mkdir()
             if hierarchy == "cpuset":
                 for file in ("cpuset.cpus", "cpuset.mems"):
                     (parent / file).write_text((CGROUP_ROOT / hierarchy / file).read_text())
-            if hierarchy == "cpu":
-                # Ahead of whatever else the machine is doing.
-                (parent / "cpu.shares").write_text("262144")
-                (parent / "cgroup.procs").write_text(str(os.getpid()))
+        # Ahead of whatever else the machine is doing.
+        parent = CGROUP_ROOT / ("cpu" + self.cgroup)
+        (parent / "cpu.shares").write_text("262144")
+        (parent / "cgroup.procs").write_text(str(os.getpid()))
 
     def _programs(self):
         self.rootfs = self.directory / "rootfs"
@@ -226,8 +230,7 @@ class Lab:
         macros = [f'-D{name}="{value}"' for name, value in quoted.items()]
         macros += [
             f"-DDOCKER_LIKE={int(bundle == 'docker-like')}",
-            "-DHIERARCHIES=" + ",".join(f'"{h}"' for h in self.hierarchies),
-            f"-DJOINED={len(JOINED)}",
+            "-DHIERARCHIES=" + ",".join(f'"{h}"' for h in self.joined),
             f"-DFILTER_LEN={len(code) // 8}",
         ]
         subprocess.run(["gcc", *FREESTANDING, *macros, "-o", self.floor(bundle), HERE / "floor.c"], check=True)
