@@ -1,0 +1,318 @@
+//! Making the directories and writing the limits.
+
+use nix::errno::Errno;
+use nix::sys::stat::Mode;
+use nix::unistd::mkdir;
+
+use super::plan::{CgroupPlan, Group};
+use super::writes::{Missing, Write};
+use super::{Cgroup, Driver, Host, Layout, Member, Record, devices, file, path, processes, v1};
+use crate::error::Context;
+use crate::{Error, Result};
+
+/// The version 2 controllers enabled for every container: those engines read statistics from or change later.
+/// Others cost every cgroup below the parent and are enabled when a limit needs them.
+const V2_USUAL: &[&str] = &["cpu", "cpuset", "io", "memory", "pids"];
+
+/// Directories made so far; removed again unless the cgroup is complete.
+struct Undo(Vec<String>);
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        for directory in self.0.iter().rev() {
+            let _best_effort = std::fs::remove_dir(directory);
+        }
+    }
+}
+
+pub(super) fn create(plan: &CgroupPlan, host: &Host) -> Result<Cgroup> {
+    let mut cgroup = Cgroup {
+        record: Record {
+            driver: plan.driver,
+            layout: plan.layout,
+            path: plan.path.clone(),
+            hierarchies: Vec::new(),
+        },
+    };
+    if plan.driver == Driver::Disabled {
+        return Ok(cgroup);
+    }
+    let mut undo = Undo(Vec::new());
+    for group in &plan.groups {
+        let directory = format!("{}{}", group.mount, plan.path);
+        match make(&directory, &group.mount, &mut undo.0) {
+            Ok(Made::New) => {}
+            Ok(Made::Found) => check_unused(&directory)?,
+            // A read-only or foreign mount, as inside another container.
+            Err(Errno::EACCES | Errno::EPERM | Errno::EROFS) if group.optional => continue,
+            Err(errno) => return Err(Error::os("mkdir", errno).path(&directory)),
+        }
+        fill(group, &directory, plan, host)?;
+        cgroup
+            .record
+            .hierarchies
+            .push(Member { controllers: group.controllers.join(","), mount: group.mount.clone() });
+    }
+    if let Some(rules) = &plan.devices {
+        devices::apply(&cgroup, rules)?;
+    }
+    undo.0.clear();
+    Ok(cgroup)
+}
+
+fn fill(group: &Group, directory: &str, plan: &CgroupPlan, host: &Host) -> Result<()> {
+    if plan.layout == Layout::Unified {
+        enable(directory, &group.mount, host.v2_controllers(), &group.writes)?;
+    }
+    if group.controllers.iter().any(|name| name == "cpuset") {
+        let given = |file: &str| group.writes.iter().any(|write| write.file == file);
+        fill_cpuset(directory, &group.mount, &given)?;
+    }
+    apply(&group.writes, directory, &group.mount)
+}
+
+enum Made {
+    New,
+    Found,
+}
+
+/// mkdir, with the parents where they are missing; what was made is added to `made`.
+fn make(directory: &str, mount: &str, made: &mut Vec<String>) -> nix::Result<Made> {
+    let mode = Mode::from_bits_truncate(0o755);
+    match mkdir(directory, mode) {
+        Err(Errno::ENOENT) => {}
+        Err(Errno::EEXIST) => return Ok(Made::Found),
+        Err(errno) => return Err(errno),
+        Ok(()) => {
+            made.push(directory.to_owned());
+            return Ok(Made::New);
+        }
+    }
+    for ancestor in path::ancestors(directory, mount) {
+        match mkdir(ancestor, mode) {
+            // Somebody else was faster.
+            Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno),
+            Ok(()) => {
+                made.push(ancestor.to_owned());
+                inherit_cpuset(ancestor);
+            }
+        }
+    }
+    mkdir(directory, mode)?;
+    made.push(directory.to_owned());
+    Ok(Made::New)
+}
+
+/// Makes the directory in one more hierarchy, for an update that needs it.
+pub(super) fn make_one(directory: &str, mount: &str, cpuset: bool) -> Result<()> {
+    let mut undo = Undo(Vec::new());
+    make(directory, mount, &mut undo.0).on("mkdir", directory)?;
+    if cpuset {
+        fill_cpuset(directory, mount, &|_| false)?;
+    }
+    undo.0.clear();
+    Ok(())
+}
+
+/// runc refuses these too: a second container in the cgroup of a live one would be killed with it.
+fn check_unused(directory: &str) -> Result<()> {
+    let pids = processes::all(directory)?;
+    if !pids.is_empty() {
+        return Err(Error::lifecycle(format!(
+            "container's cgroup is not empty: {} process(es) found",
+            pids.len()
+        ))
+        .path(directory));
+    }
+    let frozen = |name: &str, value: &str| {
+        file::read(&format!("{directory}/{name}")).is_ok_and(|text| text.trim() == value)
+    };
+    if frozen("freezer.state", "FROZEN") || frozen("cgroup.freeze", "1") {
+        return Err(Error::lifecycle("container's cgroup unexpectedly frozen").path(directory));
+    }
+    Ok(())
+}
+
+/// A new parent in the cpuset hierarchy gets its own parent's CPUs and hands them on to its children by itself
+/// (cpusets.rst "clone_children"), which saves each container four files. Elsewhere there are no such files.
+fn inherit_cpuset(directory: &str) {
+    let Some((parent, _)) = directory.rsplit_once('/') else { return };
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        let Ok(value) = file::read(&format!("{parent}/{name}")) else { return };
+        let _fill_cpuset_tries_again = file::write(&format!("{directory}/{name}"), value.trim());
+    }
+    let _only_saves_time = file::write(&format!("{directory}/cgroup.clone_children"), "1");
+}
+
+/// No process may enter a cpuset without CPUs and nodes: what is empty is taken from the nearest ancestor.
+fn fill_cpuset(directory: &str, mount: &str, given: &dyn Fn(&str) -> bool) -> Result<()> {
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        if !given(name) {
+            inherit(directory, mount, name)?;
+        } else if let Some(parent) = path::parent(directory, mount) {
+            // The value to come must be a subset of the parent's.
+            inherit(parent, mount, name)?;
+        }
+    }
+    Ok(())
+}
+
+fn inherit(directory: &str, mount: &str, name: &str) -> Result<String> {
+    let path = format!("{directory}/{name}");
+    let own = file::read(&path).on("read", &path)?;
+    let own = own.trim();
+    if !own.is_empty() {
+        return Ok(own.to_owned());
+    }
+    let Some(parent) = path::parent(directory, mount) else { return Ok(String::new()) };
+    let value = inherit(parent, mount, name)?;
+    file::write(&path, &value).on("write", &path)?;
+    Ok(value)
+}
+
+/// Enables controllers from the root of the hierarchy down to the parent, unless they are on already. Those a write
+/// needs must be; the usual others may fail, as where a parent has processes of its own.
+pub(super) fn enable(
+    directory: &str,
+    mount: &str,
+    available: &[String],
+    writes: &[Write],
+) -> Result<()> {
+    let path = format!("{directory}/cgroup.controllers");
+    let present = file::read(&path).on("read", &path)?;
+    let needed = |name: &str| writes.iter().any(|write| write.controller == name);
+    let wanted: Vec<&str> = available
+        .iter()
+        .map(String::as_str)
+        .filter(|name| V2_USUAL.contains(name) || needed(name))
+        .filter(|name| !present.split_whitespace().any(|on| on == *name))
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut chain = vec![mount];
+    chain.extend(path::ancestors(directory, mount));
+    for ancestor in chain {
+        let path = format!("{ancestor}/cgroup.subtree_control");
+        let all = wanted.iter().map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ");
+        if file::write(&path, &all).is_ok() {
+            continue;
+        }
+        // One that is refused takes the others with it: find out which.
+        for name in &wanted {
+            let Err(errno) = file::write(&path, &format!("+{name}")) else { continue };
+            let Some(write) = writes.iter().find(|write| write.controller == *name) else {
+                continue;
+            };
+            return Err(refused(name, errno, &path).field(write.field.clone().into_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn refused(controller: &str, errno: Errno, path: &str) -> Error {
+    let error = Error::os(format!("enable the {controller} controller in"), errno).path(path);
+    match errno {
+        Errno::EBUSY => {
+            error.hint("a cgroup with processes of its own cannot have limited children")
+        }
+        Errno::EOPNOTSUPP => error.hint("the cgroup is threaded"),
+        Errno::ENOENT => error.hint("the controller is not enabled in the cgroup above"),
+        _ => error,
+    }
+}
+
+/// Writes the values in order. Those the kernel calls invalid are tried again after the rest of the same controller:
+/// pairs such as memory and swap, or quota and period, are valid only in one of the two orders, and which one
+/// depends on the values in force.
+pub(super) fn apply(writes: &[Write], directory: &str, mount: &str) -> Result<()> {
+    for run in writes.chunk_by(|a, b| a.controller == b.controller) {
+        let mut left: Vec<&Write> = run.iter().collect();
+        while !left.is_empty() {
+            let before = left.len();
+            let mut again = Vec::new();
+            let mut first = None;
+            for write in left {
+                match put(write, directory) {
+                    Ok(()) => {}
+                    Err(Errno::EINVAL) => {
+                        first = first.or(Some(write));
+                        again.push(write);
+                    }
+                    Err(errno) => return Err(failed(write, errno, directory)),
+                }
+            }
+            if let Some(write) = first.filter(|_| again.len() == before) {
+                if write.file == v1::REALTIME_RUNTIME {
+                    raise_realtime(run, directory, mount)?;
+                    put(write, directory).map_err(|errno| failed(write, errno, directory))?;
+                    again.retain(|other| *other != write);
+                } else {
+                    return Err(failed(write, Errno::EINVAL, directory));
+                }
+            }
+            left = again;
+        }
+    }
+    Ok(())
+}
+
+fn put(write: &Write, directory: &str) -> nix::Result<()> {
+    let result = file::write(&format!("{directory}/{}", write.file), &write.value);
+    match (result, &write.missing) {
+        (Err(Errno::ENOENT), Missing::Ignore) => Ok(()),
+        (Err(Errno::ENOENT), Missing::Instead(file, value)) => {
+            file::write(&format!("{directory}/{file}"), value)
+        }
+        (result, _) => result,
+    }
+}
+
+fn failed(write: &Write, errno: Errno, directory: &str) -> Error {
+    let path = format!("{directory}/{}", write.file);
+    let field = write.field.clone().into_owned();
+    match errno {
+        // Not in the errno's words, which engines take for a missing program.
+        Errno::ENOENT => Error::unsupported("this kernel cannot set the limit: it lacks the file")
+            .path(path)
+            .field(field),
+        Errno::EBUSY if write.file == "memory.limit_in_bytes" => busy(write, directory),
+        _ => Error::os(format!("write {:?} to", write.value), errno).path(path).field(field),
+    }
+}
+
+/// Version 1 refuses a limit below what cannot be reclaimed.
+fn busy(write: &Write, directory: &str) -> Error {
+    let number = |name: &str| {
+        file::read(&format!("{directory}/{name}"))
+            .map_or_else(|_| "?".into(), |s| s.trim().to_owned())
+    };
+    Error::os(
+        format!(
+            "unable to set memory limit to {} (current usage: {}, peak usage: {})",
+            write.value,
+            number("memory.usage_in_bytes"),
+            number("memory.max_usage_in_bytes")
+        ),
+        Errno::EBUSY,
+    )
+    .field(write.field.clone().into_owned())
+}
+
+/// Realtime time is handed down: each ancestor needs its share before the cgroup can have one (sched-rt-group.rst).
+fn raise_realtime(writes: &[Write], directory: &str, mount: &str) -> Result<()> {
+    for ancestor in path::ancestors(directory, mount) {
+        let runtime = format!("{ancestor}/{}", v1::REALTIME_RUNTIME);
+        if file::read(&runtime).on("read", &runtime)?.trim() != "0" {
+            continue;
+        }
+        for write in writes
+            .iter()
+            .filter(|write| write.file == v1::REALTIME_PERIOD || write.file == v1::REALTIME_RUNTIME)
+        {
+            put(write, ancestor).map_err(|errno| failed(write, errno, ancestor))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! What is to be made, decided before anything is: directories, values and device rules. Pure.
+
+use std::path::PathBuf;
+
+use super::device::Rules;
+use super::host::{Hierarchy, Host, SYSTEMD};
+use super::writes::{Purpose, Write, Writes};
+use super::{Driver, Layout, path, v1, v2};
+use crate::spec::Resources;
+use crate::{Error, Result};
+
+/// The version 1 controllers every container is in: those engines read statistics from, limit later without a
+/// restart, or freeze and kill through.
+const ALWAYS: &[&str] =
+    &["blkio", "cpu", "cpuacct", "devices", "freezer", "memory", "pids", SYSTEMD];
+
+/// What a container asks for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Request<'a> {
+    /// The container's id.
+    pub id: &'a str,
+    /// `linux.cgroupsPath`.
+    pub cgroups_path: Option<&'a str>,
+    /// `linux.resources`.
+    pub resources: Option<&'a Resources<'a>>,
+    /// Who makes the cgroup.
+    pub driver: Driver,
+    /// Whether the devices every container may use are allowed after the given rules.
+    pub default_devices: bool,
+}
+
+/// One directory to make in one hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Group {
+    /// Controllers; empty for a version 2 hierarchy.
+    pub controllers: Vec<String>,
+    /// Mount point of the hierarchy.
+    pub mount: String,
+    pub writes: Vec<Write>,
+    /// A hierarchy without controllers, kept for the book-keeping of others: not being allowed in is no error.
+    pub optional: bool,
+}
+
+/// A container's cgroup, planned.
+#[derive(Debug, Clone)]
+pub struct CgroupPlan {
+    pub(super) driver: Driver,
+    pub(super) layout: Layout,
+    pub(super) path: String,
+    pub(super) groups: Vec<Group>,
+    pub(super) devices: Option<Rules>,
+    warnings: Vec<String>,
+}
+
+/// One version 1 hierarchy the container is a member of, as its own `/sys/fs/cgroup` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct V1View {
+    /// Name below `/sys/fs/cgroup`, such as `memory`, `cpu,cpuacct` or `systemd`.
+    pub directory: String,
+    /// Names of the symlinks to `directory` beside it, where several controllers share it.
+    pub links: Vec<String>,
+    /// Data of `mount -t cgroup`, for a container in a new cgroup namespace.
+    pub options: String,
+    /// The container's own directory on the host, for one that is not.
+    pub source: PathBuf,
+}
+
+impl CgroupPlan {
+    /// Decides where the cgroup lies and what is written into it.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Config`] and [`crate::Kind::Unsupported`], naming the property of `config.json` that cannot be
+    /// honoured: by anybody, or by this host.
+    pub fn build(request: &Request<'_>, host: &Host) -> Result<Self> {
+        if request.driver == Driver::Systemd {
+            return Err(Error::unsupported("the systemd cgroup driver is not built in yet")
+                .hint("leave --systemd-cgroup off"));
+        }
+        let path = path::resolve(request.id, request.cgroups_path)?;
+        let mut plan = Self {
+            driver: request.driver,
+            layout: host.layout(),
+            path,
+            groups: Vec::new(),
+            devices: None,
+            warnings: Vec::new(),
+        };
+        if request.driver == Driver::Disabled {
+            return Ok(plan);
+        }
+        let none = Resources::default();
+        let resources = request.resources.unwrap_or(&none);
+        let rules = Rules::new(&resources.devices, request.default_devices)?;
+        if host.is_v2() {
+            plan.unified(host, resources)?;
+        } else {
+            check_holes(&rules, resources)?;
+            plan.legacy(host, resources)?;
+        }
+        plan.devices = Some(rules);
+        Ok(plan)
+    }
+
+    /// The cgroup's path relative to the mount of each hierarchy.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What `linux.resources` asks for and this kind of cgroup ignores.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The version 1 hierarchies for the container's own `/sys/fs/cgroup`; none on version 2.
+    pub fn v1_views(&self) -> Vec<V1View> {
+        self.groups
+            .iter()
+            .filter(|group| !group.controllers.is_empty())
+            .map(|group| view(&group.controllers, &group.mount, &self.path))
+            .collect()
+    }
+
+    fn unified(&mut self, host: &Host, resources: &Resources<'_>) -> Result<()> {
+        let Writes { list, warnings } =
+            v2::writes(resources, Purpose::Create, host.v2_controllers(), &|_| None)?;
+        self.warnings = warnings;
+        let mount = host.v2_mount().unwrap_or_default().to_owned();
+        self.groups.push(Group { controllers: Vec::new(), mount, writes: list, optional: false });
+        Ok(())
+    }
+
+    fn legacy(&mut self, host: &Host, resources: &Resources<'_>) -> Result<()> {
+        let Writes { list, warnings } = v1::writes(resources, Purpose::Create)?;
+        self.warnings = warnings;
+        if host.hierarchy("devices").is_none() {
+            return Err(missing_controller("devices").field("linux.resources.devices"));
+        }
+        for write in &list {
+            if host.hierarchy(&write.controller).is_none() {
+                return Err(
+                    missing_controller(&write.controller).field(write.field.clone().into_owned())
+                );
+            }
+        }
+        for hierarchy in host.v1() {
+            let has = |name: &str| hierarchy.has(name);
+            let asked = list.iter().any(|write| has(&write.controller));
+            if asked || ALWAYS.iter().any(|name| has(name)) || self.inherits_cpuset(hierarchy) {
+                let writes = list.iter().filter(|write| has(&write.controller)).cloned().collect();
+                self.groups.push(Group {
+                    controllers: hierarchy.controllers.clone(),
+                    mount: hierarchy.mount.clone(),
+                    writes,
+                    optional: has(SYSTEMD),
+                });
+            }
+        }
+        if let Some(mount) = host.v2_mount() {
+            let mount = mount.to_owned();
+            let writes = Vec::new();
+            self.groups.push(Group { controllers: Vec::new(), mount, writes, optional: true });
+        }
+        Ok(())
+    }
+
+    /// A container below a parent (an engine's, a pod's) must not escape the CPUs of that parent; one directly below
+    /// the root has nothing to inherit, and a cpuset is the dearest of the directories.
+    fn inherits_cpuset(&self, hierarchy: &Hierarchy) -> bool {
+        hierarchy.has("cpuset") && self.path.matches('/').count() > 1
+    }
+}
+
+pub(super) fn missing_controller(name: &str) -> Error {
+    Error::unsupported(format!("the {name} controller is not mounted on this host"))
+}
+
+/// Version 1 cannot deny a device inside a wider allowance.
+pub(super) fn check_holes(rules: &Rules, resources: &Resources<'_>) -> Result<()> {
+    let Err(hole) = rules.exceptions() else { return Ok(()) };
+    // The rule came from the configuration: the defaults only allow, and allowances under an allowing default that
+    // overlap a denial are the configuration's conflict all the same.
+    let at = resources.devices.iter().position(|rule| {
+        let alone = Rules::new(std::slice::from_ref(rule), false);
+        alone.is_ok_and(|alone| alone.list.contains(&hole))
+    });
+    let field = at.map_or_else(
+        || "linux.resources.devices".to_owned(),
+        |i| format!("linux.resources.devices[{i}]"),
+    );
+    Err(Error::unsupported(format!(
+        "cgroup v1 cannot punch the hole {:?} in a wildcard rule",
+        hole.line()
+    ))
+    .field(field)
+    .hint("put the narrower rule first, or use cgroup v2"))
+}
+
+fn view(controllers: &[String], mount: &str, path: &str) -> V1View {
+    let directory = mount.rsplit('/').next().unwrap_or(mount).to_owned();
+    let links = if controllers.len() > 1 {
+        controllers.iter().filter(|name| **name != directory).cloned().collect()
+    } else {
+        Vec::new()
+    };
+    let options = controllers
+        .iter()
+        .map(|name| if name == SYSTEMD { "none,name=systemd" } else { name.as_str() })
+        .collect::<Vec<_>>()
+        .join(",");
+    V1View { directory, links, options, source: PathBuf::from(format!("{mount}{path}")) }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,85 @@
+//! Taking the cgroup away.
+
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::{Cgroup, file, freeze, processes};
+use crate::{Error, Result};
+
+/// How long processes may take to die once they have been killed.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+impl Cgroup {
+    /// Removes the cgroup and those the container made below it, in every hierarchy. The directories above stay.
+    ///
+    /// An ordinary removal is one rmdir per hierarchy. A cgroup that is busy is given two seconds, waiting on
+    /// `cgroup.events` where there is one.
+    ///
+    /// # Errors
+    /// The processes that are still in it, and what they wait for; the other hierarchies are removed all the same.
+    pub fn remove(&self) -> Result<()> {
+        let deadline = Instant::now() + DEADLINE;
+        let mut result = Ok(());
+        for member in &self.record.hierarchies {
+            let directory = self.directory(member);
+            let removed = match rmdir(&directory) {
+                Ok(()) => Ok(()),
+                Err(Errno::EBUSY) => tree(&directory, deadline),
+                Err(errno) => Err(Error::os("rmdir", errno).path(&directory)),
+            };
+            result = result.and(removed);
+        }
+        result
+    }
+}
+
+/// Gone already is gone.
+fn rmdir(directory: &str) -> nix::Result<()> {
+    match unlinkat(nix::fcntl::AT_FDCWD, directory, UnlinkatFlags::RemoveDir) {
+        Err(Errno::ENOENT) => Ok(()),
+        result => result,
+    }
+}
+
+/// Deepest first, until the deadline.
+fn tree(directory: &str, deadline: Instant) -> Result<()> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        for name in processes::subdirectories(directory)? {
+            tree(&format!("{directory}/{name}"), deadline)?;
+        }
+        // Opened before the attempt: a change between the attempt and the wait must not be missed.
+        let events = file::open_with(&format!("{directory}/cgroup.events"), OFlag::O_RDONLY).ok();
+        if let Some(events) = &events {
+            let _arms_the_poll = file::read_all(events);
+        }
+        match rmdir(directory) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EBUSY) => {}
+            Err(errno) => return Err(Error::os("rmdir", errno).path(directory)),
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(busy(directory));
+        }
+        // Not only the event: a cgroup can be busy for a moment after its last process.
+        freeze::wait(events.as_ref(), left.min(pause))?;
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}
+
+fn busy(directory: &str) -> Error {
+    let mut stuck = String::new();
+    for pid in processes::all(directory).unwrap_or_default().into_iter().take(10) {
+        let read = |name: &str| file::read(&format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let separator = if stuck.is_empty() { "" } else { ", " };
+        let wait = read("wchan");
+        let wait = if wait.is_empty() || wait == "0" { "nothing" } else { &wait };
+        stuck.push_str(&format!("{separator}{pid} ({}, waits in {wait})", read("comm").trim()));
+    }
+    let error = Error::os("rmdir", Errno::EBUSY).path(directory);
+    if stuck.is_empty() { error } else { error.hint(format!("still in it: {stuck}")) }
+}

@@ -1,0 +1,142 @@
+//! Changing the limits of a cgroup that is in use.
+
+use nix::errno::Errno;
+
+use super::device::Rules;
+use super::plan::{check_holes, missing_controller};
+use super::writes::{Purpose, Write, Writes};
+use super::{Cgroup, Driver, Host, Member, create, devices, file, v1, v2};
+use crate::error::Context;
+use crate::spec::Resources;
+use crate::{Error, Result};
+
+impl Cgroup {
+    /// Changes what `resources` names and leaves the rest alone; 0 is unset where `config.json` has it so. Device
+    /// rules, if there are any, take the place of all present ones. Returns warnings.
+    ///
+    /// On version 1 the container may join another hierarchy: save [`Cgroup::record`] afterwards.
+    ///
+    /// # Errors
+    /// The limit that cannot be set, naming its property. Those before it are in force.
+    pub fn update(&mut self, resources: &Resources<'_>) -> Result<Vec<String>> {
+        if self.record.driver == Driver::Disabled {
+            return Err(Error::unsupported("the container has no cgroup: cgroups are disabled"));
+        }
+        let rules = (!resources.devices.is_empty())
+            .then(|| Rules::new(&resources.devices, true))
+            .transpose()?;
+        let Writes { list, warnings } = if self.is_v2() {
+            self.writes_v2(resources)?
+        } else {
+            v1::writes(resources, Purpose::Update)?
+        };
+        if let Some(rules) = rules.as_ref().filter(|_| !self.is_v2()) {
+            check_holes(rules, resources)?;
+        }
+        let check = resources.memory.as_ref().and_then(|m| m.check_before_update) == Some(true);
+        if check {
+            self.check_memory(&list)?;
+        }
+        if self.is_v2() {
+            let (directory, mount) = self.unified()?;
+            // The controllers in force already are the usual case, and then this is one read.
+            create::enable(&directory, &mount, Host::probe()?.v2_controllers(), &list)?;
+            create::apply(&list, &directory, &mount)?;
+        } else {
+            self.apply_v1(&list)?;
+        }
+        if let Some(rules) = rules {
+            devices::replace(self, &rules)?;
+        }
+        Ok(warnings)
+    }
+
+    /// Directory and mount of the version 2 hierarchy.
+    fn unified(&self) -> Result<(String, String)> {
+        let member = self.record.hierarchies.iter().find(|member| member.is_v2());
+        let member = member.ok_or_else(|| Error::internal("the container has no cgroup"))?;
+        Ok((self.directory(member), member.mount.clone()))
+    }
+
+    fn writes_v2(&self, resources: &Resources<'_>) -> Result<Writes> {
+        let (directory, _) = self.unified()?;
+        let host = Host::probe()?;
+        let present = |name: &str| file::read(&format!("{directory}/{name}")).ok();
+        v2::writes(resources, Purpose::Update, host.v2_controllers(), &present)
+    }
+
+    fn apply_v1(&mut self, list: &[Write]) -> Result<()> {
+        for write in list {
+            if self.v1(&write.controller).is_none() {
+                let field = || write.field.clone().into_owned();
+                self.join_hierarchy(&write.controller).map_err(|error| error.field(field()))?;
+            }
+        }
+        for member in &self.record.hierarchies {
+            let mine: Vec<Write> =
+                list.iter().filter(|write| member.has(&write.controller)).cloned().collect();
+            create::apply(&mine, &self.directory(member), &member.mount)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the container a member of a hierarchy it did not need so far. Its processes have to be moved; here, and
+    /// only here, by writing their pids into `cgroup.procs`.
+    fn join_hierarchy(&mut self, controller: &str) -> Result<()> {
+        let host = Host::probe()?;
+        let Some(hierarchy) = host.hierarchy(controller) else {
+            return Err(missing_controller(controller));
+        };
+        let member =
+            Member { controllers: hierarchy.controllers.join(","), mount: hierarchy.mount.clone() };
+        let directory = self.directory(&member);
+        create::make_one(&directory, &member.mount, member.has("cpuset"))?;
+        let procs = format!("{directory}/cgroup.procs");
+        // Until nobody is left who forked meanwhile.
+        let mut inside: Vec<i32> = Vec::new();
+        loop {
+            let outside: Vec<i32> =
+                self.pids()?.into_iter().filter(|pid| !inside.contains(pid)).collect();
+            if outside.is_empty() {
+                break;
+            }
+            for pid in outside {
+                match file::write(&procs, &pid.to_string()) {
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    Err(errno) => return Err(Error::os("write", errno).path(&procs)),
+                }
+                inside.push(pid);
+            }
+        }
+        self.record.hierarchies.push(member);
+        Ok(())
+    }
+
+    /// `checkBeforeUpdate`: the kernel of version 2 would otherwise kill processes to get below the limit.
+    fn check_memory(&self, list: &[Write]) -> Result<()> {
+        let (limit, directory, current, peak) = if self.is_v2() {
+            (v2::memory_limit(list), self.v2(), "memory.current", "memory.peak")
+        } else {
+            let directory = self.v1("memory");
+            (
+                v1::memory_limit(list),
+                directory,
+                "memory.usage_in_bytes",
+                "memory.max_usage_in_bytes",
+            )
+        };
+        let (Some(limit), Some(directory)) = (limit, directory) else { return Ok(()) };
+        let path = format!("{directory}/{current}");
+        let usage = file::read(&path).on("read", &path)?;
+        let usage: u64 = usage.trim().parse().unwrap_or(0);
+        if usage <= limit {
+            return Ok(());
+        }
+        let peak = file::read(&format!("{directory}/{peak}")).unwrap_or_else(|_| "unknown".into());
+        Err(Error::config(format!(
+            "unable to set memory limit to {limit} (current usage: {usage}, peak usage: {})",
+            peak.trim()
+        ))
+        .field(super::writes::LIMIT))
+    }
+}

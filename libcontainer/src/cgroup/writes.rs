@@ -1,0 +1,215 @@
+//! Values to write into files of a cgroup, and the rules both versions read `linux.resources` by.
+
+use std::borrow::Cow;
+
+use crate::spec::Memory;
+use crate::{Error, Result};
+
+/// One value for one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Write {
+    /// The controller the file belongs to.
+    pub controller: Cow<'static, str>,
+    pub file: Cow<'static, str>,
+    pub value: String,
+    /// The property of `config.json` that asks for it.
+    pub field: Cow<'static, str>,
+    pub missing: Missing,
+}
+
+/// What to do where the kernel has no such file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Missing {
+    Fail,
+    Ignore,
+    /// Write another file instead.
+    Instead(&'static str, String),
+}
+
+/// The writes for one `linux.resources`, in order, and what could not be honoured.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Writes {
+    pub list: Vec<Write>,
+    pub warnings: Vec<String>,
+}
+
+impl Writes {
+    pub(super) fn add(
+        &mut self,
+        controller: &'static str,
+        file: impl Into<Cow<'static, str>>,
+        value: impl Into<String>,
+        field: impl Into<Cow<'static, str>>,
+    ) {
+        self.add_or(controller, file, value, field, Missing::Fail);
+    }
+
+    pub(super) fn add_or(
+        &mut self,
+        controller: &'static str,
+        file: impl Into<Cow<'static, str>>,
+        value: impl Into<String>,
+        field: impl Into<Cow<'static, str>>,
+        missing: Missing,
+    ) {
+        self.list.push(Write {
+            controller: controller.into(),
+            file: file.into(),
+            value: value.into(),
+            field: field.into(),
+            missing,
+        });
+    }
+
+    pub(super) fn warn(&mut self, sentence: impl Into<String>) {
+        self.warnings.push(sentence.into());
+    }
+}
+
+/// Whether a cgroup is being made or changed; the difference shows only where absence meets a present value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Create,
+    Update,
+}
+
+/// 0 is unset, -1 unlimited.
+pub(super) fn limit(value: Option<i64>, field: &'static str) -> Result<Option<i64>> {
+    match value {
+        None | Some(0) => Ok(None),
+        Some(value) if value < -1 => {
+            Err(Error::config(format!("{value} is neither a number of bytes nor -1")).field(field))
+        }
+        Some(value) => Ok(Some(value)),
+    }
+}
+
+pub(super) const LIMIT: &str = "linux.resources.memory.limit";
+pub(super) const RESERVATION: &str = "linux.resources.memory.reservation";
+pub(super) const SWAP: &str = "linux.resources.memory.swap";
+
+/// The pair memory, memory + swap, after the rules that hold for both versions; -1 is unlimited.
+pub(super) struct MemoryPair {
+    pub limit: Option<i64>,
+    pub swap: Option<i64>,
+}
+
+/// `present` is the memory limit in force, for an update that brings swap alone.
+pub(super) fn memory_pair(memory: &Memory, present: Option<i64>) -> Result<MemoryPair> {
+    let limit = limit(memory.limit, LIMIT)?;
+    let mut swap = self::limit(memory.swap, SWAP)?;
+    if limit == Some(-1) && swap.is_none() {
+        // Unlimited memory under a limit of both together would not be unlimited.
+        swap = Some(-1);
+    }
+    if let Some(total) = swap.filter(|&total| total >= 0) {
+        match limit.or(present) {
+            None | Some(-1) => {
+                return Err(
+                    Error::config("unable to set swap limit without memory limit").field(SWAP)
+                );
+            }
+            Some(limit) if total < limit => {
+                return Err(Error::config("memory+swap limit should be >= memory limit")
+                    .field(SWAP)
+                    .hint(format!("memory is {limit}, memory and swap together {total}")));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(MemoryPair { limit, swap })
+}
+
+/// `linux.resources.pids.limit`: any negative number is unlimited. 0 would keep even the container's own process
+/// from being born in the cgroup; 1 is the nearest that does not.
+pub(super) fn pids(limit: i64) -> String {
+    match limit {
+        ..0 => "max".to_owned(),
+        0 => "1".to_owned(),
+        limit => limit.to_string(),
+    }
+}
+
+/// A weight of blockIO: 0 is unset, else 10 to 1000.
+pub(super) fn block_weight(weight: Option<u16>, field: &str) -> Result<Option<u16>> {
+    match weight {
+        None | Some(0) => Ok(None),
+        Some(weight @ 10..=1000) => Ok(Some(weight)),
+        Some(weight) => {
+            Err(Error::config(format!("the weight {weight} is not between 10 and 1000"))
+                .field(field.to_owned()))
+        }
+    }
+}
+
+/// The size in the name of a hugetlb file, such as `2MB`; anything else could name another file.
+pub(super) fn page_size<'s>(size: &'s str, field: &str) -> Result<&'s str> {
+    let number = size.strip_suffix("KB").or(size.strip_suffix("MB")).or(size.strip_suffix("GB"));
+    match number {
+        Some(number) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => {
+            Ok(size)
+        }
+        _ => Err(Error::config(format!("{size:?} is not a huge page size such as 2MB or 1GB"))
+            .field(field.to_owned())),
+    }
+}
+
+/// A name written into a line of its own: a blank or newline in it would make it another line.
+pub(super) fn word<'s>(name: &'s str, field: &str) -> Result<&'s str> {
+    if name.is_empty() || name.contains(char::is_whitespace) {
+        return Err(Error::config(format!("{name:?} is not a name")).field(field.to_owned()));
+    }
+    Ok(name)
+}
+
+/// A list of CPUs or memory nodes; empty is unset.
+pub(super) fn list<'s>(value: Option<&'s str>, field: &'static str) -> Result<Option<&'s str>> {
+    match value.map(str::trim) {
+        None | Some("") => Ok(None),
+        Some(list)
+            if list.bytes().all(|b| b.is_ascii_digit() || matches!(b, b',' | b'-' | b' ')) =>
+        {
+            Ok(Some(list))
+        }
+        Some(list) => {
+            Err(Error::config(format!("{list:?} is not a list such as 0-3,7")).field(field))
+        }
+    }
+}
+
+/// The rest both versions have in the same form: cpuset lists, pids, rdma.
+pub(super) fn common(resources: &crate::spec::Resources<'_>, out: &mut Writes) -> Result<()> {
+    if let Some(cpu) = &resources.cpu {
+        const CPUS: &str = "linux.resources.cpu.cpus";
+        const MEMS: &str = "linux.resources.cpu.mems";
+        if let Some(cpus) = list(cpu.cpus.as_deref(), CPUS)? {
+            out.add("cpuset", "cpuset.cpus", cpus, CPUS);
+        }
+        if let Some(mems) = list(cpu.mems.as_deref(), MEMS)? {
+            out.add("cpuset", "cpuset.mems", mems, MEMS);
+        }
+    }
+    if let Some(limit) = resources.pids.and_then(|pids| pids.limit) {
+        out.add("pids", "pids.max", pids(limit), "linux.resources.pids.limit");
+    }
+    for (device, limits) in resources.rdma.iter() {
+        let field = format!("linux.resources.rdma[{:?}]", device.as_str());
+        let mut line = word(device, &field)?.to_owned();
+        if let Some(handles) = limits.hca_handles {
+            line.push_str(&format!(" hca_handle={handles}"));
+        }
+        if let Some(objects) = limits.hca_objects {
+            line.push_str(&format!(" hca_object={objects}"));
+        }
+        if limits.hca_handles.is_some() || limits.hca_objects.is_some() {
+            out.add("rdma", "rdma.max", line, field);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn ignored_kernel_memory(memory: &Memory, out: &mut Writes) {
+    if memory.kernel.is_some_and(|n| n != 0) || memory.kernel_tcp.is_some_and(|n| n != 0) {
+        out.warn("linux.resources.memory.kernel and kernelTCP are ignored: no kernel limits them");
+    }
+}
