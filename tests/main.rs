@@ -26,12 +26,42 @@
 
 use std::process::ExitCode;
 
+mod cgroups;
 mod cli;
+mod devices;
+mod events;
+mod exec;
+mod exec_user;
 mod harness;
 mod known_differences;
 mod lifecycle;
+mod mounts;
+mod namespaces;
+mod pause;
+mod printing;
+mod process;
+mod root;
+mod run;
+mod update;
 
 fn main() -> ExitCode {
-    let cases = [cli::CASES, lifecycle::CASES].concat();
+    let cases = [
+        cli::CASES,
+        printing::CASES,
+        lifecycle::CASES,
+        run::CASES,
+        pause::CASES,
+        exec::CASES,
+        exec_user::CASES,
+        cgroups::CASES,
+        update::CASES,
+        events::CASES,
+        process::CASES,
+        namespaces::CASES,
+        mounts::CASES,
+        root::CASES,
+        devices::CASES,
+    ]
+    .concat();
     ExitCode::from(harness::runner::main(cases))
 }

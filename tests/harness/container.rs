@@ -5,11 +5,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
+use std::time::Instant;
 
+use super::host::Layout;
 use super::output::Output;
+use super::reaper::{self, End};
 use super::runtime::{Call, Running};
 use super::{Test, wait};
 
@@ -20,6 +21,7 @@ pub struct Container<'t> {
     pub dir: PathBuf,
     pub config: Value,
     written: Cell<bool>,
+    made: Instant,
 }
 
 /// What `runc spec` prints, without the terminal, with a writable root and its own cgroup.
@@ -72,7 +74,8 @@ impl<'t> Container<'t> {
         let dir = test.dir.join(&id);
         fs::create_dir_all(&dir).unwrap();
         let config = default_config(&id);
-        let container = Self { test, id, dir, config, written: Cell::new(false) };
+        let container =
+            Self { test, id, dir, config, written: Cell::new(false), made: Instant::now() };
         super::rootfs::build(test.store, &container.rootfs());
         container
     }
@@ -329,6 +332,26 @@ impl<'t> Container<'t> {
         self.state()["status"].as_str().unwrap().to_owned()
     }
 
+    // --- its cgroup ---
+
+    /// A file of the container's cgroup: of this controller on v1, by another name on v2.
+    pub fn cgroup_file(&self, v1: (&str, &str), v2: &str) -> PathBuf {
+        match self.test.host.layout {
+            Layout::V1 => self.test.host.v1(v1.0, &self.id, v1.1),
+            Layout::V2 => self.test.host.v2(&self.id, v2),
+        }
+    }
+
+    /// Asserts what a file of the cgroup says: (controller, file, text) on v1, (file, text) on v2.
+    #[track_caller]
+    pub fn expect_limit(&self, v1: (&str, &str, &str), v2: (&str, &str)) {
+        let path = self.cgroup_file((v1.0, v1.1), v2.0);
+        let expected = if self.test.host.layout == Layout::V1 { v1.2 } else { v2.1 };
+        let text =
+            fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert_eq!(text.trim(), expected, "{}", path.display());
+    }
+
     // --- the processes ---
 
     fn pid_file(&self) -> String {
@@ -347,11 +370,10 @@ impl<'t> Container<'t> {
     pub fn wait_exit(&self) -> i32 {
         let pid = self.pid();
         wait::for_exit(pid);
-        match waitpid(Pid::from_raw(pid), None) {
-            Ok(WaitStatus::Exited(_, code)) => code,
-            Ok(WaitStatus::Signaled(_, signal, _)) => 128 + signal as i32,
-            Err(nix::errno::Errno::ECHILD) => -1,
-            other => panic!("waitpid of init {pid}: {other:?}"),
+        match reaper::status_of(pid, self.made) {
+            End::Code(code) => code,
+            End::Signal(signal) => 128 + signal,
+            End::Unknown => -1,
         }
     }
 

@@ -140,6 +140,20 @@ impl Host {
         self.hierarchies[""].join(cgroup.trim_start_matches('/')).join(file)
     }
 
+    /// Whether a file of a v1 controller, or of v2, exists at all, seen in the root of the hierarchy or a child.
+    pub fn has_cgroup_file(&self, v1: (&str, &str), v2: &str) -> bool {
+        let (root, file) = match self.layout {
+            Layout::V1 => match self.hierarchies.get(v1.0) {
+                Some(root) => (root, v1.1),
+                None => return false,
+            },
+            Layout::V2 => (&self.hierarchies[""], v2),
+        };
+        let child = |entry: fs::DirEntry| fs::metadata(entry.path().join(file)).is_ok();
+        fs::metadata(root.join(file)).is_ok()
+            || fs::read_dir(root).into_iter().flatten().flatten().any(child)
+    }
+
     /// Whether a program is on the usual path.
     pub fn has_program(name: &str) -> bool {
         ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]

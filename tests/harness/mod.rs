@@ -6,6 +6,7 @@ pub mod output;
 pub mod phrases;
 pub mod probe;
 pub mod pty;
+pub mod reaper;
 pub mod rootfs;
 pub mod runner;
 pub mod runtime;

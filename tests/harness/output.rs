@@ -72,7 +72,8 @@ impl Output {
     /// Asserts that standard error names this: a path, a field, a value.
     #[track_caller]
     pub fn names(self, what: &str) -> Self {
-        assert!(self.stderr.contains(what), "expected stderr to name {what:?}, got {self}");
+        let plain = self.stderr.replace("\\\"", "\"");
+        assert!(plain.contains(what), "expected stderr to name {what:?}, got {self}");
         self
     }
 
@@ -87,6 +88,14 @@ impl Output {
     #[track_caller]
     pub fn no_stdout(self) -> Self {
         assert!(self.stdout.is_empty(), "expected nothing on stdout, got {self}");
+        self
+    }
+
+    /// Asserts that nothing was written to standard output but the usage text.
+    #[track_caller]
+    pub fn no_stdout_but_help(self) -> Self {
+        let is_help = self.stdout.is_empty() || self.stdout.to_lowercase().contains("usage");
+        assert!(is_help, "expected nothing on stdout, got {self}");
         self
     }
 

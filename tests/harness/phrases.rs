@@ -51,9 +51,8 @@ pub const START_TWICE: Phrase =
     Phrase::new("cannot start an already running container").crun("exec.fifo");
 pub const START_STOPPED: Phrase =
     Phrase::new("cannot start a container that has stopped").crun("is not running");
-pub const EXEC_STOPPED: Phrase = Phrase::new("cannot exec in a stopped container")
-    .runc("cannot exec a container that has stopped")
-    .crun("not running");
+pub const EXEC_STOPPED: Phrase =
+    Phrase::new("cannot exec in a stopped container").crun("not running");
 pub const EXEC_PAUSED: Phrase =
     Phrase::new("cannot exec in a paused container (use --ignore-paused to override)")
         .runc("cannot exec in a paused container")

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use super::Test;
+use super::{Test, reaper};
 
 const SOURCE: &str = include_str!("probe.c");
 
@@ -15,11 +15,10 @@ pub fn path(test: &Test) -> PathBuf {
         let source = test.store.join("probe.c");
         let binary = test.store.join("probe");
         std::fs::write(&source, SOURCE).map_err(|error| error.to_string())?;
-        let output = Command::new("cc")
-            .args(["-static", "-O1", "-Wall", "-o"])
-            .args([&binary, &source])
-            .output()
-            .map_err(|error| format!("no C compiler for the probe: {error}"))?;
+        let output = reaper::output(
+            Command::new("cc").args(["-static", "-O1", "-Wall", "-o"]).args([&binary, &source]),
+        )
+        .map_err(|error| format!("no C compiler for the probe: {error}"))?;
         if output.status.success() {
             Ok(binary)
         } else {

@@ -158,6 +158,7 @@ impl Setting {
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(|errno| format!("subreaper: {errno}"))?;
         let runtime = Runtime::find()?;
+        super::reaper::start();
         if runtime.kind == Kind::Crun {
             super::host::empty_v2_hierarchy()
                 .map_err(|errno| format!("mount namespace for crun: {errno}"))?;

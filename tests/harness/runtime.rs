@@ -3,12 +3,15 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::output::Output;
+use super::reaper::{self, Child, End};
 use super::{sys, wait};
 
 /// Whose words and habits to expect.
@@ -172,9 +175,11 @@ impl<'t> Call<'t> {
         let mut words = vec![self.runtime.path.display().to_string()];
         words.extend(self.globals);
         words.extend(self.args);
-        let child = self.command.spawn().unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        let child =
+            reaper::spawn(&mut self.command).unwrap_or_else(|error| panic!("{words:?}: {error}"));
         Running {
-            child: Some(child),
+            child,
+            waited: false,
             command: words.join(" "),
             kind: self.runtime.kind,
             deadline: Instant::now() + self.limit,
@@ -190,7 +195,8 @@ fn create(path: &Path) -> File {
 
 /// A call under way. Dropped, it is killed.
 pub struct Running {
-    child: Option<Child>,
+    child: Child,
+    waited: bool,
     command: String,
     kind: Kind,
     deadline: Instant,
@@ -200,30 +206,28 @@ pub struct Running {
 
 impl Running {
     pub fn pid(&self) -> i32 {
-        self.child.as_ref().unwrap().id() as i32
+        self.child.pid
     }
 
     /// Sends a signal to the runtime's own process.
-    pub fn signal(&self, signal: nix::sys::signal::Signal) {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).unwrap();
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.pid), signal).unwrap();
     }
 
     /// Whether the process has not ended yet.
-    pub fn is_running(&mut self) -> bool {
-        self.child.as_mut().unwrap().try_wait().unwrap().is_none()
+    pub fn is_running(&self) -> bool {
+        !wait::readable(&self.child.pidfd, Duration::ZERO)
     }
 
     /// Waits for the end; past the limit the process is killed and has no status.
     #[track_caller]
     pub fn wait(mut self) -> Output {
-        let mut child = self.child.take().unwrap();
-        let pidfd = sys::pidfd_open(child.id() as i32).unwrap();
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let in_time = wait::readable(&pidfd, left);
-        if !in_time {
-            child.kill().unwrap();
+        let end = self.child.wait(left);
+        if end.is_none() {
+            self.kill();
         }
-        let status = child.wait().unwrap();
+        self.waited = true;
         let read =
             |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
         let mut stderr = read(&self.stderr_path);
@@ -237,21 +241,25 @@ impl Running {
         Output {
             command: std::mem::take(&mut self.command),
             kind: self.kind,
-            code: status.code().filter(|_| in_time),
-            signal: status.signal().filter(|_| in_time),
+            code: if let Some(End::Code(code)) = end { Some(code) } else { None },
+            signal: if let Some(End::Signal(signal)) = end { Some(signal) } else { None },
             stdout: read(&self.stdout_path),
             stderr,
             stdout_path: self.stdout_path.clone(),
             stderr_path: self.stderr_path.clone(),
         }
     }
+
+    fn kill(&self) {
+        let _already_dead = kill(Pid::from_raw(self.child.pid), Signal::SIGKILL);
+        self.child.wait(wait::PATIENCE);
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _already_dead = child.kill();
-            let _reaped = child.wait();
+        if !self.waited && self.is_running() {
+            self.kill();
         }
     }
 }

@@ -1,18 +1,17 @@
 //! The surroundings of one test: its directory, its runtime root, and the proof that nothing is left.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use super::host::{Host, Layout};
 use super::runtime::{Call, Kind, Runtime};
-use super::{Container, wait};
+use super::{Container, reaper, wait};
 
 /// Thrown by a test that cannot run here.
 pub struct Skip(pub String);
@@ -28,7 +27,7 @@ pub struct Test {
     pub runtime: &'static Runtime,
     pub host: &'static Host,
     calls: Cell<u32>,
-    containers: RefCell<Vec<PathBuf>>,
+    containers: Cell<u8>,
 }
 
 impl Test {
@@ -53,7 +52,7 @@ impl Test {
             runtime,
             host,
             calls: Cell::new(0),
-            containers: RefCell::new(Vec::new()),
+            containers: Cell::new(0),
         }
     }
 
@@ -61,9 +60,9 @@ impl Test {
 
     /// A new container with its bundle.
     pub fn container(&self) -> Container<'_> {
-        let letter = char::from(b'a' + self.containers.borrow().len() as u8);
+        let letter = char::from(b'a' + self.containers.get());
         let container = Container::new(self, format!("{}{letter}", self.id));
-        self.containers.borrow_mut().push(container.dir.clone());
+        self.containers.set(self.containers.get() + 1);
         container
     }
 
@@ -117,6 +116,12 @@ impl Test {
             self.host.controllers.iter().any(|known| known == name),
             &format!("no {name} cgroup controller here"),
         );
+    }
+
+    /// Skips the test unless this kernel has such a limit.
+    pub fn need_limit(&self, v1: (&str, &str), v2: &str) {
+        let name = if self.host.layout == Layout::V1 { v1.1 } else { v2 };
+        self.need(self.host.has_cgroup_file(v1, v2), &format!("no {name} on this host"));
     }
 
     pub fn need_layout(&self, layout: Layout) {
@@ -224,13 +229,6 @@ impl Test {
         if !found.is_empty() {
             self.sweep();
         }
-        for dir in self.containers.borrow().iter() {
-            if let Some(pid) =
-                fs::read_to_string(dir.join("pid")).ok().and_then(|pid| pid.parse().ok())
-            {
-                let _not_ours = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
-            }
-        }
         if std::env::var_os("SKEP_TEST_KEEP").is_none() {
             let _best_effort = fs::remove_dir_all(&self.dir);
         }
@@ -244,11 +242,11 @@ impl Test {
         }
         for pid in self.processes() {
             let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            let _not_ours = waitpid(Pid::from_raw(pid), None);
+            wait::until_within(Duration::from_secs(5), || (!wait::is_alive(pid)).then_some(()));
         }
         for point in mount_points().into_iter().rev() {
             if point.starts_with(&self.dir.display().to_string()) {
-                let _status = Command::new("umount").args(["-l", &point]).status();
+                let _best_effort = reaper::output(Command::new("umount").args(["-l", &point]));
             }
         }
         for cgroup in self.cgroups() {

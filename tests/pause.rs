@@ -1,0 +1,85 @@
+//! pause and resume.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::harness::runner::cases;
+use crate::harness::{Test, say, wait};
+
+cases![
+    pause_freezes_the_container_and_resume_thaws_it,
+    pause_of_a_stopped_container_is_refused,
+    pause_of_a_created_container,
+    resume_of_a_running_container_is_refused,
+    kill_of_a_paused_container_works_after_resume,
+    delete_force_of_a_paused_container_succeeds,
+];
+
+fn counter(c: &crate::harness::Container<'_>) -> String {
+    fs::read_to_string(c.path("/count")).unwrap_or_default()
+}
+
+fn pause_freezes_the_container_and_resume_thaws_it(t: &Test) {
+    let c =
+        t.container().sh("i=0; while :; do i=$((i+1)); echo $i > /tmp/n; mv /tmp/n /count; done");
+    c.run_detached();
+    c.wait_file("/count");
+    c.call("pause", &[]).run().ok().no_stdout();
+    assert_eq!(c.status(), "paused");
+    let before = counter(&c);
+    assert!(
+        wait::until_within(Duration::from_millis(100), || (counter(&c) != before).then_some(()))
+            .is_none(),
+        "a paused container goes on"
+    );
+    c.call("resume", &[]).run().ok().no_stdout();
+    assert_eq!(c.status(), "running");
+    wait::until("the container goes on", || (counter(&c) != before).then_some(()));
+}
+
+fn pause_of_a_stopped_container_is_refused(t: &Test) {
+    let c = t.container().args(&["true"]);
+    c.run_detached();
+    c.wait_exit();
+    c.wait_status("stopped");
+    c.call("pause", &[]).run().fails();
+}
+
+fn pause_of_a_created_container(t: &Test) {
+    // runc allows it, and resume goes back to created.
+    let c = t.container().lasting();
+    c.create();
+    c.call("pause", &[]).run().ok();
+    assert_eq!(c.status(), "paused");
+    c.call("resume", &[]).run().ok();
+    assert_eq!(c.status(), "created");
+    c.start().ok();
+    assert_eq!(c.status(), "running");
+}
+
+fn resume_of_a_running_container_is_refused(t: &Test) {
+    let c = t.container().lasting();
+    c.run_detached();
+    c.call("resume", &[]).run().fails().says(&say::NOT_PAUSED);
+    assert_eq!(c.status(), "running");
+}
+
+fn kill_of_a_paused_container_works_after_resume(t: &Test) {
+    let c = t.container().lasting();
+    c.run_detached();
+    c.call("pause", &[]).run().ok();
+    c.kill("KILL").ok();
+    // v1: the signal may wait for the thaw; resume may find the container gone already.
+    c.call("resume", &[]).run();
+    assert_eq!(c.wait_exit(), 128 + libc::SIGKILL);
+}
+
+fn delete_force_of_a_paused_container_succeeds(t: &Test) {
+    let c = t.container().lasting();
+    c.run_detached();
+    c.call("pause", &[]).run().ok();
+    let pid = c.pid();
+    c.delete_force().ok();
+    assert!(!wait::is_alive(pid));
+    t.assert_nothing_left();
+}

@@ -1,0 +1,195 @@
+//! root, the propagation of mounts, and what the host sees of them.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use crate::harness::runner::cases;
+use crate::harness::{Output, Test, json};
+use crate::mounts::{HostMount, host_dir, mountinfo, seen, showing};
+
+cases![
+    propagation_of_a_mount_is_set,
+    each_propagation_word_is_known,
+    root_propagation_is_set,
+    a_private_root_hides_later_host_mounts,
+    a_slave_root_sees_later_host_mounts,
+    a_shared_mount_reaches_the_host,
+    the_host_sees_none_of_the_mounts,
+    the_root_is_read_only,
+    the_root_is_writable_by_default,
+    a_read_only_root_still_gets_its_mount_points,
+    a_root_may_be_an_absolute_path,
+    a_root_may_be_reached_through_a_symlink_in_its_parents,
+    a_root_on_a_shared_mount_works,
+    no_pivot_works,
+    the_old_root_is_out_of_reach,
+];
+
+fn propagation_of_a_mount_is_set(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let c = showing(t)
+        .mount("/shared", "bind", &dir, &["rbind", "shared"])
+        .mount("/private", "bind", &dir, &["rbind", "private"])
+        .mount("/unbindable", "tmpfs", "tmpfs", &["unbindable"]);
+    let text = mountinfo(&c);
+    assert!(seen(&text, "/shared").optional.contains("shared:"), "{text}");
+    assert_eq!(seen(&text, "/private").optional, "");
+    assert_eq!(seen(&text, "/unbindable").optional, "unbindable");
+}
+
+fn each_propagation_word_is_known(t: &Test) {
+    for word in
+        ["shared", "rshared", "slave", "rslave", "private", "rprivate", "unbindable", "runbindable"]
+    {
+        t.container().mount("/mnt", "tmpfs", "tmpfs", &[word]).run().ok();
+    }
+}
+
+fn root_propagation_is_set(t: &Test) {
+    for (word, expected) in [
+        ("private", ""),
+        ("rprivate", ""),
+        ("shared", "shared:"),
+        ("rshared", "shared:"),
+        ("unbindable", "unbindable"),
+    ] {
+        let c = showing(t).set("/linux/rootfsPropagation", json!(word));
+        let text = mountinfo(&c);
+        let optional = seen(&text, "/").optional;
+        assert!(
+            if expected.is_empty() { optional.is_empty() } else { optional.contains(expected) },
+            "{word}: {optional:?}"
+        );
+    }
+    for word in ["slave", "rslave"] {
+        showing(t).set("/linux/rootfsPropagation", json!(word)).run().ok();
+    }
+    t.container()
+        .set("/linux/rootfsPropagation", json!("nonsense"))
+        .run()
+        .fails()
+        .names("nonsense");
+    t.assert_nothing_left();
+}
+
+/// A container with a shared mount of the host's at /mnt; on the host something is mounted below it afterwards.
+fn later_host_mount(t: &Test, propagation: &str) -> Output {
+    let dir = host_dir(t, "dir");
+    let outer = HostMount::bind(t, &dir);
+    outer.make("shared");
+    let c = t.container().mount("/mnt", "bind", &dir, &["rbind", propagation]).lasting();
+    c.run_detached();
+    let _inner = HostMount::tmpfs(t, &format!("{dir}/sub"));
+    fs::write(format!("{dir}/sub/later"), "later\n").unwrap();
+    let output = c.exec(&["ls", "/mnt/sub"]).ok();
+    c.delete_force().ok();
+    output
+}
+
+fn a_private_root_hides_later_host_mounts(t: &Test) {
+    later_host_mount(t, "rprivate").prints("");
+}
+
+fn a_slave_root_sees_later_host_mounts(t: &Test) {
+    later_host_mount(t, "rslave").prints("later\n");
+}
+
+fn a_shared_mount_reaches_the_host(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let outer = HostMount::bind(t, &dir);
+    outer.make("shared");
+    let c = t
+        .container()
+        .mount("/mnt", "bind", &dir, &["rbind", "rshared"])
+        .with_capabilities(&["CAP_SYS_ADMIN"])
+        .set("/linux/rootfsPropagation", json!("rshared"))
+        .sh("mount -t tmpfs tmpfs /mnt/sub && echo inside > /mnt/sub/new");
+    c.run().ok();
+    let inner = HostMount(format!("{dir}/sub"));
+    assert_eq!(fs::read_to_string(format!("{dir}/sub/new")).unwrap(), "inside\n");
+    drop(inner);
+}
+
+fn the_host_sees_none_of_the_mounts(t: &Test) {
+    let c = t.container().mount("/mnt", "tmpfs", "tmpfs", &[]).lasting();
+    c.create();
+    let inside = c.rootfs().display().to_string();
+    let mounts = || {
+        crate::harness::test::mount_points()
+            .into_iter()
+            .filter(|point| point.starts_with(&inside))
+            .count()
+    };
+    assert_eq!(mounts(), 0);
+    c.start().ok();
+    assert_eq!(mounts(), 0);
+}
+
+fn the_root_is_read_only(t: &Test) {
+    let c = t
+        .container()
+        .set("/root/readonly", json!(true))
+        .sh("touch /x; touch /etc/x; touch /dev/x && echo dev");
+    let output = c.run().ok();
+    assert_eq!(output.stderr.matches("Read-only file system").count(), 2, "{output}");
+    assert_eq!(output.stdout, "dev\n");
+}
+
+fn the_root_is_writable_by_default(t: &Test) {
+    let c = t.container().unset("/root/readonly").sh("echo written > /x");
+    c.run().ok();
+    assert_eq!(c.read("/x"), "written\n");
+}
+
+fn a_read_only_root_still_gets_its_mount_points(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let c = t
+        .container()
+        .set("/root/readonly", json!(true))
+        .mount("/not/there", "bind", &dir, &["bind"])
+        .set("/process/cwd", json!("/new/cwd"))
+        .sh("cat /not/there/file; pwd");
+    c.run().ok().prints("from the host\n/new/cwd\n");
+}
+
+fn a_root_may_be_an_absolute_path(t: &Test) {
+    let c = t.container().sh("echo hello");
+    let path = c.rootfs().display().to_string();
+    let c = c.set("/root/path", json!(path));
+    c.run().ok().prints("hello\n");
+}
+
+fn a_root_may_be_reached_through_a_symlink_in_its_parents(t: &Test) {
+    let c = t.container().sh("echo hello");
+    symlink(&c.dir, t.path("link")).unwrap();
+    c.write();
+    let bundle = t.path("link");
+    t.call(&["run", "--bundle", bundle.to_str().unwrap(), &c.id]).run().ok().prints("hello\n");
+}
+
+fn a_root_on_a_shared_mount_works(t: &Test) {
+    let c = t.container().sh("echo hello");
+    let root = HostMount::bind(t, &c.rootfs().display().to_string());
+    root.make("rshared");
+    c.run().ok().prints("hello\n");
+    drop(root);
+    t.assert_nothing_left();
+}
+
+fn no_pivot_works(t: &Test) {
+    let c = t.container().sh("echo hello; ls /");
+    let output = c.bundle_call("run", &["--no-pivot"]).run().ok();
+    assert!(output.stdout.starts_with("hello\nbin\n"), "{output}");
+}
+
+fn the_old_root_is_out_of_reach(t: &Test) {
+    let c = showing(t);
+    let text = mountinfo(&c);
+    let dir = t.dir.display().to_string();
+    for line in text.lines() {
+        let point = line.split(' ').nth(4).unwrap();
+        assert!(!point.starts_with(&dir) && !point.contains("old"), "{line}");
+    }
+    // The number of mounts is that of the config: root, mounts, masked and read-only paths.
+    assert!(text.lines().count() < 30, "{text}");
+}
