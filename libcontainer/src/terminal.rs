@@ -191,8 +191,7 @@ pub fn make_controlling(slave: OwnedFd) -> Result<()> {
 /// # Errors
 /// Those of fchown(2) but `EINVAL`, `EPERM` and `EROFS`.
 pub fn chown_stdio(uid: Uid) -> Result<()> {
-    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    for stream in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
+    for stream in pty::standard_streams() {
         chown_stream(stream, uid).doing("chown a standard stream")?;
     }
     Ok(())

@@ -116,3 +116,11 @@ pub fn make_raw(terminal: BorrowedFd<'_>) -> nix::Result<Termios> {
 pub fn restore(terminal: BorrowedFd<'_>, settings: &Termios) -> nix::Result<()> {
     tcsetattr(terminal, SetArg::TCSANOW, settings)
 }
+
+/// Returns the standard streams of this process, by their numbers.
+pub fn standard_streams() -> [BorrowedFd<'static>; 3] {
+    [libc::STDIN_FILENO, libc::STDOUT_FILENO, libc::STDERR_FILENO].map(|fd| {
+        // SAFETY: std opens what of these three is closed when the program starts, and nothing of ours closes them.
+        unsafe { BorrowedFd::borrow_raw(fd) }
+    })
+}
