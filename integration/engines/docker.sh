@@ -1,0 +1,145 @@
+# shellcheck shell=bash
+# Docker: a dockerd and a containerd of our own, and the checks that only docker has.
+
+docker_start() {
+    local runtimes=() index major
+    containerd_daemon
+    mkdir -p "$WORK/docker/client"
+    printf '{}' >"$WORK/docker/client/config.json"
+    for index in "${!RUNTIME_PATHS[@]}"; do
+        runtimes+=(--add-runtime "e-${RUNTIME_NAMES[index]}=${RUNTIME_PATHS[index]}")
+    done
+    DOCKER=/usr/bin/docker
+    [[ -x $DOCKER ]] || DOCKER=$(command -v docker)
+    export DOCKER_CONFIG=$WORK/docker/client
+    ENGINE=(timeout --foreground -k 5 60 "$DOCKER" -H "unix://$WORK/docker/socket")
+    ENGINE_VERSION[docker]=$(dockerd --version | sed -E 's/Docker version ([^,]*),.*/\1/')
+    # Old versions write a key to /etc/docker unless told another place; new ones refuse the setting.
+    major=${ENGINE_VERSION[docker]%%.*}
+    if ((major < 23)); then
+        printf '{"deprecated-key-path": "%s"}' "$WORK/docker/key.json" >"$WORK/docker/daemon.json"
+    else
+        printf '{}' >"$WORK/docker/daemon.json"
+    fi
+    dockerd --config-file "$WORK/docker/daemon.json" --data-root "$WORK/docker/data" --exec-root "$WORK/docker/exec" \
+        --pidfile "$WORK/docker/pid" --host "unix://$WORK/docker/socket" --containerd "$WORK/containerd/socket" \
+        --bridge=none --iptables=false --ip6tables=false --exec-opt native.cgroupdriver=cgroupfs \
+        --cgroup-parent "/$CGROUP" --default-ulimit nofile=1024:1024 "${runtimes[@]}" >"$WORK/docker/log" 2>&1 &
+    DOCKERD=$!
+    (wait_for 60 'dockerd' engine version) || die "dockerd does not answer: $(tail -n 5 "$WORK/docker/log")"
+    engine import "$WORK/busybox.tar" e-busybox >/dev/null
+    engine import "$DEBIAN_TAR" e-debian >/dev/null
+    DOCKER_MOUNTS=$(docker_mounts)
+}
+
+docker_stop() {
+    [[ -n ${DOCKERD:-} ]] || return 0
+    stop_process "$DOCKERD" 30
+    DOCKERD=
+    unset DOCKER_CONFIG
+    containerd_stop
+}
+
+docker_use() {
+    ENGINE=(timeout --foreground -k 5 60 "$DOCKER" -H "unix://$WORK/docker/socket")
+    RUN=(run --runtime "e-$RUNTIME_NAME" --network=none)
+    IMAGE=e-busybox
+    DEBIAN=e-debian
+    OTHER_ULIMITS=()
+    # Docker 20.10 has one status for every failed exec, newer ones tell a missing command from the rest.
+    EXEC_MISSING=127
+    ((${ENGINE_VERSION[docker]%%.*} >= 23)) || EXEC_MISSING=126
+    DEFAULT_CAPABILITIES=00000000a80425fb
+}
+
+# docker_mounts: ours, less the one that dockerd makes for the host's network and keeps.
+docker_mounts() { our_mounts | grep -v '/netns/default$' || true; }
+
+# docker_sweep NAME: removes what a check has left.
+docker_sweep() {
+    local left
+    left=$(engine ps -aq --filter "name=^/$1")
+    # shellcheck disable=SC2086
+    [[ -z $left ]] || engine rm -f $left
+}
+
+D01() { # run: 125 when the runtime refuses for another reason
+    status 125 once --sysctl kernel.msgmax=many "$IMAGE" true
+    like "$OUT" 'msgmax' 'the reason'
+}
+
+D02() { # update: memory, cpu and pids of a running container
+    needs_swap_accounting
+    detached --memory 64m --memory-swap 64m "$IMAGE" "${IDLE[@]}"
+    engine update --memory 96m --memory-swap 128m --cpus 1.5 --cpu-shares 256 --pids-limit 77 "$NAME" >/dev/null
+    local pid
+    pid=$(pid_of)
+    is_limit "$pid" memory memory.limit_in_bytes 100663296 memory.max 100663296
+    is_limit "$pid" memory memory.memsw.limit_in_bytes 134217728 memory.swap.max 33554432
+    is_limit "$pid" cpu cpu.cfs_quota_us 150000 cpu.max '150000 100000'
+    is_limit "$pid" cpu cpu.shares 256 cpu.weight 10
+    is_limit "$pid" pids pids.max 77 pids.max 77
+    engine update --cpus 0.25 "$NAME" >/dev/null
+    is_limit "$pid" cpu cpu.cfs_quota_us 25000 cpu.max '25000 100000'
+    is_limit "$pid" memory memory.limit_in_bytes 100663296 memory.max 100663296
+}
+
+D03() { # healthcheck: unhealthy, then healthy
+    detached --health-cmd 'test -f /tmp/well' --health-interval 0.3s --health-retries 1 --health-timeout 5s \
+        "$IMAGE" "${IDLE[@]}"
+    wait_for 20 'unhealthy' state_is Health.Status unhealthy
+    engine exec "$NAME" touch /tmp/well
+    wait_for 20 'healthy' state_is Health.Status healthy
+}
+
+D04() { # events: create, start, die and destroy, with the status
+    local since until_
+    since=$(date +%s)
+    once --name "$NAME-events" "$IMAGE" sh -c 'exit 4' || true
+    until_=$(($(date +%s) + 1))
+    is "$(engine events --since "$since" --until "$until_" --filter "container=$NAME-events" \
+        --format '{{.Action}} {{.Actor.Attributes.exitCode}}' | grep -E '^(create|start|die|destroy) ' | tr '\n' ' ')" \
+        'create <no value> start <no value> die 4 destroy <no value> ' 'events'
+}
+
+D05() { # create, start -a, and once more
+    engine create "${RUN[@]:1}" --name "$NAME" "$IMAGE" sh -c 'echo run >>/log; wc -l </log' >/dev/null
+    is "$(engine start -a "$NAME")" 1 'first time'
+    is "$(engine start -a "$NAME")" 2 'second time'
+}
+
+D06() { # run: the client passes signals to the process
+    "$DOCKER" -H "unix://$WORK/docker/socket" "${RUN[@]}" --rm --name "$NAME" "$IMAGE" \
+        sh -c 'trap "echo caught; exit 6" TERM; echo ready; while :; do sleep 0.1; done' >"$WORK/attached" 2>&1 &
+    local client=$! got=0
+    wait_for 10 'the trap' grep -q ready "$WORK/attached"
+    kill -TERM "$client"
+    wait "$client" || got=$?
+    is "$got" 6 'status'
+    like "$(<"$WORK/attached")" caught 'output'
+}
+
+D07() { # cp: in and out of a running container
+    detached "$IMAGE" "${IDLE[@]}"
+    echo copied >"$WORK/copied"
+    engine cp "$WORK/copied" "$NAME:/tmp/copied" >/dev/null
+    is "$(engine exec "$NAME" cat /tmp/copied)" copied 'the file inside'
+    engine cp "$NAME:/etc/text" "$WORK/copied" >/dev/null
+    is "$(<"$WORK/copied")" text 'the file outside'
+}
+
+D08() { # SIGKILL from outside: the engine sees 137
+    detached "$IMAGE" sh -c 'sleep 1000 & while :; do sleep 0.1; done'
+    kill -KILL "$(pid_of)"
+    wait_for 10 'the end' state_is Running false
+    is "$(inspect '{{.State.ExitCode}}')" 137 'status'
+}
+
+D99() { # nothing left: cgroups, mounts, processes, state
+    wait_for 20 "cgroups: $(our_cgroups | head -n 3)" nothing our_cgroups
+    wait_for 20 'runtime state' nothing find "$WORK/docker/exec" -path '*/runtime-*/moby/*' -mindepth 1
+    wait_for 20 'shims' nothing ours 'containerd-shim'
+    wait_for 20 "processes: $(ours "--root $WORK" | head -n 3)" nothing ours "--root $WORK"
+    is "$(docker_mounts)" "$DOCKER_MOUNTS" 'mounts'
+    is "$(engine ps -aq)" '' 'containers'
+}
