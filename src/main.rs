@@ -1,2 +1,78 @@
-//! skep.
-fn main() {}
+//! skep, a low-level OCI container runtime: the program that engines call to create, start and delete containers.
+//!
+//! There is no Rust start-up code here: it costs a third of what `start` takes in all. [`run`] gets the arguments as
+//! the kernel gave them.
+
+#![cfg_attr(not(test), no_main)]
+
+mod cli;
+mod commands;
+mod logging;
+mod output;
+
+use libcontainer::sys::alloc::Bump;
+use libcontainer::sys::entry::Arguments;
+use libcontainer::{Error, launch};
+
+use cli::{Name, Request};
+use logging::Logger;
+
+#[cfg(not(test))]
+#[global_allocator]
+static ALLOCATOR: Bump = Bump::new();
+
+#[cfg(not(test))]
+libcontainer::main!(run);
+
+/// Exit status of a command that failed.
+const FAILURE: i32 = 1;
+/// Exit status of an `exec` that failed before its process ran, as runc's.
+const EXEC_FAILURE: i32 = 255;
+
+#[cfg_attr(test, allow(dead_code, reason = "the test harness has its own main"))]
+fn run(arguments: Arguments) -> i32 {
+    libcontainer::sys::process::ignore_pipe_signals();
+    // Nowhere to say it, and nothing to be done about it.
+    if libcontainer::sys::fd::fill_standard_streams().is_err() {
+        return FAILURE;
+    }
+    let argv = arguments.to_vec();
+    let line = cli::parse(&argv);
+    let (log, opened) = Logger::open(&line.globals);
+    let request = match opened.and(line.request) {
+        Ok(request) => request,
+        Err(error) => {
+            log.fail(&error);
+            return FAILURE;
+        }
+    };
+    let failure = match &request {
+        Request::Run(Name::Exec, _) => EXEC_FAILURE,
+        _ => FAILURE,
+    };
+    match perform(&request, &line.globals, &log, arguments) {
+        Ok(status) => status,
+        Err(error) => {
+            log.fail(&error);
+            failure
+        }
+    }
+}
+
+fn perform(
+    request: &Request<'_>,
+    globals: &cli::Globals<'_>,
+    log: &Logger,
+    arguments: Arguments,
+) -> Result<i32, Error> {
+    let (name, args) = match request {
+        Request::Help(command) => return commands::help::show(*command).map(|()| 0),
+        Request::Version => return commands::version::run().map(|()| 0),
+        Request::Run(name, args) => (*name, args),
+    };
+    if matches!(name, Name::Create | Name::Run | Name::Exec) {
+        launch::harden()?;
+        libcontainer::exeseal::seal(arguments)?;
+    }
+    commands::run(name, args, globals, log)
+}

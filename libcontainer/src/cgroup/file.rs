@@ -3,20 +3,18 @@
 //! Paths, not descriptors of directories: nobody but root can rename anything above them, cgroup file systems have
 //! no symlinks, and an `open` of the directory for each controller would cost more than the longer walk.
 
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
-use nix::unistd;
 use std::os::fd::{AsFd, OwnedFd};
+
+use nix::NixPath;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd;
+
+use crate::sys::fd;
 
 /// Opens with close-on-exec.
 pub(super) fn open_with(path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
-    loop {
-        match open(path, flags | OFlag::O_CLOEXEC, Mode::empty()) {
-            Err(Errno::EINTR) => {}
-            result => return result,
-        }
-    }
+    path.with_nix_path(|path| fd::openat(fd::CWD, path, flags.bits(), 0))?
 }
 
 pub(super) fn read(path: &str) -> nix::Result<String> {

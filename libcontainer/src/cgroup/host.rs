@@ -1,6 +1,9 @@
 //! What this host mounts, read as cheaply as it can be.
 
-use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, statfs};
+use nix::dir::{Dir, Type};
+use nix::fcntl::{AtFlags, OFlag, readlinkat};
+use nix::sys::stat::{Mode, fstatat};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
 
 use super::file;
@@ -135,18 +138,41 @@ impl Host {
     }
 
     /// Takes the names of the directories for the names of the controllers, as every distribution mounts them.
-    fn from_directories(root: &str) -> std::io::Result<Self> {
+    /// A directory on another device than `root` is mounted.
+    fn from_directories(root: &str) -> nix::Result<Self> {
         let mut host = Self::empty();
         let mut links = Vec::new();
-        for entry in std::fs::read_dir(root)? {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut directory = Dir::open(root, flags, Mode::empty())?;
+        let mut entries = Vec::new();
+        for entry in directory.iter() {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let kind = entry.file_type()?;
-            if kind.is_symlink() {
-                links.push(name);
-            } else if kind.is_dir() {
-                let mount = format!("{root}/{name}");
-                host.add_directory(&name, mount);
+            match entry.file_type() {
+                Some(Type::Symlink) => links.push(name),
+                Some(Type::Directory) | None => entries.push(name),
+                Some(_) => {}
+            }
+        }
+        let device = |name: &str| {
+            fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).map(|stat| stat.st_dev)
+        };
+        let own = device(".")?;
+        for name in entries {
+            let mount = format!("{root}/{name}");
+            let controllers = match name.as_str() {
+                "unified" => {
+                    let magic = statfs(mount.as_str()).map(|stat| stat.filesystem_type());
+                    if magic == Ok(CGROUP2_SUPER_MAGIC) {
+                        host.v2_mount = Some(mount);
+                    }
+                    continue;
+                }
+                "systemd" => vec![SYSTEMD.to_owned()],
+                _ => known(name.split(',')),
+            };
+            if !controllers.is_empty() && device(&name).is_ok_and(|device| device != own) {
+                host.v1.push(Hierarchy { controllers, mount });
             }
         }
         for name in links {
@@ -154,7 +180,7 @@ impl Host {
             if !V1_CONTROLLERS.contains(&name.as_str()) || host.hierarchy(&name).is_some() {
                 continue;
             }
-            let target = std::fs::read_link(format!("{root}/{name}"))?;
+            let target = readlinkat(&directory, name.as_str())?;
             let mount = format!("{root}/{}", target.display());
             if let Some(hierarchy) = host.v1.iter_mut().find(|h| h.mount == mount) {
                 hierarchy.controllers.push(name);
@@ -162,23 +188,6 @@ impl Host {
         }
         host.settle();
         Ok(host)
-    }
-
-    fn add_directory(&mut self, name: &str, mount: String) {
-        let is = |magic: FsType| statfs(mount.as_str()).is_ok_and(|s| s.filesystem_type() == magic);
-        let controllers: Vec<String> = match name {
-            "unified" => {
-                if is(CGROUP2_SUPER_MAGIC) {
-                    self.v2_mount = Some(mount);
-                }
-                return;
-            }
-            "systemd" => vec![SYSTEMD.to_owned()],
-            _ => known(name.split(',')),
-        };
-        if !controllers.is_empty() && is(CGROUP_SUPER_MAGIC) {
-            self.v1.push(Hierarchy { controllers, mount });
-        }
     }
 
     /// proc_pid_mountinfo(5): `… root mount-point options … - type source super-options`.

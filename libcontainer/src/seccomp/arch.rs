@@ -10,15 +10,16 @@ pub struct Arch {
     /// `AUDIT_ARCH_*` of `<linux/audit.h>`, what a filter finds in `seccomp_data.arch`.
     pub token: u32,
     /// Numbers start here.
-    pub(super) base: u32,
+    pub base: u32,
     pub(super) column: Column,
     /// Arguments are 64 bits wide; elsewhere only the low half is compared.
-    pub(super) wide: bool,
-    pub(super) big_endian: bool,
+    pub wide: bool,
+    /// The high half of an argument comes first.
+    pub big_endian: bool,
     /// The socket and ipc calls are behind socketcall(2) and ipc(2), some of them also on their own.
-    pub(super) multiplexed: bool,
+    pub multiplexed: bool,
     /// A call the kernel does not know arrives as number 0 (`setup`), which nothing else uses.
-    pub(super) unknown_is_zero: bool,
+    pub unknown_is_zero: bool,
 }
 
 /// x32 calls are those of the x86_64 token with this bit in the number.

@@ -4,17 +4,17 @@ use crate::sys::seccomp::Instruction;
 
 /// `struct seccomp_data`, the instruction pointer left out.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Call {
+pub(crate) struct Call {
     /// System call number.
-    pub(super) nr: u32,
+    pub(crate) nr: u32,
     /// `AUDIT_ARCH_*`.
-    pub(super) arch: u32,
+    pub(crate) arch: u32,
     /// The six arguments.
-    pub(super) args: [u64; 6],
+    pub(crate) args: [u64; 6],
 }
 
 /// Runs `program` on `call` and returns `SECCOMP_RET_*`; says what is wrong with a program the kernel would refuse.
-pub(super) fn run(program: &[Instruction], call: &Call, big_endian: bool) -> Result<u32, String> {
+pub(crate) fn run(program: &[Instruction], call: &Call, big_endian: bool) -> Result<u32, String> {
     let mut accumulator = 0_u32;
     let mut at = 0;
     for _ in 0..=program.len() {
@@ -43,7 +43,7 @@ fn word(call: &Call, offset: u32, big_endian: bool) -> Result<u32, String> {
             let arg = call.args[(offset as usize - 16) / 8];
             let high = offset.is_multiple_of(8) == big_endian;
             let half = if high { arg >> 32 } else { arg & u64::from(u32::MAX) };
-            u32::try_from(half).map_err(|_| "more than a word".to_owned())
+            u32::try_from(half).map_err(|error| error.to_string())
         }
         _ => Err(format!("loads from {offset}")),
     }

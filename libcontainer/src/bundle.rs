@@ -1,0 +1,222 @@
+//! A bundle: a directory with a `config.json` (bundle.md).
+
+use std::ffi::CString;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use serde::Deserialize;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::spec::Spec;
+use crate::store::read_all;
+use crate::sys::fd;
+
+/// The largest `config.json` that is read, in bytes: a real one has a thousandth of it.
+pub const MAX_CONFIG: u64 = 16 << 20;
+
+/// The bytes of a bundle's configuration and where they are from.
+#[derive(Debug)]
+pub struct Bundle {
+    /// Absolute path of the bundle.
+    pub path: PathBuf,
+    /// `config.json`, unparsed.
+    pub config: Vec<u8>,
+}
+
+impl Bundle {
+    /// Reads the configuration of the bundle at `path` (made absolute), or the file `config` if one is given.
+    ///
+    /// # Errors
+    /// Those of open(2) and read(2), naming the file; [`Kind::Config`] for one over 16 MiB.
+    pub fn open(path: &Path, config: Option<&Path>) -> Result<Self> {
+        let path = absolute(path)?;
+        if path.to_str().is_none() {
+            return Err(Error::config("the path of the bundle is not UTF-8").path(path));
+        }
+        let file = match config {
+            None => path.join("config.json"),
+            Some(file) => absolute(file)?,
+        };
+        let config = read_config(&file).map_err(|error| match error.raw_errno() {
+            Some(Errno::ENOENT) if config.is_none() => {
+                error.hint("a bundle is a directory with a config.json; `skep spec` writes one")
+            }
+            _ => error,
+        })?;
+        Ok(Self { path, config })
+    }
+
+    /// The path as text.
+    pub fn path_text(&self) -> &str {
+        self.path.to_str().unwrap_or_default()
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).on("make absolute", path)
+}
+
+/// Reads a JSON document of at most [`MAX_CONFIG`] bytes.
+///
+/// # Errors
+/// Those of open(2) and read(2), naming the file; [`Kind::Config`] for one over 16 MiB or something else than a file.
+pub fn read_config(path: &Path) -> Result<Vec<u8>> {
+    let name = CString::new(path.as_os_str().as_bytes())
+        .map_err(|_nul| Error::config("a path with NUL").path(path))?;
+    let file = fd::openat(fd::CWD, &name, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY, 0)
+        .on("open", path)?;
+    if fd::stat(file.as_fd(), c"").on("stat", path)?.is(libc::S_IFDIR) {
+        return Err(Error::os("read", Errno::EISDIR).path(path));
+    }
+    match read_all(&file, MAX_CONFIG) {
+        Err(Errno::EFBIG) => Err(Error::config("the file is over 16 MiB").path(path)),
+        other => other.on("read", path),
+    }
+}
+
+/// Parses the configuration.
+///
+/// # Errors
+/// [`Kind::Config`] with the field, line and column.
+pub fn parse(config: &[u8]) -> Result<Spec<'_>> {
+    parse_as(config, "config.json")
+}
+
+/// Parses a document of type `T`, called `name` in errors.
+///
+/// # Errors
+/// [`Kind::Config`] with the field, line and column.
+pub fn parse_as<'a, T: Deserialize<'a>>(text: &'a [u8], name: &str) -> Result<T> {
+    serde_json::from_slice(text).map_err(|error| explain(text, name, &error))
+}
+
+/// A second look, only taken when the first one failed, finds out which field it was.
+fn explain(text: &[u8], name: &str, error: &serde_json::Error) -> Error {
+    if let Err(utf8) = std::str::from_utf8(text) {
+        return Error::new(
+            Kind::Config,
+            format!("{name} is not UTF-8: invalid byte at offset {}", utf8.valid_up_to()),
+        );
+    }
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Error::new(Kind::Config, format!("{name} is empty"));
+    }
+    let field = field_at(text, error.line(), error.column());
+    let place = if field.is_empty() { String::new() } else { format!(" {field}:") };
+    Error::new(Kind::Config, format!("{name}:{place} {error}"))
+}
+
+/// The field a position of a JSON text is in, as `process.user.uid` or `mounts[3].options`.
+fn field_at(text: &[u8], line: usize, column: usize) -> String {
+    let mut end = 0;
+    for _ in 1..line {
+        let rest = text.get(end..).unwrap_or_default();
+        end += rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| at + 1);
+    }
+    end += column;
+    walk_to(text.get(..end.min(text.len())).unwrap_or_default())
+}
+
+enum Level {
+    Object(String),
+    Array(usize),
+}
+
+/// Follows strings, brackets and commas up to the end of `text` and says where that is.
+fn walk_to(text: &[u8]) -> String {
+    let mut levels: Vec<Level> = Vec::new();
+    let mut bytes = text.iter().copied().enumerate();
+    let mut last = String::new();
+    while let Some((start, byte)) = bytes.next() {
+        match byte {
+            b'"' => {
+                let mut escaped = false;
+                let mut end = start;
+                for (at, byte) in bytes.by_ref() {
+                    end = at;
+                    match byte {
+                        _ if escaped => escaped = false,
+                        b'\\' => escaped = true,
+                        b'"' => break,
+                        _ => {}
+                    }
+                }
+                let content = text.get(start + 1..end).unwrap_or_default();
+                last = String::from_utf8_lossy(content).into_owned();
+            }
+            b':' => {
+                if let Some(Level::Object(name)) = levels.last_mut() {
+                    *name = std::mem::take(&mut last);
+                }
+            }
+            b',' => {
+                if let Some(Level::Array(index)) = levels.last_mut() {
+                    *index += 1;
+                }
+            }
+            b'{' => levels.push(Level::Object(String::new())),
+            b'[' => levels.push(Level::Array(0)),
+            // The error is found at the end of the value: what closes there is still the place.
+            b'}' | b']' if start + 1 < text.len() => {
+                levels.pop();
+            }
+            _ => {}
+        }
+    }
+    let mut field = String::new();
+    for level in levels {
+        match level {
+            Level::Object(name) if name.is_empty() => {}
+            Level::Object(name) => {
+                if !field.is_empty() {
+                    field.push('.');
+                }
+                field.push_str(&name);
+            }
+            Level::Array(index) => field.push_str(&format!("[{index}]")),
+        }
+    }
+    field
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> String {
+        parse(text.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_wrong_type_names_its_field() {
+        for (text, field) in [
+            (r#"{"process":{"user":{"uid":"x"}}}"#, "process.user.uid"),
+            (r#"{"process":{"user":{"uid":-1}}}"#, "process.user.uid"),
+            (r#"{"process":{"user":{"uid":4294967296}}}"#, "process.user.uid"),
+            ("{\n \"mounts\": [\n {\"destination\":\"/a\"},\n {\"destination\": 5}]}", "mounts[1].destination"),
+            (r#"{"root":{"path":"a","readonly":"yes"}}"#, "root.readonly"),
+            (r#"{"linux":{"namespaces":[{"type":"pid"},{"type":[]}]}}"#, "linux.namespaces[1].type"),
+            (r#"{"mounts":{}}"#, "mounts"),
+        ] {
+            let message = message(text);
+            assert!(message.contains(&format!("config.json: {field}: ")), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_said_so() {
+        assert!(message("").contains("empty"));
+        assert!(message("{\"process\": {\"args\": [\"a\"").contains("process.args"));
+        assert!(message("[]").contains("config.json"));
+        let not_utf8 = parse(b"{\"hostname\": \"\xff\"}").unwrap_err().to_string();
+        assert!(not_utf8.contains("not UTF-8") && not_utf8.contains("14"), "{not_utf8}");
+    }
+
+    #[test]
+    fn unknown_properties_and_nulls_are_ignored() {
+        let text = r#"{"x-future":{"a":[1]},"mounts":null,"hooks":null,"process":{"args":null,"env":null,"rlimits":null}}"#;
+        assert!(parse(text.as_bytes()).unwrap().mounts.is_empty());
+    }
+}

@@ -1,0 +1,506 @@
+//! A container that exists: its status, and what can be done to it.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+
+use crate::bundle;
+use crate::cgroup::{Cgroup, OomWatch, Stats};
+use crate::error::{Context, Error, Kind, Result};
+use crate::hooks::{self, Phase, StateTemplate};
+use crate::id::ContainerId;
+use crate::launch::{ExecOptions, Started, Target, exec_in};
+use crate::log::Log;
+use crate::notify::Proxy;
+use crate::plan::ProcessPlan;
+use crate::plan::process::Context as ProcessContext;
+use crate::process::Init;
+use crate::spec::{self, Process, Resources, Spec};
+use crate::store::{self, Record, StateDir, Store};
+use crate::sync;
+use crate::sys::pidfd;
+
+/// runtime.md "State", and `paused`, which every runtime has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// `create` is at it.
+    Creating,
+    /// It waits for `start`.
+    Created,
+    /// Its process runs.
+    Running,
+    /// Its processes are frozen.
+    Paused,
+    /// Its init has ended.
+    Stopped,
+}
+
+impl Status {
+    /// The word in documents.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// The bytes of a record, which a [`Container`] borrows.
+#[derive(Debug)]
+pub struct Saved {
+    state: StateDir,
+    bytes: Vec<u8>,
+}
+
+impl Saved {
+    /// Reads the record of `id`.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if there is no such container.
+    pub fn open(store: &Store, id: &ContainerId) -> Result<Self> {
+        let state = store.open(id)?;
+        let bytes = state.load()?;
+        Ok(Self { state, bytes })
+    }
+
+    /// The container.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] for a damaged record.
+    pub fn container(&self) -> Result<Container<'_>> {
+        let record = store::parse(&self.bytes, self.state.path())?;
+        let cgroup = Cgroup::from_record(record.cgroup.clone())?;
+        let init = Init { pid: Pid::from_raw(record.pid), start_time: record.start_time };
+        Ok(Container { state: &self.state, record, cgroup, init })
+    }
+}
+
+/// A container that exists.
+#[derive(Debug)]
+pub struct Container<'a> {
+    state: &'a StateDir,
+    record: Record<'a>,
+    cgroup: Cgroup,
+    init: Init,
+}
+
+/// How long a killed init may take to end before `delete --force` gives up.
+const KILL_WAIT: Duration = Duration::from_secs(10);
+
+impl<'a> Container<'a> {
+    /// What is recorded of it.
+    pub fn record(&self) -> &Record<'a> {
+        &self.record
+    }
+
+    /// Its cgroup.
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// Its directory.
+    pub fn state(&self) -> &StateDir {
+        self.state
+    }
+
+    /// Its init.
+    pub fn init(&self) -> Init {
+        self.init
+    }
+
+    /// Derives the status: from the init, the freezer and the gate, never from what was once written.
+    ///
+    /// # Errors
+    /// Those of reading them.
+    pub fn status(&self) -> Result<Status> {
+        if !self.init.is_alive() {
+            return Ok(Status::Stopped);
+        }
+        if self.record.creating {
+            return Ok(Status::Creating);
+        }
+        if self.cgroup.is_frozen()? {
+            return Ok(Status::Paused);
+        }
+        // The gate has a reader until init has become the program.
+        let waits = self.state.open_fifo()?.is_some();
+        Ok(if waits { Status::Created } else { Status::Running })
+    }
+
+    /// Starts the process of a created container, and says so only once it runs.
+    ///
+    /// # Errors
+    /// [`Kind::Lifecycle`] if it is not created; why a startContainer hook, the exec or a poststart hook failed.
+    pub fn start(&self, notify_socket: Option<&OsStr>, log: &dyn Log) -> Result<()> {
+        self.state.lock()?;
+        match self.status()? {
+            Status::Created => {}
+            Status::Stopped => {
+                return Err(Error::lifecycle("cannot start a container that has stopped"));
+            }
+            Status::Running | Status::Paused => {
+                return Err(Error::lifecycle("cannot start an already running container"));
+            }
+            Status::Creating => {
+                return Err(Error::lifecycle("cannot start a container that is being created"));
+            }
+        }
+        let proxy =
+            notify_socket.map(|socket| Proxy::bind(self.state.fd(), socket)).transpose()?;
+        self.open_gate()?;
+        self.started(log)?;
+        if let Some(proxy) = proxy
+            && let Some(pidfd) = self.init.pidfd().doing("pidfd_open")?
+        {
+            proxy.wait_ready(pidfd.as_fd(), self.init.pid)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the byte init waits for, and waits until execve closes the reader.
+    fn open_gate(&self) -> Result<()> {
+        let stopped = || Error::lifecycle("cannot start a container that has stopped");
+        let fifo = self.state.open_fifo()?.ok_or_else(stopped)?;
+        match nix::unistd::write(&fifo, b"1") {
+            Err(Errno::EPIPE) => return Err(stopped()),
+            other => other.map(drop).on("write", self.state.path().join(store::FIFO))?,
+        }
+        // Whoever comes next finds no gate; and nobody waits for this process while it waits for hooks.
+        self.state.unlink(store::FIFO);
+        self.state.unlock();
+        let mut watched = [PollFd::new(fifo.as_fd(), PollFlags::empty())];
+        loop {
+            match poll(&mut watched, PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                other => {
+                    other.doing("wait for init")?;
+                    break;
+                }
+            }
+        }
+        let fault = self.state.read(store::FAULT)?.unwrap_or_default();
+        if !fault.is_empty() {
+            return Err(self.explain(&fault));
+        }
+        self.state.unlink(store::FAULT);
+        Ok(())
+    }
+
+    /// Turns the coordinates init left into a sentence, with the configuration as it was.
+    fn explain(&self, fault: &[u8]) -> Error {
+        let explained = || -> Result<Error> {
+            let fault = sync::decode_fault(fault)
+                .ok_or_else(|| Error::internal("init left a fault nobody knows"))?;
+            let config = self.config()?;
+            let spec = bundle::parse(&config)?;
+            let process = spec.process.as_ref().ok_or_else(|| Error::internal("no process"))?;
+            let plan = ProcessPlan::build(process, ProcessContext::default(), &mut Vec::new())?;
+            Ok(plan.explain(&fault).context("error during container init"))
+        };
+        explained().unwrap_or_else(|error| error)
+    }
+
+    /// What `start` does after the process runs.
+    fn started(&self, log: &dyn Log) -> Result<()> {
+        if !self.record.hooks {
+            return Ok(());
+        }
+        let config = self.config()?;
+        let spec = bundle::parse(&config)?;
+        let ran = self.run_hooks(&spec, Phase::Poststart, "running", self.record.pid);
+        if ran.is_err() {
+            // runtime.md "Lifecycle" 9: a failed poststart hook stops the container.
+            if let Err(error) = self.kill_all() {
+                log.warn(&error.to_string());
+            }
+        }
+        ran
+    }
+
+    fn config(&self) -> Result<Vec<u8>> {
+        self.state
+            .read(store::CONFIG)?
+            .ok_or_else(|| Error::internal("the saved config.json is gone").path(self.state.path()))
+    }
+
+    fn run_hooks(&self, spec: &Spec<'_>, phase: Phase, status: &str, pid: i32) -> Result<()> {
+        let Some(all) = spec.hooks.as_ref() else { return Ok(()) };
+        let list = if phase == Phase::Poststart { &all.poststart } else { &all.poststop };
+        if list.is_empty() {
+            return Ok(());
+        }
+        let output = |key: &str| -> Result<Option<OwnedFd>> {
+            let path = spec.annotations.get(key);
+            path.map(|path| hooks::open_output(Path::new(path.as_str()))).transpose()
+        };
+        let stdout = output("run.oci.hooks.stdout")?;
+        let stderr = output("run.oci.hooks.stderr")?;
+        let options = hooks::Options {
+            cwd: None,
+            stdout: stdout.as_ref().map(AsFd::as_fd),
+            stderr: stderr.as_ref().map(AsFd::as_fd),
+        };
+        let record = &self.record;
+        let template = StateTemplate::new(
+            spec::OCI_VERSION,
+            &record.id,
+            &record.bundle,
+            &record.annotations,
+        )?;
+        hooks::run_hooks(phase, list, &template.render(status, pid), &options)
+    }
+
+    /// Sends `signal` to init; with `all`, to every process of the container.
+    ///
+    /// # Errors
+    /// [`Kind::Lifecycle`] with the words engines look for if it does not run.
+    pub fn kill(&self, signal: i32, all: bool) -> Result<()> {
+        let shares_pids = self.record.namespaces & libc::CLONE_NEWPID == 0;
+        // Without a pid namespace of its own the container's processes outlive its init.
+        if all || (shares_pids && signal == libc::SIGKILL) {
+            if !all && !self.init.is_alive() && self.cgroup.pids()?.is_empty() {
+                return Err(not_running());
+            }
+            if all && !self.init.is_alive() && self.cgroup.pids()?.is_empty() {
+                return Err(not_running());
+            }
+            return self.cgroup.signal_all(signal);
+        }
+        let Some(init) = self.init.pidfd().doing("pidfd_open")? else { return Err(not_running()) };
+        match pidfd::send_signal(init.as_fd(), signal) {
+            Err(Errno::ESRCH) => return Err(not_running()),
+            other => other.doing(&format!("send signal {signal} to init"))?,
+        }
+        // The v1 freezer holds even a killed process.
+        if signal == libc::SIGKILL && self.cgroup.is_frozen().unwrap_or(false) {
+            self.cgroup.thaw()?;
+        }
+        Ok(())
+    }
+
+    /// Kills every process of the container and waits for its init.
+    fn kill_all(&self) -> Result<()> {
+        let init = self.init.pidfd().doing("pidfd_open")?;
+        let killed = self.cgroup.signal_all(libc::SIGKILL);
+        let Some(init) = init else { return killed };
+        match pidfd::send_signal(init.as_fd(), libc::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(Error::os("kill init", errno)),
+        }
+        wait_for_end(&init, KILL_WAIT)?;
+        killed
+    }
+
+    /// Removes what is left of the container: cgroup, directory; and runs the poststop hooks, whose failure is only
+    /// a warning.
+    ///
+    /// # Errors
+    /// [`Kind::Lifecycle`] if it still runs and `force` was not asked; what could not be removed.
+    pub fn delete(&self, force: bool, log: &dyn Log) -> Result<()> {
+        let status = self.status()?;
+        match status {
+            Status::Stopped => {}
+            // Nothing of the user's has run yet.
+            Status::Created => self.kill_all()?,
+            _ if force => self.kill_all()?,
+            _ => {
+                return Err(Error::lifecycle(format!(
+                    "cannot delete container {} that is not stopped: {}",
+                    self.record.id,
+                    status.name()
+                ))
+                .hint("kill it first, or use --force"));
+            }
+        }
+        // Without a pid namespace others may have outlived init.
+        if self.record.namespaces & libc::CLONE_NEWPID == 0 && status == Status::Stopped {
+            self.cgroup.signal_all(libc::SIGKILL)?;
+        }
+        self.remove(log)
+    }
+
+    fn remove(&self, log: &dyn Log) -> Result<()> {
+        let config = if self.record.hooks { Some(self.config()) } else { None };
+        // The directory goes only when the cgroup has: else nobody could find it again.
+        self.cgroup.remove()?;
+        self.state.remove()?;
+        let Some(config) = config else { return Ok(()) };
+        let stopped = config.and_then(|config| {
+            let spec = bundle::parse(&config)?;
+            self.run_hooks(&spec, Phase::Poststop, "stopped", 0)
+        });
+        if let Err(error) = stopped {
+            log.warn(&error.to_string());
+        }
+        Ok(())
+    }
+
+    /// Freezes every process.
+    ///
+    /// # Errors
+    /// [`Kind::Lifecycle`] if it does not run.
+    pub fn pause(&self) -> Result<()> {
+        match self.status()? {
+            Status::Running | Status::Created => self.cgroup.freeze(),
+            Status::Paused | Status::Stopped | Status::Creating => Err(not_running()),
+        }
+    }
+
+    /// Thaws every process.
+    ///
+    /// # Errors
+    /// [`Kind::Lifecycle`] if it is not paused.
+    pub fn resume(&self) -> Result<()> {
+        match self.status()? {
+            Status::Paused => self.cgroup.thaw(),
+            _ => Err(Error::lifecycle("container not paused")),
+        }
+    }
+
+    /// Starts one more process in it.
+    ///
+    /// # Errors
+    /// [`Kind::Lifecycle`] if it does not run, or is paused and `ignore_paused` was not asked; why the process failed.
+    pub fn exec(
+        &self,
+        process: &Process<'_>,
+        options: &ExecOptions<'_>,
+        ignore_paused: bool,
+        log: &dyn Log,
+    ) -> Result<Started> {
+        match self.status()? {
+            Status::Stopped | Status::Creating => {
+                return Err(Error::lifecycle("cannot exec in a stopped container"));
+            }
+            Status::Paused if !ignore_paused => {
+                return Err(Error::lifecycle(
+                    "cannot exec in a paused container (use --ignore-paused to override)",
+                ));
+            }
+            Status::Paused | Status::Running | Status::Created => {}
+        }
+        let target = Target {
+            state: self.state,
+            record: &self.record,
+            init: self.init,
+            cgroup: &self.cgroup,
+        };
+        exec_in(&target, process, options, log)
+    }
+
+    /// The bytes of the configuration as `create` read it, for [`bundle::parse`].
+    ///
+    /// # Errors
+    /// Those of reading the file.
+    pub fn saved_config(&self) -> Result<Vec<u8>> {
+        self.config()
+    }
+
+    /// Changes limits; what `resources` does not mention stays.
+    ///
+    /// # Errors
+    /// [`Kind::Lifecycle`] if it does not run; the limit that could not be set.
+    pub fn update(&mut self, resources: &Resources<'_>, log: &dyn Log) -> Result<()> {
+        if self.status()? == Status::Stopped {
+            return Err(not_running());
+        }
+        let warnings = self.cgroup.update(resources)?;
+        warnings.iter().for_each(|warning| log.warn(warning));
+        if *self.cgroup.record() != self.record.cgroup {
+            self.record.cgroup = self.cgroup.record().clone();
+            self.state.save(&self.record)?;
+        }
+        Ok(())
+    }
+
+    /// The pids of its processes, as the caller sees them.
+    ///
+    /// # Errors
+    /// Those of reading the cgroup.
+    pub fn pids(&self) -> Result<Vec<i32>> {
+        let pids = self.cgroup.pids()?;
+        // Without cgroups the init is all that is known.
+        if pids.is_empty() && self.init.is_alive() {
+            return Ok(vec![self.init.pid.as_raw()]);
+        }
+        Ok(pids)
+    }
+
+    /// Its statistics.
+    ///
+    /// # Errors
+    /// [`Kind::Lifecycle`] if it does not run.
+    pub fn stats(&self) -> Result<Stats> {
+        if self.status()? == Status::Stopped {
+            return Err(Error::lifecycle(format!(
+                "container with id {} is not running",
+                self.record.id
+            )));
+        }
+        self.cgroup.stats()
+    }
+
+    /// Watches for OOM kills.
+    ///
+    /// # Errors
+    /// Those of [`Cgroup::watch_oom`].
+    pub fn watch_oom(&self) -> Result<OomWatch> {
+        self.cgroup.watch_oom()
+    }
+}
+
+fn not_running() -> Error {
+    Error::lifecycle("container not running")
+}
+
+fn wait_for_end(init: &OwnedFd, limit: Duration) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let mut watched = [PollFd::new(init.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut watched, timeout) {
+            Err(Errno::EINTR) => {}
+            Ok(0) => {
+                return Err(Error::lifecycle("container init still running")
+                    .hint("it may hang in the kernel: see its stack below /proc"));
+            }
+            other => return other.map(drop).doing("wait for init"),
+        }
+    }
+}
+
+/// Deletes the container `id`; with `force`, whatever its state, and nothing there is a success.
+///
+/// # Errors
+/// Those of [`Container::delete`].
+pub fn delete(store: &Store, id: &ContainerId, force: bool, log: &dyn Log) -> Result<()> {
+    let state = match store.open(id) {
+        Err(error) if error.kind() == Kind::NotFound && force => return Ok(()),
+        other => other?,
+    };
+    state.lock()?;
+    let saved = match state.load() {
+        Ok(bytes) => Saved { state, bytes },
+        // A create that was killed half-way has left a directory and nothing else.
+        Err(error) if error.kind() == Kind::NotFound && force => return state.remove(),
+        Err(error) => return Err(error),
+    };
+    let container = match saved.container() {
+        // Nobody can tell what the record said; what is certain is taken away.
+        Err(error) if force => {
+            log.warn(&error.to_string());
+            return saved.state.remove();
+        }
+        other => other?,
+    };
+    container.delete(force, log)
+}

@@ -1,0 +1,65 @@
+//! The child's end of the socket to the parent.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use crate::sync::{FRAME, Fault, Frame, Step, Tag};
+use crate::sys;
+
+/// The child's end.
+#[derive(Debug)]
+pub(crate) struct Channel(pub(crate) OwnedFd);
+
+impl Channel {
+    /// Sends `frame`.
+    pub(crate) fn send(&self, frame: Frame) -> Result<(), Errno> {
+        loop {
+            match nix::unistd::write(&self.0, &frame.encode()) {
+                Err(Errno::EINTR) => {}
+                other => return other.map(drop),
+            }
+        }
+    }
+
+    /// Sends `frame` with a descriptor.
+    pub(crate) fn send_fd(&self, frame: Frame, fd: BorrowedFd<'_>) -> Result<(), Errno> {
+        sys::socket::send_fd(self.0.as_fd(), &frame.encode(), fd)
+    }
+
+    /// Waits until the parent says go; its value. A parent that is gone is a fault.
+    pub(crate) fn wait(&self) -> Result<i32, Fault> {
+        let mut bytes = [0; FRAME];
+        loop {
+            match nix::unistd::read(&self.0, &mut bytes) {
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Fault::new(Step::Parent, 0, errno)),
+                Ok(n) => {
+                    let frame = bytes.get(..n).and_then(Frame::decode);
+                    return match frame {
+                        Some(frame) if frame.tag == Tag::Go => Ok(frame.value),
+                        _ => Err(Fault::new(Step::Parent, 0, Errno::EPIPE)),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(crate) fn ask(&self, tag: Tag, value: i32) -> Result<i32, Fault> {
+        self.send(Frame::of(tag, value)).map_err(|errno| Fault::new(Step::Parent, 0, errno))?;
+        self.wait()
+    }
+
+    /// Sends the fault and ends this process.
+    pub(crate) fn fail(&self, fault: &Fault) -> ! {
+        report(self.0.as_fd(), fault)
+    }
+}
+
+/// Writes `fault` to `to` and ends this process.
+pub(crate) fn report(to: BorrowedFd<'_>, fault: &Fault) -> ! {
+    // One write: a message on the socket, all or nothing in the file. There is nobody else to tell if it fails.
+    let _told = nix::unistd::write(to, &fault.encode());
+    sys::process::exit_now(1)
+}

@@ -1,0 +1,141 @@
+//! The child of `exec`: joins the running container and becomes the program.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use super::enter::{self, Privileges};
+use super::{Channel, prepare};
+use crate::path;
+use crate::plan::ProcessPlan;
+use crate::sync::{At, Fault, Frame, Step, Tag};
+use crate::sys::clone::setns;
+use crate::sys::fd;
+use crate::sys::process;
+use crate::sys::spawn::signal::{SignalMask, reset_dispositions};
+use crate::terminal::{self, Pty};
+
+/// What the parent has opened for the child of an `exec`.
+#[derive(Debug)]
+pub(crate) struct ExecChild<'a> {
+    pub(crate) process: &'a ProcessPlan,
+    pub(crate) channel: Channel,
+    /// v1 `tasks` files to write `0` to.
+    pub(crate) tasks: Vec<OwnedFd>,
+    /// The container's init.
+    pub(crate) init: OwnedFd,
+    /// `CLONE_NEW*` of the container's own namespaces, less the pid namespace, which the parent has chosen before the clone.
+    pub(crate) namespaces: libc::c_int,
+    /// The host's procfs.
+    pub(crate) proc: OwnedFd,
+    /// Descriptors from 3 on that the process keeps.
+    pub(crate) keep_fds: u32,
+    /// Name of the session keyring to join.
+    pub(crate) keyring: Option<std::ffi::CString>,
+}
+
+/// Joins the container and becomes the program.
+pub(crate) fn exec(mut child: ExecChild<'_>) -> ! {
+    if let Err(fault) = enter_container(&mut child) {
+        child.channel.fail(&fault);
+    }
+    let program = enter::find(child.process).unwrap_or_else(|fault| child.channel.fail(&fault));
+    // The parent writes pid files and sends pidfds before the program can run.
+    let gone = child.channel.send(Frame::of(Tag::Ready, 0));
+    if let Err(errno) = gone {
+        child.channel.fail(&Fault::new(Step::Parent, 0, errno));
+    }
+    if let Err(fault) = child.channel.wait() {
+        child.channel.fail(&fault);
+    }
+    let fault = enter::become_program(child.process, &program);
+    child.channel.fail(&fault)
+}
+
+fn enter_container(child: &mut ExecChild<'_>) -> Result<(), Fault> {
+    for (i, tasks) in child.tasks.iter().enumerate() {
+        nix::unistd::write(tasks, b"0").at(Step::CgroupJoin, i)?;
+    }
+    child.tasks.clear();
+    join(child)?;
+    let user_namespace = child.namespaces & libc::CLONE_NEWUSER != 0;
+    if user_namespace {
+        super::namespace::become_root()?;
+    }
+    let _leader_already = nix::unistd::setsid();
+    if let Some(name) = &child.keyring {
+        match process::join_session_keyring(name) {
+            Ok(_) | Err(Errno::ENOSYS) => {}
+            Err(errno) => return Err(Fault::new(Step::Keyring, 0, errno)),
+        }
+    }
+    apply_oom_score(child, user_namespace)?;
+    let slave = make_console(child)?;
+    let streams = match slave {
+        Some(slave) => terminal::make_controlling(slave),
+        None => terminal::chown_stdio(nix::unistd::Uid::from_raw(child.process.uid)),
+    };
+    streams.map_err(|error| Fault::new(Step::Stdio, 0, error.raw_errno().unwrap_or(Errno::EIO)))?;
+    SignalMask::EMPTY.set().at(Step::Stdio, 0)?;
+    reset_dispositions();
+    fd::close_all_but(child.keep_fds, vec![child.channel.0.as_raw_fd()]).at(Step::Descriptors, 0)?;
+    let own =
+        Privileges { process: child.process, channel: &child.channel, set_limits: !user_namespace };
+    own.apply()
+}
+
+/// All namespaces in one call (setns(2) with a pidfd); in two if some belong to the host's user namespace.
+fn join(child: &ExecChild<'_>) -> Result<(), Fault> {
+    let all = child.namespaces;
+    if all == 0 {
+        return Ok(());
+    }
+    match setns(child.init.as_fd(), all) {
+        Err(Errno::EPERM) if all & libc::CLONE_NEWUSER != 0 => {
+            let others = all & !libc::CLONE_NEWUSER;
+            setns(child.init.as_fd(), others).at(Step::NamespaceJoin, usize::MAX)?;
+            setns(child.init.as_fd(), libc::CLONE_NEWUSER).at(Step::NamespaceJoin, usize::MAX)
+        }
+        other => other.at(Step::NamespaceJoin, usize::MAX),
+    }
+}
+
+fn apply_oom_score(child: &ExecChild<'_>, user_namespace: bool) -> Result<(), Fault> {
+    let process = child.process;
+    if user_namespace {
+        if !process.rlimits.is_empty() || process.oom_score_adj.is_some() {
+            child.channel.ask(Tag::Limits, 0)?;
+        }
+        return Ok(());
+    }
+    match process.oom_score_adj {
+        None => Ok(()),
+        Some(score) => prepare::write_proc(
+            child.proc.as_fd(),
+            c"self/oom_score_adj",
+            score.to_string().as_bytes(),
+        )
+        .at(Step::OomScoreAdj, 0),
+    }
+}
+
+fn make_console(child: &ExecChild<'_>) -> Result<Option<OwnedFd>, Fault> {
+    let Some(size) = child.process.terminal else { return Ok(None) };
+    let console = |error: crate::Error| {
+        let errno = error.raw_errno().unwrap_or(Errno::EIO);
+        Fault::new(Step::Console, 0, errno).detail(error.to_string())
+    };
+    let root = fd::openat(fd::CWD, c"/", libc::O_PATH, 0).at(Step::Console, 0)?;
+    let pts = path::open(root.as_fd(), c"dev/pts").at(Step::Console, 0)?;
+    let pty = Pty::open(pts.as_fd()).map_err(console)?;
+    if let Some(size) = size {
+        pty.set_size(size).map_err(console)?;
+    }
+    pty.chown(nix::unistd::Uid::from_raw(child.process.uid)).map_err(console)?;
+    let number = pty.name().rsplit('/').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+    child
+        .channel
+        .send_fd(Frame::of(Tag::Console, number), pty.master.as_fd())
+        .at(Step::Console, 2)?;
+    Ok(Some(pty.slave))
+}

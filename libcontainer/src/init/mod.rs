@@ -1,0 +1,85 @@
+//! The child's side: carries out the plan, in the order of runtime-spec's lifecycle, from clone to execve(2).
+//!
+//! This runs in a copy of the parent's memory, as the container's first process. It decides nothing the plan could
+//! decide, prints nothing, and ends only by execve or `_exit`. A failure leaves as coordinates
+//! ([`Fault`](crate::sync::Fault)).
+
+mod channel;
+mod device;
+mod diagnose;
+mod enter;
+mod exec;
+mod mount;
+mod namespace;
+mod prepare;
+mod rootfs;
+
+use std::os::fd::OwnedFd;
+
+use crate::cgroup::V1View;
+use crate::hooks::StateTemplate;
+use crate::plan::Plan;
+use crate::spec;
+
+pub(crate) use channel::Channel;
+pub(crate) use exec::{ExecChild, exec};
+pub(crate) use mount::{attach_attributes, clone_bind, clone_root};
+pub(crate) use namespace::stage1;
+pub(crate) use prepare::run;
+
+/// What the parent has opened and rendered for the child before the clone.
+#[derive(Debug)]
+pub(crate) struct InitChild<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) channel: Channel,
+    /// The FIFO that `start` writes to; without it the channel itself says go (`run`).
+    pub(crate) gate: Option<Gate>,
+    /// v1 `tasks` files to write `0` to.
+    pub(crate) tasks: Vec<OwnedFd>,
+    /// The namespaces to join, as `plan.namespaces.join` lists them, less those the parent has joined itself.
+    pub(crate) namespaces: Vec<Namespace>,
+    /// The clone of the root filesystem's tree; `None` if only the child may make it (rootless).
+    pub(crate) rootfs: Option<OwnedFd>,
+    /// The host's procfs.
+    pub(crate) proc: OwnedFd,
+    /// The container's v1 cgroups.
+    pub(crate) v1_views: Vec<V1View>,
+    /// The container's v2 cgroup on the host, where cgroup2 cannot be mounted.
+    pub(crate) v2_directory: Option<std::ffi::CString>,
+    /// Hooks that run in here, and what they read.
+    pub(crate) hooks: Option<ChildHooks<'a>>,
+    /// Descriptors from 3 on that the process keeps.
+    pub(crate) keep_fds: u32,
+    /// Whether the user namespace is new or joined: the parent sets what needs the host's privileges.
+    pub(crate) user_namespace: bool,
+    /// The clone of the directory with the notify socket, to mount at /run/notify.
+    pub(crate) notify_mount: Option<OwnedFd>,
+}
+
+/// The hooks that run inside.
+#[derive(Debug)]
+pub(crate) struct ChildHooks<'a> {
+    pub(crate) spec: &'a spec::Hooks<'a>,
+    pub(crate) state: StateTemplate,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+}
+
+/// A namespace to join.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    pub(crate) index: usize,
+    pub(crate) kind: libc::c_int,
+    pub(crate) fd: OwnedFd,
+}
+
+/// How a created container is told to start, and tells that it could not.
+///
+/// Only read(2), write(2) and execve(2) happen from here on, which no profile forbids: the filter may be loaded already.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    /// The FIFO, open for reading and writing: a reader until execve closes it.
+    pub(crate) fifo: OwnedFd,
+    /// Where a fault goes.
+    pub(crate) fault: OwnedFd,
+}

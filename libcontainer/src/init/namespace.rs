@@ -1,0 +1,69 @@
+//! Joining namespaces, and becoming root of a user namespace.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+
+use super::{Channel, Namespace};
+use crate::sync::{At, Fault, Frame, Step, Tag};
+use crate::sys::clone::{Side, bits, clone_sibling, setns, unshare};
+use crate::sys::{creds, process};
+
+/// Joins all of `namespaces`: first what the present privileges allow, then the user namespace, then what belongs to it.
+pub(super) fn join(namespaces: &[Namespace]) -> Result<(), Fault> {
+    let user = namespaces.iter().find(|namespace| namespace.kind == libc::CLONE_NEWUSER);
+    let mut later = Vec::new();
+    // The mount namespace last: it changes what every path means.
+    let mut others: Vec<&Namespace> =
+        namespaces.iter().filter(|namespace| namespace.kind != libc::CLONE_NEWUSER).collect();
+    others.sort_by_key(|namespace| namespace.kind == libc::CLONE_NEWNS);
+    for namespace in others {
+        match setns(namespace.fd.as_fd(), namespace.kind) {
+            Err(Errno::EPERM) if user.is_some() => later.push(namespace),
+            other => other.at(Step::NamespaceJoin, namespace.index)?,
+        }
+    }
+    if let Some(user) = user {
+        setns(user.fd.as_fd(), user.kind).at(Step::NamespaceJoin, user.index)?;
+    }
+    for namespace in later {
+        setns(namespace.fd.as_fd(), namespace.kind).at(Step::NamespaceJoin, namespace.index)?;
+    }
+    Ok(())
+}
+
+/// Becomes root of the user namespace this process is in.
+pub(super) fn become_root() -> Result<(), Fault> {
+    creds::setresgid(0).at(Step::UserNamespaceRoot, 0)?;
+    // Denied where the caller may not set groups at all; then there are none to take along either.
+    let _denied = creds::setgroups(&[]);
+    creds::setresuid(0).at(Step::UserNamespaceRoot, 0)?;
+    // A change of ids leaves the process as undumpable as before, whatever fs.suid_dumpable says.
+    creds::set_dumpable(false).at(Step::UserNamespaceRoot, 0)
+}
+
+/// A new cgroup namespace, rooted where this process now is.
+pub(super) fn new_cgroup_namespace() -> Result<(), Fault> {
+    unshare(libc::CLONE_NEWCGROUP).at(Step::NamespaceNew, 0)
+}
+
+/// The one case of two clones: a user namespace is joined and others are new. They have to be made after the join to
+/// belong to it, and a new pid namespace needs a process of its own, so this one joins, clones the init as its
+/// sibling and ends.
+///
+/// Returns in the init only.
+pub(crate) fn stage1(
+    channel: &Channel,
+    namespaces: &[Namespace],
+    new: libc::c_int,
+) -> Result<(), Fault> {
+    join(namespaces)?;
+    become_root()?;
+    match clone_sibling(bits(new)).at(Step::NamespaceNew, 0)? {
+        Side::Child => Ok(()),
+        Side::Parent(pid, _pidfd) => {
+            let told = channel.send(Frame::of(Tag::InitForked, pid.as_raw()));
+            process::exit_now(i32::from(told.is_err()));
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The parent's side of `exec`: one more process in a running container.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::serve::{self, go, receive, set_limits, why_died};
+use super::{open_proc, write_pid_file};
+use crate::bundle;
+use crate::cgroup::{Cgroup, Join};
+use crate::error::{Context, Error, Result};
+use crate::hooks::StateTemplate;
+use crate::init::{self, Channel, ExecChild};
+use crate::log::Log;
+use crate::plan::ProcessPlan;
+use crate::plan::process::Context as ProcessContext;
+use crate::process::Init;
+use crate::seccomp::Filter;
+use crate::spec::{self, Process};
+use crate::store::{self, Record, StateDir};
+use crate::sync::{self, Frame, Tag};
+use crate::sys::clone::{Side, clone_single_threaded, setns};
+use crate::sys::fd;
+use crate::sys::spawn;
+use crate::sys::socket;
+use crate::terminal;
+
+/// What `exec` is asked, beside the process itself.
+#[derive(Debug, Default)]
+pub struct ExecOptions<'a> {
+    /// Gets the terminal's master.
+    pub console_socket: Option<PathBuf>,
+    /// Gets a pidfd of the process.
+    pub pidfd_socket: Option<PathBuf>,
+    /// Gets its pid; absolute.
+    pub pid_file: Option<PathBuf>,
+    /// Whether the runtime goes away.
+    pub detach: bool,
+    /// Descriptors from 3 on to pass.
+    pub preserve_fds: u32,
+    /// `--cgroup`, as given.
+    pub cgroup: Vec<&'a str>,
+}
+
+/// A process that runs in the container.
+#[derive(Debug)]
+pub struct Started {
+    /// Its pid, as the runtime sees it.
+    pub pid: Pid,
+    /// A descriptor for it.
+    pub pidfd: OwnedFd,
+    /// The terminal's master, when the caller relays it.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// The container a process is started in.
+pub(crate) struct Target<'a> {
+    pub(crate) state: &'a StateDir,
+    pub(crate) record: &'a Record<'a>,
+    pub(crate) init: Init,
+    pub(crate) cgroup: &'a Cgroup,
+}
+
+/// Starts `process` in the container.
+///
+/// # Errors
+/// Whatever failed; the process does not run then.
+pub(crate) fn exec_in(
+    target: &Target<'_>,
+    process: &Process<'_>,
+    options: &ExecOptions<'_>,
+    log: &dyn Log,
+) -> Result<Started> {
+    let terminal = process.terminal.unwrap_or(false);
+    terminal::check_terminal(terminal, options.detach, options.console_socket.is_some())?;
+    let mut warnings = Vec::new();
+    let context = ProcessContext { seccomp: saved_filter(target.state)?, ..Default::default() };
+    let plan = ProcessPlan::build(process, context, &mut warnings)?;
+    warnings.iter().for_each(|warning| log.warn(warning));
+    for offset in 0..options.preserve_fds {
+        let number = i32::try_from(3 + u64::from(offset)).unwrap_or(i32::MAX);
+        if !fd::is_open(number) {
+            return Err(Error::config(format!(
+                "unable to stat preserved-fd {offset} (of {}): descriptor {number} is not open",
+                options.preserve_fds
+            )));
+        }
+    }
+    let console = options.console_socket.as_deref().map(terminal::connect_console_socket);
+    let console = console.transpose()?;
+    let socket = options.pidfd_socket.as_deref().map(terminal::connect_pidfd_socket).transpose()?;
+    let child = clone_child(target, &plan, options)?;
+    let mut server = Server { target, plan: &plan, console, child, master: None };
+    match server.finish(options, socket) {
+        Ok(()) => {
+            Ok(Started { pid: server.child.pid, pidfd: server.child.pidfd, terminal: server.master })
+        }
+        Err(error) => {
+            let pidfd = server.child.pidfd.as_fd();
+            let _gone = spawn::pidfd_send_signal(pidfd, libc::SIGKILL);
+            let _reaped = spawn::wait(pidfd);
+            if let Some(path) = options.pid_file.as_deref()
+                && server.child.pid_written
+            {
+                let _gone = std::fs::remove_file(path);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The program that `create` compiled.
+fn saved_filter(state: &StateDir) -> Result<Option<Filter>> {
+    state.read(store::SECCOMP)?.map(|bytes| Filter::from_bytes(&bytes)).transpose()
+}
+
+struct Child {
+    pid: Pid,
+    pidfd: OwnedFd,
+    socket: OwnedFd,
+    pid_written: bool,
+}
+
+fn clone_child(
+    target: &Target<'_>,
+    plan: &ProcessPlan,
+    options: &ExecOptions<'_>,
+) -> Result<Child> {
+    let gone = || Error::lifecycle("cannot exec in a stopped container");
+    let init = target.init.pidfd().doing("pidfd_open of the container's init")?.ok_or_else(gone)?;
+    let own = target.record.namespaces;
+    let mut join = target.cgroup.join_exec(&options.cgroup)?;
+    let proc = open_proc()?;
+    let back = enter_pid_namespace(&init, own)?;
+    let mut fell_back = false;
+    loop {
+        let (socket, child_end) = socket::seqpacket_pair().doing("socketpair")?;
+        let Join { into, tasks } = join;
+        match clone_single_threaded(0, into.as_ref().map(AsFd::as_fd)) {
+            Ok(Side::Child) => init::exec(ExecChild {
+                process: plan,
+                channel: Channel(child_end),
+                tasks,
+                init,
+                namespaces: own & !libc::CLONE_NEWPID,
+                proc,
+                keep_fds: options.preserve_fds,
+                keyring: CString::new(format!("_ses.{}", target.record.id.as_str())).ok(),
+            }),
+            Ok(Side::Parent(pid, pidfd)) => {
+                drop(back);
+                return Ok(Child { pid, pidfd, socket, pid_written: false });
+            }
+            // The cgroup has children now (a systemd inside, say), and so no room for processes: go where init went.
+            Err(Errno::EBUSY) if options.cgroup.is_empty() && !fell_back => {
+                fell_back = true;
+                join = target.cgroup.join_of(target.init.pid.as_raw())?;
+            }
+            Err(errno) if into.is_some() => return Err(target.cgroup.join_error(errno)),
+            Err(errno) => return Err(Error::os("clone3", errno)),
+        }
+    }
+}
+
+/// Children of this process are born in the container's pid namespace until the guard goes.
+fn enter_pid_namespace(init: &OwnedFd, own: libc::c_int) -> Result<Option<Back>> {
+    if own & libc::CLONE_NEWPID == 0 {
+        return Ok(None);
+    }
+    let back = fd::openat(fd::CWD, c"/proc/self/ns/pid", libc::O_RDONLY, 0)
+        .on("open", "/proc/self/ns/pid")?;
+    setns(init.as_fd(), libc::CLONE_NEWPID).doing("join the pid namespace of the container")?;
+    Ok(Some(Back(back)))
+}
+
+struct Back(OwnedFd);
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        // It was this process's a moment ago.
+        let _back = setns(self.0.as_fd(), libc::CLONE_NEWPID);
+    }
+}
+
+struct Server<'a> {
+    target: &'a Target<'a>,
+    plan: &'a ProcessPlan,
+    console: Option<OwnedFd>,
+    child: Child,
+    master: Option<OwnedFd>,
+}
+
+impl Server<'_> {
+    fn finish(&mut self, options: &ExecOptions<'_>, pidfd_socket: Option<OwnedFd>) -> Result<()> {
+        self.serve()?;
+        if let Some(socket) = pidfd_socket {
+            let kind = terminal::PidfdKind::Setns;
+            terminal::send_pidfd(socket.as_fd(), kind, self.child.pidfd.as_fd())?;
+        }
+        if let Some(path) = &options.pid_file {
+            write_pid_file(path, self.child.pid)?;
+            self.child.pid_written = true;
+        }
+        self.go()?;
+        let (message, _) = receive(&self.child.socket)?;
+        if message.is_empty() { Ok(()) } else { Err(self.explain(&message)) }
+    }
+
+    fn go(&self) -> Result<()> {
+        go(&self.child.socket, self.child.pid.as_raw())
+    }
+
+    fn serve(&mut self) -> Result<()> {
+        loop {
+            let (message, fd) = receive(&self.child.socket)?;
+            if message.is_empty() {
+                return Err(why_died(Some(&self.child.pidfd), self.target.cgroup)
+                    .hint("possibly OOM-killed"));
+            }
+            let Some(frame) = Frame::decode(&message) else {
+                return Err(Error::internal("the process sent a message nobody knows"));
+            };
+            match frame.tag {
+                Tag::Ready => return Ok(()),
+                Tag::Fault => return Err(self.explain(&message)),
+                Tag::Console => self.take_console(frame.value, fd)?,
+                Tag::Limits => {
+                    set_limits(self.child.pid, self.plan)?;
+                    self.go()?;
+                }
+                Tag::Listener => self.pass_listener(frame.value)?,
+                Tag::MapIds | Tag::InitForked | Tag::RunHooks | Tag::Go => {
+                    return Err(Error::internal("the process asked for what only init asks for"));
+                }
+            }
+        }
+    }
+
+    fn explain(&self, message: &[u8]) -> Error {
+        match sync::decode_fault(message) {
+            Some(fault) => self.plan.explain(&fault),
+            None => Error::internal("the process sent a fault nobody knows"),
+        }
+    }
+
+    fn take_console(&mut self, number: i32, master: Option<OwnedFd>) -> Result<()> {
+        let master = master.ok_or_else(|| Error::internal("the process sent no terminal"))?;
+        match self.console.take() {
+            None => self.master = Some(master),
+            Some(socket) => {
+                let name = format!("/dev/pts/{number}");
+                socket::send_fd(socket.as_fd(), name.as_bytes(), master.as_fd())
+                    .doing("send the terminal to the console socket")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_listener(&self, number: i32) -> Result<()> {
+        let listener =
+            serve::take_listener(self.child.pidfd.as_fd(), &self.child.socket, number)?;
+        let config = self.target.state.read(store::CONFIG)?.unwrap_or_default();
+        let saved = bundle::parse(&config)?;
+        let profile = saved.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+        let profile = profile.ok_or_else(|| Error::internal("a listener without a profile"))?;
+        let record = self.target.record;
+        let template = StateTemplate::new(
+            spec::OCI_VERSION,
+            &record.id,
+            &record.bundle,
+            &record.annotations,
+        )?;
+        let state = template.render("running", record.pid);
+        serve::send_listener(profile, &listener, self.child.pid, &state)?;
+        self.go()
+    }
+}

@@ -1,0 +1,640 @@
+//! The parent's side of `create` and `run`: prepare everything, clone once, answer the child until it is ready.
+
+mod exec;
+mod idmap;
+mod serve;
+mod undo;
+
+use std::ffi::{CString, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use crate::bundle::{self, Bundle};
+use crate::cgroup::{self, Cgroup, CgroupPlan};
+use crate::error::{Context, Error, Result};
+use crate::hooks::{self, Phase, StateTemplate};
+use crate::id::ContainerId;
+use crate::init::{self, Channel, ChildHooks, Gate, InitChild, Namespace};
+use crate::log::Log;
+use crate::notify;
+use crate::plan::mounts::Action;
+use crate::plan::{self, HostFacts, Plan};
+use crate::process::{Init, Stat};
+use crate::spec::{self, Spec};
+use crate::store::{self, Record, StateDir, Store};
+use crate::sys::clone::{Side, bits, setns};
+use crate::sys::{creds, fd, socket};
+use crate::terminal;
+use crate::time;
+
+pub use exec::{ExecOptions, Started};
+pub(crate) use exec::{Target, exec_in};
+use serve::Server;
+use undo::Undo;
+
+/// What becomes of the container once it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It waits for `start`.
+    Create,
+    /// It runs, and the runtime goes away.
+    RunDetached,
+    /// It runs, and the runtime stays with it.
+    RunForeground,
+}
+
+/// What `create` and `run` are asked.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// The container's id.
+    pub id: ContainerId,
+    /// The state directory.
+    pub store: &'a Store,
+    /// The bundle.
+    pub bundle: PathBuf,
+    /// Another file than the bundle's `config.json`.
+    pub config: Option<PathBuf>,
+    /// What becomes of it.
+    pub mode: Mode,
+    /// Gets the terminal's master.
+    pub console_socket: Option<PathBuf>,
+    /// Gets a pidfd of init.
+    pub pidfd_socket: Option<PathBuf>,
+    /// Gets the pid of init; absolute.
+    pub pid_file: Option<PathBuf>,
+    /// Descriptors from 3 on to pass, beyond those of LISTEN_FDS.
+    pub preserve_fds: u32,
+    /// LISTEN_FDS of the runtime, where LISTEN_PID is its pid.
+    pub listen_fds: u32,
+    /// LISTEN_FDNAMES of the runtime.
+    pub listen_names: Option<String>,
+    /// NOTIFY_SOCKET of the runtime.
+    pub notify_socket: Option<OsString>,
+    /// `--no-pivot`.
+    pub no_pivot: bool,
+    /// `--no-new-keyring`.
+    pub no_new_keyring: bool,
+    /// Who makes cgroups.
+    pub cgroup_driver: cgroup::Driver,
+}
+
+/// A container that waits at its gate (`create`) or runs (`run`).
+#[derive(Debug)]
+pub struct Launched {
+    /// Its init.
+    pub init: Init,
+    /// A descriptor for it.
+    pub pidfd: OwnedFd,
+    /// Its directory.
+    pub state: StateDir,
+    /// Its cgroup.
+    pub cgroup: Cgroup,
+    /// The terminal's master, when the caller relays it.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Makes a container.
+///
+/// # Errors
+/// Whatever failed; nothing of the container is left then.
+pub fn launch(options: &Options<'_>, log: &dyn Log) -> Result<Launched> {
+    let bundle = Bundle::open(&options.bundle, options.config.as_deref())?;
+    let spec = bundle::parse(&bundle.config)?;
+    let host = cgroup::Host::probe()?;
+    let facts = HostFacts {
+        bundle: bundle.path_text(),
+        cgroup_v2: host.is_v2(),
+        in_user_namespace: false,
+        euid: nix::unistd::geteuid().as_raw(),
+    };
+    let request = plan::Request {
+        extra_env: extra_environment(options),
+        no_pivot: options.no_pivot,
+        no_new_keyring: options.no_new_keyring,
+    };
+    let mut plan = Plan::build(&spec, &facts, request, options.id.as_str())?;
+    let linux = spec.linux.as_ref();
+    let cgroup_plan = CgroupPlan::build(
+        &cgroup::Request {
+            id: options.id.as_str(),
+            cgroups_path: linux.and_then(|linux| linux.cgroups_path.as_deref()),
+            resources: linux.and_then(|linux| linux.resources.as_ref()),
+            driver: options.cgroup_driver,
+            default_devices: true,
+        },
+        &host,
+    )?;
+    plan.warnings.iter().chain(cgroup_plan.warnings()).for_each(|warning| log.warn(warning));
+    let fds = Prepared::open(options, &mut plan, &spec)?;
+    let launch = Launch { options, bundle: &bundle, spec: &spec, plan: &plan, facts: &facts, log };
+    launch.run(fds, &cgroup_plan, &host)
+}
+
+/// LISTEN_FDS and its kin (sd_listen_fds(3)), and NOTIFY_SOCKET.
+fn extra_environment(options: &Options<'_>) -> Vec<String> {
+    let mut list = Vec::new();
+    if options.listen_fds > 0 {
+        list.push(format!("LISTEN_FDS={}", options.listen_fds));
+        list.push("LISTEN_PID=1".to_owned());
+        if let Some(names) = &options.listen_names {
+            list.push(format!("LISTEN_FDNAMES={names}"));
+        }
+    }
+    if options.notify_socket.is_some() {
+        list.push(notify::ENV.to_owned());
+    }
+    list
+}
+
+/// What is opened before anything exists that would have to be taken back.
+struct Prepared {
+    rootfs: Option<OwnedFd>,
+    proc: OwnedFd,
+    namespaces: Vec<Namespace>,
+    console: Option<OwnedFd>,
+    pidfd_socket: Option<OwnedFd>,
+    hook_stdout: Option<OwnedFd>,
+    hook_stderr: Option<OwnedFd>,
+}
+
+impl Prepared {
+    fn open(options: &Options<'_>, plan: &mut Plan, spec: &Spec<'_>) -> Result<Self> {
+        let detach = options.mode != Mode::RunForeground;
+        let terminal = plan.process.terminal.is_some();
+        terminal::check_terminal(terminal, detach, options.console_socket.is_some())?;
+        check_kept(options)?;
+        let rootfs = open_root(plan)?;
+        open_sources(plan)?;
+        let path = |key: &str| spec.annotations.get(key).map(|path| PathBuf::from(path.as_str()));
+        let output = |key: &str| path(key).map(|path| hooks::open_output(&path)).transpose();
+        let console = options.console_socket.as_deref().map(terminal::connect_console_socket);
+        let pidfd = options.pidfd_socket.clone().or_else(|| path("run.oci.pidfd_receiver"));
+        Ok(Self {
+            rootfs,
+            proc: open_proc()?,
+            namespaces: open_namespaces(plan)?,
+            console: console.transpose()?,
+            pidfd_socket: pidfd.as_deref().map(terminal::connect_pidfd_socket).transpose()?,
+            hook_stdout: output("run.oci.hooks.stdout")?,
+            hook_stderr: output("run.oci.hooks.stderr")?,
+        })
+    }
+}
+
+fn check_kept(options: &Options<'_>) -> Result<()> {
+    let kept = options.listen_fds.saturating_add(options.preserve_fds);
+    for offset in 0..kept {
+        let number = i32::try_from(3 + u64::from(offset)).unwrap_or(i32::MAX);
+        if !fd::is_open(number) {
+            return Err(Error::config(format!(
+                "unable to stat preserved-fd {offset} (of {kept}): descriptor {number} is not open"
+            ))
+            .hint("--preserve-fds counts descriptors from 3 on"));
+        }
+    }
+    Ok(())
+}
+
+/// The tree of the root, or a good error: a missing directory, a file.
+fn open_root(plan: &Plan) -> Result<Option<OwnedFd>> {
+    let path = plan.root.path.to_string_lossy().into_owned();
+    let result = if plan.namespaces.has(libc::CLONE_NEWNS) {
+        init::clone_root(plan).map(Some)
+    } else {
+        fd::openat(fd::CWD, &plan.root.path, libc::O_PATH | libc::O_DIRECTORY, 0).map(|_| None)
+    };
+    match result {
+        // Only the child, as root of its own user namespace, may clone mounts.
+        Err(Errno::EPERM) => Ok(None),
+        Err(errno) => {
+            let error = Error::os("open the root filesystem", errno).path(path).field("root.path");
+            Err(match errno {
+                Errno::ENOENT => error.hint("unpack an image there, or correct root.path"),
+                _ => error,
+            })
+        }
+        Ok(tree) => Ok(tree),
+    }
+}
+
+/// Clones the sources of bind mounts with the runtime's privileges: the child may not be able to walk to them.
+fn open_sources(plan: &mut Plan) -> Result<()> {
+    for op in &mut plan.mounts {
+        let Action::Bind(bind) = &op.action else { continue };
+        let prepared = init::clone_bind(bind).and_then(|(tree, directory)| {
+            init::attach_attributes(op, tree.as_fd())?;
+            Ok((tree, directory))
+        });
+        match prepared {
+            Err(Errno::EPERM) => {}
+            Err(errno) => {
+                let source = bind.source.to_string_lossy().into_owned();
+                let error = Error::os("mount", errno)
+                    .path(source)
+                    .field(format!("mounts[{}].source", op.index));
+                return Err(match errno {
+                    Errno::ENOENT => error.hint("the source of a bind mount has to exist"),
+                    _ => error,
+                });
+            }
+            Ok((tree, directory)) => {
+                if let Action::Bind(bind) = &mut op.action {
+                    bind.tree = Some(tree);
+                    bind.directory = directory;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The host's procfs, and nothing mounted in its place.
+pub(crate) fn open_proc() -> Result<OwnedFd> {
+    const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+    let proc = fd::openat(fd::CWD, c"/proc", libc::O_PATH | libc::O_DIRECTORY, 0).on("open", "/proc")?;
+    if fd::fs_magic(proc.as_fd()).on("statfs", "/proc")? != PROC_SUPER_MAGIC {
+        return Err(Error::unsupported("/proc is not a procfs").hint("mount -t proc proc /proc"));
+    }
+    Ok(proc)
+}
+
+fn open_namespaces(plan: &Plan) -> Result<Vec<Namespace>> {
+    let mut list = Vec::with_capacity(plan.namespaces.join.len());
+    for join in &plan.namespaces.join {
+        let field = || format!("linux.namespaces[{}].path", join.index);
+        let path = join.path.to_string_lossy().into_owned();
+        let file = fd::openat(fd::CWD, &join.path, libc::O_RDONLY, 0)
+            .map_err(|errno| Error::os("open the namespace", errno).path(&path).field(field()))?;
+        let kind = crate::sys::clone::namespace_kind(file.as_fd()).map_err(|errno| {
+            Error::os("not a namespace:", errno).path(&path).field(field())
+        })?;
+        if kind != join.kind {
+            return Err(Error::config(format!(
+                "it is a namespace of type {}, not {}",
+                plan::namespaces::name(kind),
+                plan::namespaces::name(join.kind)
+            ))
+            .path(path)
+            .field(field()));
+        }
+        list.push(Namespace { index: join.index, kind: join.kind, fd: file });
+    }
+    check_own_network(plan, &list)?;
+    Ok(list)
+}
+
+/// sysctl net.* in a "joined" network namespace that is the runtime's own would change the host.
+fn check_own_network(plan: &Plan, namespaces: &[Namespace]) -> Result<()> {
+    let wants = plan.sysctl.iter().find(|sysctl| sysctl.file.to_bytes().starts_with(b"sys/net/"));
+    let joined = namespaces.iter().find(|namespace| namespace.kind == libc::CLONE_NEWNET);
+    if let (Some(sysctl), Some(joined)) = (wants, joined) {
+        let own = fd::stat_follow(fd::CWD, c"/proc/self/ns/net").on("stat", "/proc/self/ns/net")?;
+        let other = fd::stat(joined.fd.as_fd(), c"").doing("stat the network namespace")?;
+        if (own.ino, own.dev) == (other.ino, other.dev) {
+            return Err(Error::config(format!(
+                "sysctl {:?} is not allowed in the hosts network namespace",
+                sysctl.name
+            ))
+            .field(format!("linux.sysctl[{:?}]", sysctl.name)));
+        }
+    }
+    Ok(())
+}
+
+/// One launch: everything the steps share.
+struct Launch<'a> {
+    options: &'a Options<'a>,
+    bundle: &'a Bundle,
+    spec: &'a Spec<'a>,
+    plan: &'a Plan,
+    facts: &'a HostFacts<'a>,
+    log: &'a dyn Log,
+}
+
+impl Launch<'_> {
+    fn run(
+        &self,
+        mut fds: Prepared,
+        cgroup_plan: &CgroupPlan,
+        host: &cgroup::Host,
+    ) -> Result<Launched> {
+        let mut undo = Undo::new(self.log);
+        let state = self.options.store.reserve(&self.options.id)?;
+        let state = undo.state.insert(state);
+        self.write_state_files(state)?;
+        let gate = match self.options.mode {
+            Mode::Create => {
+                Some(Gate { fifo: state.make_fifo()?, fault: state.make_fault_file()? })
+            }
+            Mode::RunDetached | Mode::RunForeground => None,
+        };
+        let notify_mount = self.prepare_notify(state)?;
+        let cgroup = undo.cgroup.insert(Cgroup::create(cgroup_plan, host)?);
+        let join = cgroup.join()?;
+        let (parent_end, child_end) = socket::seqpacket_pair().doing("socketpair")?;
+        let user_namespace = self.plan.namespaces.has(libc::CLONE_NEWUSER);
+        let joined = self.join_in_parent(&mut fds)?;
+        let child = InitChild {
+            plan: self.plan,
+            channel: Channel(child_end),
+            gate,
+            tasks: join.tasks,
+            namespaces: std::mem::take(&mut fds.namespaces),
+            rootfs: fds.rootfs.take(),
+            proc: fds.proc,
+            v1_views: cgroup_plan.v1_views(),
+            v2_directory: v2_directory(host, cgroup_plan),
+            hooks: self.child_hooks(fds.hook_stdout.as_ref(), fds.hook_stderr.as_ref())?,
+            keep_fds: self.options.listen_fds + self.options.preserve_fds,
+            user_namespace,
+            notify_mount,
+        };
+        let (pid, pidfd) = self.clone_init(child, join.into.as_ref(), cgroup)?;
+        undo.child = Some(pidfd.try_clone().doing("dup")?);
+        drop(joined);
+        let mut server = Server {
+            launch: self,
+            socket: parent_end,
+            pid,
+            pidfd,
+            console: fds.console,
+            master: None,
+            stdout: fds.hook_stdout,
+            stderr: fds.hook_stderr,
+        };
+        let result = self.finish(&mut server, &mut undo, fds.pidfd_socket);
+        let init = match result {
+            Ok(init) => init,
+            Err(error) => {
+                self.fail(&server, &mut undo);
+                return Err(error);
+            }
+        };
+        let Server { pidfd, master, .. } = server;
+        let (Some(state), Some(cgroup)) = undo.commit() else {
+            return Err(Error::internal("the launch lost its state directory"));
+        };
+        Ok(Launched { init, pidfd, state, cgroup, terminal: master })
+    }
+
+    /// Serves the child until it is ready, records it, and for `run` lets it go.
+    fn finish(
+        &self,
+        server: &mut Server<'_, '_>,
+        undo: &mut Undo<'_>,
+        pidfd_socket: Option<OwnedFd>,
+    ) -> Result<Init> {
+        let (Some(state), Some(cgroup)) = (undo.state.as_ref(), undo.cgroup.as_ref()) else {
+            return Err(Error::internal("the launch lost its state directory"));
+        };
+        server.serve(state, cgroup, &mut undo.child)?;
+        let init = self.record(state, cgroup, server.pid, false)?;
+        if let Some(socket) = pidfd_socket {
+            let kind = terminal::PidfdKind::Standard;
+            terminal::send_pidfd(socket.as_fd(), kind, server.pidfd.as_fd())?;
+        }
+        if let Some(path) = &self.options.pid_file {
+            write_pid_file(path, server.pid)?;
+        }
+        if self.options.mode != Mode::Create {
+            server.go()?;
+            server.wait_for_exec()?;
+            let hooks = self.spec.hooks.as_ref().map(|hooks| &hooks.poststart);
+            if let Some(hooks) = hooks.filter(|hooks| !hooks.is_empty()) {
+                server.run_hooks(Phase::Poststart, hooks, "running")?;
+            }
+        }
+        Ok(init)
+    }
+
+    /// Ends what was begun, and runs the poststop hooks, whose failure is only a warning.
+    fn fail(&self, server: &Server<'_, '_>, undo: &mut Undo<'_>) {
+        if let Some(path) = &self.options.pid_file
+            && server.ready_was_written(path)
+        {
+            let _gone = std::fs::remove_file(path);
+        }
+        undo.take_back();
+        let hooks = self.spec.hooks.as_ref().map(|hooks| &hooks.poststop);
+        if let Some(hooks) = hooks.filter(|hooks| !hooks.is_empty())
+            && let Err(error) = server.run_hooks(Phase::Poststop, hooks, "stopped")
+        {
+            self.log.warn(&error.to_string());
+        }
+    }
+
+    fn write_state_files(&self, state: &StateDir) -> Result<()> {
+        state.write(store::CONFIG, &self.bundle.config)?;
+        if let Some(filter) = &self.plan.process.seccomp {
+            state.write(store::SECCOMP, &filter.to_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn prepare_notify(&self, state: &StateDir) -> Result<Option<OwnedFd>> {
+        if self.options.notify_socket.is_none() {
+            return Ok(None);
+        }
+        notify::create_directory(state.fd())?;
+        let tree = crate::sys::mount::open_tree_clone(
+            state.fd(),
+            c"notify",
+            crate::sys::mount::Recursive::No,
+            true,
+        )
+        .on("open_tree", state.path().join("notify"))?;
+        let attr = crate::sys::mount::Attr {
+            set: libc::MOUNT_ATTR_RDONLY
+                | libc::MOUNT_ATTR_NOSUID
+                | libc::MOUNT_ATTR_NODEV
+                | libc::MOUNT_ATTR_NOEXEC,
+            clear: 0,
+            propagation: libc::MS_PRIVATE,
+        };
+        crate::sys::mount::mount_setattr(tree.as_fd(), crate::sys::mount::Recursive::No, attr)
+            .on("mount_setattr", state.path().join("notify"))?;
+        Ok(Some(tree))
+    }
+
+    fn child_hooks<'h>(
+        &'h self,
+        stdout: Option<&OwnedFd>,
+        stderr: Option<&OwnedFd>,
+    ) -> Result<Option<ChildHooks<'h>>> {
+        let Some(hooks) = self.spec.hooks.as_ref() else { return Ok(None) };
+        if hooks.create_container.is_empty() && hooks.start_container.is_empty() {
+            return Ok(None);
+        }
+        let dup = |fd: Option<&OwnedFd>| fd.map(OwnedFd::try_clone).transpose().doing("dup");
+        Ok(Some(ChildHooks {
+            spec: hooks,
+            state: self.template()?,
+            stdout: dup(stdout)?,
+            stderr: dup(stderr)?,
+        }))
+    }
+
+    fn template(&self) -> Result<StateTemplate> {
+        StateTemplate::new(
+            spec::OCI_VERSION,
+            self.options.id.as_str(),
+            self.bundle.path_text(),
+            &self.spec.annotations,
+        )
+    }
+
+    /// Namespaces that have to be joined before the clone: a pid namespace takes only children, and what the host's user
+    /// namespace owns is out of reach of a new one. The guard goes back.
+    fn join_in_parent(&self, fds: &mut Prepared) -> Result<Vec<Rejoin>> {
+        let early = |kind| {
+            kind == libc::CLONE_NEWPID
+                || (self.plan.namespaces.makes(libc::CLONE_NEWUSER) && kind != libc::CLONE_NEWNS)
+        };
+        let mut back = Vec::new();
+        let (now, later) = std::mem::take(&mut fds.namespaces)
+            .into_iter()
+            .partition::<Vec<_>, _>(|namespace| early(namespace.kind));
+        fds.namespaces = later;
+        for namespace in now {
+            let name = plan::namespaces::proc_name(namespace.kind);
+            let own = CString::new(format!("/proc/self/ns/{name}")).unwrap_or_default();
+            let own = fd::openat(fd::CWD, &own, libc::O_RDONLY, 0).doing("open own namespace")?;
+            setns(namespace.fd.as_fd(), namespace.kind).map_err(|errno| {
+                self.plan.explain(&crate::sync::Fault::new(
+                    crate::sync::Step::NamespaceJoin,
+                    namespace.index,
+                    errno,
+                ))
+            })?;
+            back.push(Rejoin { kind: namespace.kind, fd: own });
+        }
+        Ok(back)
+    }
+
+    fn clone_init(
+        &self,
+        child: InitChild<'_>,
+        into: Option<&OwnedFd>,
+        cgroup: &Cgroup,
+    ) -> Result<(Pid, OwnedFd)> {
+        let namespaces = &self.plan.namespaces;
+        // A new cgroup namespace is rooted where the process is, so the child makes it once it is there.
+        let new = namespaces.new & !libc::CLONE_NEWCGROUP;
+        let two_stages = namespaces.joins(libc::CLONE_NEWUSER).is_some() && new != 0;
+        let flags = if two_stages { 0 } else { bits(new) };
+        match crate::sys::clone::clone_single_threaded(flags, into.map(AsFd::as_fd)) {
+            Ok(Side::Child) => run_child(child, two_stages, new),
+            Ok(Side::Parent(pid, pidfd)) => Ok((pid, pidfd)),
+            Err(errno) => Err(clone_error(errno, flags, into.is_some(), cgroup)),
+        }
+    }
+
+    /// Writes the record.
+    fn record(&self, state: &StateDir, cgroup: &Cgroup, pid: Pid, creating: bool) -> Result<Init> {
+        let start_time = Stat::read(pid).map_err(|errno| {
+            Error::os("read the start time of init", errno).path(format!("/proc/{pid}/stat"))
+        })?;
+        let start_time = start_time.start_time;
+        let hooks = self.spec.hooks.as_ref();
+        let namespaces = &self.plan.namespaces;
+        let joined = namespaces.join.iter().fold(0, |all, join| all | join.kind);
+        let record = Record {
+            version: Record::VERSION,
+            oci_version: spec::OCI_VERSION.into(),
+            id: self.options.id.as_str().into(),
+            pid: pid.as_raw(),
+            start_time,
+            bundle: self.bundle.path_text().into(),
+            rootfs: self.plan.root.path.to_string_lossy().into_owned().into(),
+            created: time::rfc3339_nano(time::now()).into(),
+            owner: self.facts.euid,
+            annotations: self.spec.annotations.clone(),
+            cgroup: cgroup.record().clone(),
+            namespaces: namespaces.new | joined,
+            creating,
+            hooks: hooks
+                .is_some_and(|hooks| !hooks.poststart.is_empty() || !hooks.poststop.is_empty()),
+        };
+        state.save(&record)?;
+        Ok(Init { pid, start_time })
+    }
+}
+
+fn run_child(child: InitChild<'_>, two_stages: bool, new: libc::c_int) -> ! {
+    let mut child = child;
+    if two_stages {
+        let namespaces = std::mem::take(&mut child.namespaces);
+        if let Err(fault) = init::stage1(&child.channel, &namespaces, new) {
+            child.channel.fail(&fault);
+        }
+    }
+    init::run(child)
+}
+
+fn clone_error(errno: Errno, flags: u64, into_cgroup: bool, cgroup: &Cgroup) -> Error {
+    let error = Error::os("clone3", errno);
+    match errno {
+        Errno::EBUSY | Errno::EOPNOTSUPP if into_cgroup => cgroup.join_error(errno),
+        Errno::ENOSPC => error.hint("the limit of nested or counted namespaces: see /proc/sys/user/max_*_namespaces"),
+        Errno::EPERM if flags & bits(libc::CLONE_NEWUSER) != 0 => error.hint(
+            "unprivileged user namespaces may be disabled: see kernel.unprivileged_userns_clone and AppArmor's restriction",
+        ),
+        Errno::EPERM => error.hint("making namespaces needs CAP_SYS_ADMIN or a user namespace"),
+        Errno::EAGAIN => error.hint("the pids limit of the cgroup or RLIMIT_NPROC is reached"),
+        _ => error,
+    }
+}
+
+/// A namespace of the runtime's own to go back to.
+struct Rejoin {
+    kind: libc::c_int,
+    fd: OwnedFd,
+}
+
+impl Drop for Rejoin {
+    fn drop(&mut self) {
+        // It was this process's a moment ago; the process ends soon in any case.
+        let _back = setns(self.fd.as_fd(), self.kind);
+    }
+}
+
+fn v2_directory(host: &cgroup::Host, plan: &CgroupPlan) -> Option<CString> {
+    host.is_v2().then(|| CString::new(format!("/sys/fs/cgroup{}", plan.path())).unwrap_or_default())
+}
+
+/// Writes the pid, and nothing else, under its final name at once: callers watch for the file.
+pub(crate) fn write_pid_file(path: &Path, pid: Pid) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Some(name) = path.file_name() else {
+        return Err(Error::config("the pid file has no name").path(path));
+    };
+    let directory_name = CString::new(directory.as_os_str().as_bytes())
+        .map_err(|_nul| Error::config("a path with NUL").path(path))?;
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    let dir = fd::openat(fd::CWD, &directory_name, flags, 0).on("open the directory of the pid file", directory)?;
+    // Unlike a fixed name, one with our own pid cannot have been left by a crash of somebody alive.
+    let temporary = format!(".{}.{}", name.to_string_lossy(), std::process::id());
+    let temporary = CString::new(temporary).unwrap_or_default();
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOFOLLOW;
+    let file = fd::openat(dir.as_fd(), &temporary, flags, 0o644).on("create the pid file", path)?;
+    let written = store::write_all(&file, pid.to_string().as_bytes())
+        .and_then(|()| nix::fcntl::renameat(&dir, temporary.as_c_str(), &dir, name));
+    if let Err(errno) = written {
+        let no_dir = nix::unistd::UnlinkatFlags::NoRemoveDir;
+        let _gone = nix::unistd::unlinkat(&dir, temporary.as_c_str(), no_dir);
+        return Err(Error::os("write the pid file", errno).path(path));
+    }
+    Ok(())
+}
+
+/// Keeps the runtime out of reach of what it makes: not traceable, not dumpable, its /proc files root's (CVE-2016-9962).
+///
+/// # Errors
+/// Those of prctl(2).
+pub fn harden() -> Result<()> {
+    creds::set_dumpable(false).doing("prctl PR_SET_DUMPABLE")
+}

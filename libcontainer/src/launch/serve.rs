@@ -1,0 +1,263 @@
+//! The parent's side of the socket: answers the child's requests until it is ready.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+
+use super::{Launch, idmap};
+use crate::cgroup::Cgroup;
+use crate::error::{Context, Error, Result};
+use crate::hooks::{self, Phase};
+use crate::plan::ProcessPlan;
+use crate::spec::{self, Hook};
+use crate::store::StateDir;
+use crate::sync::{self, DETAIL, FRAME, Fault, Frame, Step, Tag};
+use crate::sys::spawn::{self, ExitStatus};
+use crate::sys::{fd, pidfd, process, socket};
+
+/// Reads one message; an empty one is the end.
+pub(super) fn receive(socket: &OwnedFd) -> Result<(Vec<u8>, Option<OwnedFd>)> {
+    let mut buffer = vec![0; FRAME + DETAIL];
+    let (length, fd) =
+        socket::recv_fd(socket.as_fd(), &mut buffer).doing("read from the container's init")?;
+    buffer.truncate(length);
+    Ok((buffer, fd))
+}
+
+/// Sends go, with a value.
+pub(super) fn go(socket: &OwnedFd, value: i32) -> Result<()> {
+    nix::unistd::write(socket, &Frame::of(Tag::Go, value).encode())
+        .map(drop)
+        .doing("answer the container's init")
+}
+
+/// What is known of a child whose socket has closed without a word.
+pub(super) fn why_died(child: Option<&OwnedFd>, cgroup: &Cgroup) -> Error {
+    let status = child.and_then(|child| spawn::wait(child.as_fd()).ok());
+    let killed = matches!(status, Some(ExitStatus::Signaled { signal: libc::SIGKILL, .. }));
+    let oom = killed && cgroup.oom_kills().is_some_and(|kills| kills > 0);
+    if oom {
+        return Error::lifecycle("container init was OOM-killed (memory limit too low?)")
+            .field("linux.resources.memory.limit");
+    }
+    let how = status.map_or_else(String::new, |status| format!(": {status}"));
+    let error = Error::lifecycle(format!("container init died before it was ready{how}"));
+    if killed { error.hint("killed by somebody, or by the kernel for memory") } else { error }
+}
+
+/// Sets what a process in a user namespace may not set itself.
+pub(super) fn set_limits(pid: Pid, plan: &ProcessPlan) -> Result<()> {
+    let explain = |step, index, errno| plan.explain(&Fault::new(step, index, errno));
+    for (i, (resource, soft, hard)) in plan.rlimits.iter().enumerate() {
+        process::prlimit(pid, *resource, *soft, *hard)
+            .map_err(|errno| explain(Step::Rlimit, i, errno))?;
+    }
+    if let Some(score) = plan.oom_score_adj {
+        let path = std::ffi::CString::new(format!("/proc/{pid}/oom_score_adj")).unwrap_or_default();
+        fd::openat(fd::CWD, &path, libc::O_WRONLY, 0)
+            .and_then(|file| nix::unistd::write(&file, score.to_string().as_bytes()))
+            .map_err(|errno| explain(Step::OomScoreAdj, 0, errno))?;
+    }
+    Ok(())
+}
+
+/// Takes the seccomp listener that the child is about to have as descriptor `number`, and returns it.
+///
+/// The child cannot be asked to send it: whatever it would send it with may be what the filter holds up. Until its
+/// seccomp(2) has returned there is no such descriptor, so this tries again, as long as the child lives.
+pub(super) fn take_listener(child: BorrowedFd<'_>, socket: &OwnedFd, number: i32) -> Result<OwnedFd> {
+    loop {
+        match pidfd::getfd(child, number) {
+            Ok(listener) => return Ok(listener),
+            Err(Errno::EBADF) => {}
+            Err(errno) => return Err(Error::os("take the seccomp listener", errno)),
+        }
+        let mut watched = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        let millisecond = PollTimeout::from(1_u8);
+        if poll(&mut watched, millisecond).doing("poll")? > 0 {
+            // A fault, or the end: the caller's next read says which.
+            return Err(Error::internal("init ended before its seccomp filter was loaded"));
+        }
+    }
+}
+
+/// Sends the listener to the agent at `linux.seccomp.listenerPath` (runtime.md "Seccomp state").
+pub(super) fn send_listener(
+    profile: &spec::Seccomp<'_>,
+    listener: &OwnedFd,
+    pid: Pid,
+    state: &[u8],
+) -> Result<()> {
+    let path = profile.listener_path.as_deref().filter(|path| !path.is_empty()).ok_or_else(|| {
+        Error::config("a profile with SCMP_ACT_NOTIFY needs a listenerPath")
+            .field("linux.seccomp.listenerPath")
+    })?;
+    let failed = |error: Error| error.field("linux.seccomp.listenerPath");
+    let agent = socket::connect(Path::new(path), nix::sys::socket::SockType::Stream)
+        .on("connect to the seccomp agent", path)
+        .map_err(failed)?;
+    let metadata = profile.listener_metadata.as_deref().unwrap_or_default();
+    let metadata = serde_json::to_string(metadata)
+        .map_err(|error| Error::internal(format!("encode the seccomp state: {error}")))?;
+    let mut message = format!(
+        "{{\"ociVersion\":\"{}\",\"fds\":[\"seccompFd\"],\"pid\":{pid},\"metadata\":{metadata},\"state\":",
+        spec::OCI_VERSION
+    )
+    .into_bytes();
+    message.extend_from_slice(state);
+    message.push(b'}');
+    socket::send_fd(agent.as_fd(), &message, listener.as_fd())
+        .on("send to the seccomp agent", path)
+        .map_err(failed)
+}
+
+/// What serves one child.
+pub(super) struct Server<'l, 'a> {
+    pub(super) launch: &'l Launch<'a>,
+    pub(super) socket: OwnedFd,
+    pub(super) pid: Pid,
+    pub(super) pidfd: OwnedFd,
+    /// Where the terminal's master goes; else it stays here.
+    pub(super) console: Option<OwnedFd>,
+    pub(super) master: Option<OwnedFd>,
+    pub(super) stdout: Option<OwnedFd>,
+    pub(super) stderr: Option<OwnedFd>,
+}
+
+impl Server<'_, '_> {
+    /// Answers requests until the child is ready.
+    pub(super) fn serve(
+        &mut self,
+        state: &StateDir,
+        cgroup: &Cgroup,
+        child: &mut Option<OwnedFd>,
+    ) -> Result<()> {
+        loop {
+            let (message, fd) = receive(&self.socket)?;
+            if message.is_empty() {
+                return Err(in_init(why_died(child.take().as_ref(), cgroup)));
+            }
+            let Some(frame) = Frame::decode(&message) else {
+                return Err(Error::internal("init sent a message nobody knows"));
+            };
+            match frame.tag {
+                Tag::Ready => return Ok(()),
+                Tag::Fault => return Err(self.explain(&message)),
+                Tag::MapIds => self.map_ids()?,
+                Tag::InitForked => self.adopt(frame.value, child)?,
+                Tag::RunHooks => self.runtime_hooks(state, cgroup)?,
+                Tag::Console => self.take_console(frame.value, fd)?,
+                Tag::Listener => self.pass_listener(frame.value, "creating")?,
+                Tag::Limits => {
+                    set_limits(self.pid, &self.launch.plan.process)?;
+                    self.go()?;
+                }
+                Tag::Go => return Err(Error::internal("init sent what only the runtime sends")),
+            }
+        }
+    }
+
+    fn explain(&self, message: &[u8]) -> Error {
+        match sync::decode_fault(message) {
+            Some(fault) => in_init(self.launch.plan.explain(&fault)),
+            None => Error::internal("init sent a fault nobody knows"),
+        }
+    }
+
+    /// Says go, with the child's pid.
+    pub(super) fn go(&self) -> Result<()> {
+        go(&self.socket, self.pid.as_raw())
+    }
+
+    fn map_ids(&self) -> Result<()> {
+        if let Some(maps) = &self.launch.plan.idmaps {
+            let gid = nix::unistd::getegid().as_raw();
+            idmap::write(maps, self.pid, self.launch.facts.euid, gid)?;
+        }
+        self.go()
+    }
+
+    /// Stage 1 has cloned the init and ends: the init is our child as well.
+    fn adopt(&mut self, pid: i32, child: &mut Option<OwnedFd>) -> Result<()> {
+        let pid = Pid::from_raw(pid);
+        let init = pidfd::open(pid).doing("pidfd_open of the container's init")?;
+        *child = Some(init.try_clone().doing("dup")?);
+        let stage1 = std::mem::replace(&mut self.pidfd, init);
+        self.pid = pid;
+        spawn::wait(stage1.as_fd()).map(drop).doing("wait for stage 1")
+    }
+
+    fn runtime_hooks(&self, state: &StateDir, cgroup: &Cgroup) -> Result<()> {
+        let Some(hooks) = self.launch.spec.hooks.as_ref() else { return self.go() };
+        if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+            // A hook may ask for the state.
+            self.launch.record(state, cgroup, self.pid, true)?;
+            self.run_hooks(Phase::Prestart, &hooks.prestart, "creating")?;
+            self.run_hooks(Phase::CreateRuntime, &hooks.create_runtime, "creating")?;
+        }
+        self.go()
+    }
+
+    /// Runs hooks in the runtime's namespaces.
+    pub(super) fn run_hooks(&self, phase: Phase, hooks: &[Hook<'_>], status: &str) -> Result<()> {
+        let options = hooks::Options {
+            cwd: None,
+            stdout: self.stdout.as_ref().map(AsFd::as_fd),
+            stderr: self.stderr.as_ref().map(AsFd::as_fd),
+        };
+        let pid = if phase == Phase::Poststop { 0 } else { self.pid.as_raw() };
+        hooks::run_hooks(phase, hooks, &self.launch.template()?.render(status, pid), &options)
+    }
+
+    fn take_console(&mut self, number: i32, master: Option<OwnedFd>) -> Result<()> {
+        let master = master.ok_or_else(|| Error::internal("init sent no terminal"))?;
+        match self.console.take() {
+            None => self.master = Some(master),
+            Some(socket) => {
+                let name = format!("/dev/pts/{number}");
+                socket::send_fd(socket.as_fd(), name.as_bytes(), master.as_fd())
+                    .doing("send the terminal to the console socket")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_listener(&self, number: i32, status: &str) -> Result<()> {
+        let listener = take_listener(self.pidfd.as_fd(), &self.socket, number)?;
+        let profile = self.launch.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+        let profile = profile.ok_or_else(|| Error::internal("a listener without a profile"))?;
+        let state = self.launch.template()?.render(status, self.pid.as_raw());
+        send_listener(profile, &listener, self.pid, &state)?;
+        self.go()
+    }
+
+    /// Waits until execve closes the child's end, or the child says why it cannot.
+    pub(super) fn wait_for_exec(&self) -> Result<()> {
+        loop {
+            let (message, _) = receive(&self.socket)?;
+            if message.is_empty() {
+                return Ok(());
+            }
+            match Frame::decode(&message) {
+                // The filter is loaded late when there are startContainer hooks.
+                Some(frame) if frame.tag == Tag::Listener => {
+                    self.pass_listener(frame.value, "created")?;
+                }
+                _ => return Err(self.explain(&message)),
+            }
+        }
+    }
+
+    /// Whether the pid file at `path` is the one this launch wrote.
+    pub(super) fn ready_was_written(&self, path: &Path) -> bool {
+        std::fs::read_to_string(path).is_ok_and(|text| text == self.pid.to_string())
+    }
+}
+
+/// The words engines look for before the cause of a failing init.
+pub(super) fn in_init(error: Error) -> Error {
+    error.context("error during container init").context("unable to start container process")
+}

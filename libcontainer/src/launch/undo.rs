@@ -1,0 +1,66 @@
+//! What to take back when making a container fails half-way.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::cgroup::Cgroup;
+use crate::log::Log;
+use crate::store::StateDir;
+use crate::sys::spawn;
+
+/// Everything a launch has left behind so far. Dropped before [`commit`](Undo::commit), it takes all of it back, newest
+/// first; what cannot be taken back is a warning beside the first error, never instead of it.
+pub(super) struct Undo<'a> {
+    pub(super) log: &'a dyn Log,
+    pub(super) state: Option<StateDir>,
+    pub(super) cgroup: Option<Cgroup>,
+    pub(super) child: Option<OwnedFd>,
+    committed: bool,
+}
+
+impl<'a> Undo<'a> {
+    pub(super) fn new(log: &'a dyn Log) -> Self {
+        Self { log, state: None, cgroup: None, child: None, committed: false }
+    }
+
+    /// Keeps everything.
+    pub(super) fn commit(mut self) -> (Option<StateDir>, Option<Cgroup>) {
+        self.committed = true;
+        (self.state.take(), self.cgroup.take())
+    }
+
+    /// Ends the child and waits for it: nothing of the container runs any more.
+    pub(super) fn end_child(&mut self) {
+        if let Some(child) = self.child.take() {
+            let _gone = spawn::pidfd_send_signal(child.as_fd(), libc::SIGKILL);
+            let _reaped = spawn::wait(child.as_fd());
+        }
+    }
+
+    /// Takes everything back now.
+    pub(super) fn take_back(&mut self) {
+        self.end_child();
+        if let Some(cgroup) = self.cgroup.take() {
+            // A hook or a child of init may still be in there.
+            let removed = cgroup.remove().or_else(|_busy| {
+                cgroup.signal_all(libc::SIGKILL)?;
+                cgroup.remove()
+            });
+            if let Err(error) = removed {
+                self.log.warn(&format!("clean up: {error}"));
+            }
+        }
+        if let Some(state) = self.state.take()
+            && let Err(error) = state.remove()
+        {
+            self.log.warn(&format!("clean up: {error}"));
+        }
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if !self.committed {
+            self.take_back();
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Coordinates from the child → a sentence.
+
+use std::ffi::CStr;
+
+use nix::errno::Errno;
+
+use super::mounts::Action;
+use super::namespaces;
+use super::process::rlimit_name;
+use super::{Plan, ProcessPlan, caps};
+use crate::error::Error;
+use crate::sync::{Fault, Step};
+
+fn text(path: &CStr) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn absolute(path: &CStr) -> String {
+    format!("/{}", path.to_string_lossy())
+}
+
+impl Plan {
+    /// Says what the child failed to do, to what, and which field asked for it.
+    pub fn explain(&self, fault: &Fault) -> Error {
+        let index = usize::from(fault.index);
+        let error = Error::os(fault.step.text(), fault.errno);
+        match fault.step {
+            Step::MountTarget
+            | Step::MountSource
+            | Step::MountOption
+            | Step::Mount
+            | Step::CopyUp
+            | Step::Propagation
+                if index < self.mounts.len() =>
+            {
+                self.explain_mount(fault, index)
+            }
+            Step::Device => match self.devices.get(index) {
+                Some(device) => {
+                    let error = error.path(absolute(&device.target));
+                    match device.index {
+                        Some(i) => error.field(format!("linux.devices[{i}]")),
+                        None => error,
+                    }
+                }
+                None => error,
+            },
+            Step::NamespaceJoin => match self.namespaces.join.get(index) {
+                Some(join) => Error::os(
+                    format!("{} {}", fault.step.text(), namespaces::name(join.kind)),
+                    fault.errno,
+                )
+                .path(text(&join.path))
+                .field(format!("linux.namespaces[{}].path", join.index)),
+                None => error,
+            },
+            Step::Sysctl => match self.sysctl.get(index) {
+                Some(sysctl) => Error::os(
+                    format!("{} {} = {:?}", fault.step.text(), sysctl.name, sysctl.value),
+                    fault.errno,
+                )
+                .path(format!("/proc/{}", text(&sysctl.file)))
+                .field(format!("linux.sysctl[{:?}]", sysctl.name)),
+                None => error,
+            },
+            Step::MaskedPath => match self.masked.get(index) {
+                Some(path) => {
+                    error.path(absolute(path)).field(format!("linux.maskedPaths[{index}]"))
+                }
+                None => error,
+            },
+            Step::ReadonlyPath => match self.readonly.get(index) {
+                Some(path) => {
+                    error.path(absolute(path)).field(format!("linux.readonlyPaths[{index}]"))
+                }
+                None => error,
+            },
+            Step::Hostname => error.field("hostname"),
+            Step::Domainname => error.field("domainname"),
+            Step::Rootfs | Step::Pivot | Step::Chroot => {
+                let error = error.path(text(&self.root.path)).field("root.path");
+                if fault.step == Step::Pivot && fault.errno == Errno::EINVAL {
+                    error.hint("a root on initramfs cannot be pivoted: use --no-pivot")
+                } else {
+                    error
+                }
+            }
+            Step::Keyring if fault.errno == Errno::EDQUOT => {
+                error.hint("raise /proc/sys/kernel/keys/maxkeys, or use --no-new-keyring")
+            }
+            Step::Hook => explain_hook(fault),
+            _ => self.process.explain(fault),
+        }
+    }
+
+    fn explain_mount(&self, fault: &Fault, index: usize) -> Error {
+        let Some(op) = self.mounts.get(index) else { return Error::os("mount", fault.errno) };
+        let field = format!("mounts[{}]", op.index);
+        let target = absolute(&op.target);
+        let what = match &op.action {
+            Action::Bind(bind) => format!("mount {:?}", text(&bind.source)),
+            Action::New(new) => format!("mount {}", text(&new.kind)),
+            Action::Remount { .. } => "remount".to_owned(),
+            Action::CgroupV1 | Action::CgroupV2 => "mount cgroup".to_owned(),
+        };
+        let said = String::from_utf8_lossy(&fault.detail);
+        let said = if said.is_empty() { String::new() } else { format!(" ({})", said.trim_end()) };
+        let error = match fault.step {
+            Step::MountSource => {
+                return Error::os(format!("{} for", fault.step.text()), fault.errno)
+                    .path(match &op.action {
+                        Action::Bind(bind) => text(&bind.source),
+                        _ => target,
+                    })
+                    .field(format!("{field}.source"));
+            }
+            Step::MountOption => {
+                return Error::os(format!("{what} on {target:?}: option{said}"), fault.errno)
+                    .field(format!("{field}.options"));
+            }
+            Step::MountTarget => {
+                Error::os(format!("{what}: {}", fault.step.text()), fault.errno).path(&target)
+            }
+            _ => Error::os(format!("{what} on {target:?}{said}"), fault.errno),
+        };
+        let error = error.field(field);
+        match fault.errno {
+            Errno::ELOOP if op.no_symlinks => error.hint(format!("{target:?} must not be a symlink")),
+            Errno::ELOOP => error.hint("the destination leaves the root through a symlink or loops"),
+            Errno::ENOTDIR => {
+                error.hint("Are you trying to mount a directory onto a file (or vice-versa)?")
+            }
+            Errno::EPERM if matches!(&op.action, Action::New(new) if new.kind.as_c_str() == c"proc" || new.kind.as_c_str() == c"sysfs") => {
+                error.hint(
+                    "inside another container the kernel refuses a new procfs or sysfs while the outer one is masked",
+                )
+            }
+            Errno::ENODEV => error.hint("this kernel does not have that file system"),
+            _ => error,
+        }
+    }
+}
+
+impl ProcessPlan {
+    /// Says which part of becoming the process failed.
+    pub fn explain(&self, fault: &Fault) -> Error {
+        let index = usize::from(fault.index);
+        let error = Error::os(fault.step.text(), fault.errno);
+        let cwd = text(&self.cwd);
+        match fault.step {
+            Step::Exec | Step::Lookup => self.explain_exec(fault),
+            Step::Cwd => Error::os(
+                format!("chdir to cwd ({cwd:?}) set in config.json failed"),
+                fault.errno,
+            ),
+            Step::CwdCreate => Error::os("mkdir cwd", fault.errno).path(cwd).field("process.cwd"),
+            Step::CwdEscape => Error::config(fault.step.text()).path(cwd).field("process.cwd"),
+            Step::Rlimit => match self.rlimits.get(index) {
+                Some((number, soft, hard)) => {
+                    let name = rlimit_name(*number);
+                    let error = Error::os(format!("setting {name} to {soft}, {hard}"), fault.errno)
+                        .field(format!("process.rlimits[{index}]"));
+                    if fault.errno == Errno::EPERM {
+                        error.hint("a hard limit above the runtime's own needs CAP_SYS_RESOURCE")
+                    } else {
+                        error
+                    }
+                }
+                None => error,
+            },
+            Step::OomScoreAdj => {
+                Error::os("failed to update /proc/self/oom_score_adj", fault.errno)
+                    .field("process.oomScoreAdj")
+                    .hint("lowering it needs CAP_SYS_RESOURCE")
+            }
+            Step::Bounding => {
+                let name = caps::NAMES.get(index).copied().unwrap_or("?");
+                error.context(name).field("process.capabilities.bounding")
+            }
+            Step::Ambient => {
+                let name = caps::NAMES.get(index).copied().unwrap_or("?");
+                error
+                    .context(name)
+                    .field("process.capabilities.ambient")
+                    .hint("an ambient capability has to be permitted and inheritable as well")
+            }
+            Step::Capabilities => error.field("process.capabilities"),
+            Step::Groups if fault.errno == Errno::EPERM => {
+                error.field("process.user.additionalGids").hint(
+                    "cannot set any additional groups in a rootless container: setgroups is denied in its user namespace",
+                )
+            }
+            Step::Groups => error.field("process.user.additionalGids"),
+            Step::Uid => unmapped(error.field("process.user.uid"), fault.errno, "uid", self.uid),
+            Step::Gid => unmapped(error.field("process.user.gid"), fault.errno, "gid", self.gid),
+            Step::Apparmor => error.field("process.apparmorProfile").hint(
+                "is AppArmor enabled and the profile loaded? see /sys/kernel/security/apparmor/profiles",
+            ),
+            Step::Selinux => error.field("process.selinuxLabel"),
+            Step::Seccomp => error.field("linux.seccomp"),
+            Step::Hook => explain_hook(fault),
+            _ => error,
+        }
+    }
+
+    /// Keeps the words callers derive exit codes from, and says why the kernel said so.
+    fn explain_exec(&self, fault: &Fault) -> Error {
+        let name = self.argv.strings().first().map(|name| text(name)).unwrap_or_default();
+        let said = String::from_utf8_lossy(&fault.detail).into_owned();
+        let error = match (fault.step, fault.errno) {
+            (Step::Lookup, Errno::ENOENT) if !name.contains('/') => Error::new(
+                crate::Kind::Os,
+                format!("exec: {name:?}: executable file not found in $PATH"),
+            ),
+            (Step::Lookup, Errno::ENOENT) => {
+                Error::os(format!("exec: {name:?}: stat {name}"), Errno::ENOENT)
+            }
+            (_, errno) => Error::os(format!("exec: {name:?}"), errno),
+        };
+        if said.is_empty() { error } else { error.hint(said) }
+    }
+}
+
+fn unmapped(error: Error, errno: Errno, kind: &str, id: u32) -> Error {
+    if errno == Errno::EINVAL {
+        error.hint(format!("{kind} {id} has no mapping in the container's user namespace"))
+    } else {
+        error
+    }
+}
+
+/// A hook's failure is told whole by the child: which, how it ended, what it printed.
+fn explain_hook(fault: &Fault) -> Error {
+    let said = String::from_utf8_lossy(&fault.detail);
+    let said = if said.is_empty() { "error running hook".into() } else { said };
+    Error::new(crate::Kind::Hook, said.into_owned())
+}

@@ -1,0 +1,344 @@
+//! From what `config.json` says to what will be done: pure, no system call, nothing left to decide afterwards.
+//!
+//! Every string the child needs is a `CString` already, every absent value has been decided, every invalid one
+//! refused with the name of its field. The child executes; [`explain`](Plan::explain) turns its coordinates
+//! back into a sentence.
+
+pub mod caps;
+mod devices;
+mod explain;
+mod idmap;
+pub mod mount_options;
+pub mod mounts;
+pub mod namespaces;
+pub mod process;
+mod sysctl;
+
+use std::ffi::CString;
+
+use crate::error::{Error, Result};
+use crate::hooks;
+use crate::path;
+use crate::seccomp;
+use crate::spec::{self, Spec};
+use crate::sys::mount::Recursive;
+
+pub use devices::{DeviceOp, LINKS};
+pub use idmap::{IdMaps, map_text};
+pub use mounts::MountOp;
+pub use namespaces::NamespacePlan;
+pub use process::ProcessPlan;
+pub use sysctl::SysctlOp;
+
+/// What the plan needs to know of the host and of the call.
+#[derive(Debug, Clone, Copy)]
+pub struct HostFacts<'a> {
+    /// Absolute path of the bundle.
+    pub bundle: &'a str,
+    /// Whether cgroups are the unified hierarchy.
+    pub cgroup_v2: bool,
+    /// Whether this process runs in a user namespace that is not the first one.
+    pub in_user_namespace: bool,
+    /// Effective user id.
+    pub euid: u32,
+}
+
+/// What the call asks beyond `config.json`.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Variables for the container (LISTEN_FDS and its kin, NOTIFY_SOCKET).
+    pub extra_env: Vec<String>,
+    /// `--no-pivot`.
+    pub no_pivot: bool,
+    /// `--no-new-keyring`.
+    pub no_new_keyring: bool,
+}
+
+/// All that will be done to make one container.
+#[derive(Debug)]
+pub struct Plan {
+    /// Namespaces.
+    pub namespaces: NamespacePlan,
+    /// Id maps of a new user namespace.
+    pub idmaps: Option<IdMaps>,
+    /// The root filesystem.
+    pub root: RootPlan,
+    /// Mounts, in order.
+    pub mounts: Vec<MountOp>,
+    /// Device nodes; empty where /dev is the host's.
+    pub devices: Vec<DeviceOp>,
+    /// Whether devices are bound from the host, because mknod(2) is not allowed.
+    pub bind_devices: bool,
+    /// Whether the links of a fresh /dev are made.
+    pub dev_links: bool,
+    /// Whether `/dev/ptmx` leads to the container's own devpts.
+    pub ptmx_link: bool,
+    /// Paths to mask, relative to the root.
+    pub masked: Vec<CString>,
+    /// Paths to make read-only, relative to the root.
+    pub readonly: Vec<CString>,
+    /// Host name.
+    pub hostname: Option<String>,
+    /// NIS domain name.
+    pub domainname: Option<String>,
+    /// Kernel parameters.
+    pub sysctl: Vec<SysctlOp>,
+    /// The process.
+    pub process: ProcessPlan,
+    /// Name of the session keyring to join; `None` keeps the caller's.
+    pub keyring: Option<CString>,
+    /// Whether there are createContainer hooks.
+    pub create_container_hooks: bool,
+    /// Whether there are startContainer hooks: they run with the container's privileges, so dropping those waits.
+    pub start_container_hooks: bool,
+    /// Whether the runtime has hooks to run before pivot_root(2).
+    pub create_runtime_hooks: bool,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// `root`.
+#[derive(Debug)]
+pub struct RootPlan {
+    /// Absolute path on the host.
+    pub path: CString,
+    /// Whether `/` ends read-only.
+    pub readonly: bool,
+    /// Propagation of `/`.
+    pub propagation: (u64, Recursive),
+    /// Whether pivot_root(2) is replaced by a move and chroot(2).
+    pub no_pivot: bool,
+}
+
+impl Plan {
+    /// Plans the container that `spec` describes.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::Kind::Config) or [`Kind::Unsupported`](crate::Kind::Unsupported), naming the field.
+    pub fn build(spec: &Spec<'_>, host: &HostFacts<'_>, request: Request, id: &str) -> Result<Self> {
+        let mut warnings = Vec::new();
+        check_version(spec)?;
+        let linux = spec.linux.as_ref().ok_or_else(|| {
+            Error::config("no linux section").field("linux").hint("skep makes Linux containers only")
+        })?;
+        refuse_later_fields(linux)?;
+        let namespaces = NamespacePlan::build(&linux.namespaces)?;
+        let idmaps = IdMaps::build(linux, &namespaces)?;
+        let process = spec.process.as_ref().ok_or_else(|| {
+            Error::config("process property must not be empty").field("process")
+        })?;
+        let seccomp = compile_seccomp(spec, linux, &mut warnings)?;
+        let keep_groups = spec.annotations.get("run.oci.keep_original_groups").is_some_and(|v| *v == "1");
+        let context =
+            process::Context { seccomp, extra_env: request.extra_env, keep_groups };
+        let process = ProcessPlan::build(process, context, &mut warnings)?;
+        let mounts = spec.mounts.iter().enumerate();
+        let mounts = mounts.map(|(i, mount)| mounts::plan(i, mount, host));
+        let mounts = mounts.collect::<Result<Vec<_>>>()?;
+        check_mount_namespace(&namespaces, linux, &mounts)?;
+        let host_dev = binds_dev(&mounts);
+        let hooks = spec.hooks.as_ref();
+        if let Some(hooks) = hooks {
+            hooks::check_all(hooks)?;
+        }
+        let has = |pick: fn(&spec::Hooks<'_>) -> bool| hooks.is_some_and(pick);
+        Ok(Self {
+            devices: if host_dev { Vec::new() } else { devices::plan(&linux.devices)? },
+            bind_devices: namespaces.has(libc::CLONE_NEWUSER) || host.in_user_namespace,
+            dev_links: !host_dev,
+            ptmx_link: mounts.iter().any(|mount| mount.target.as_c_str() == c"dev/pts"),
+            masked: paths(&linux.masked_paths, "linux.maskedPaths")?,
+            readonly: paths(&linux.readonly_paths, "linux.readonlyPaths")?,
+            hostname: uts_name(spec.hostname.as_deref(), "hostname", &namespaces)?,
+            domainname: uts_name(spec.domainname.as_deref(), "domainname", &namespaces)?,
+            sysctl: sysctl::plan(&linux.sysctl, &namespaces, spec.domainname.as_deref())?,
+            keyring: keyring(request.no_new_keyring, id)?,
+            create_container_hooks: has(|hooks| !hooks.create_container.is_empty()),
+            start_container_hooks: has(|hooks| !hooks.start_container.is_empty()),
+            create_runtime_hooks: has(|hooks| {
+                !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty()
+            }),
+            root: root(spec, linux, host, request.no_pivot)?,
+            namespaces,
+            idmaps,
+            mounts,
+            process,
+            warnings,
+        })
+    }
+}
+
+/// A C string, or an error that names the field with the NUL in it.
+pub(crate) fn cstring(text: &str, field: impl FnOnce() -> String) -> Result<CString> {
+    CString::new(text)
+        .map_err(|nul| Error::config(format!("a NUL byte at position {}", nul.nul_position())).field(field()))
+}
+
+/// config.md "Specification version": SemVer 2.0.0, of the one major version there is.
+fn check_version(spec: &Spec<'_>) -> Result<()> {
+    let Some(version) = spec.oci_version.as_deref().filter(|version| !version.is_empty()) else {
+        return Err(Error::config("the version of the specification is missing").field("ociVersion"));
+    };
+    let bad = || Error::config(format!("{version:?} is not a semantic version")).field("ociVersion");
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let numbers: Vec<&str> = core.split('.').collect();
+    let numeric = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if numbers.len() != 3 || !numbers.iter().all(numeric) {
+        return Err(bad());
+    }
+    if version.len() > core.len() + 1 || version.len() == core.len() {
+        if numbers.first() == Some(&"1") {
+            return Ok(());
+        }
+        return Err(Error::config(format!("version {version} of the specification is not supported"))
+            .field("ociVersion")
+            .hint(format!("skep implements {} and its 1.x predecessors", spec::OCI_VERSION)));
+    }
+    Err(bad())
+}
+
+fn refuse_later_fields(linux: &spec::Linux<'_>) -> Result<()> {
+    for (present, field) in [
+        (!linux.time_offsets.is_empty(), "linux.timeOffsets"),
+        (!linux.net_devices.is_empty(), "linux.netDevices"),
+        (linux.intel_rdt.is_some(), "linux.intelRdt"),
+        (linux.memory_policy.is_some(), "linux.memoryPolicy"),
+        (linux.personality.is_some(), "linux.personality"),
+        (linux.mount_label.as_ref().is_some_and(|label| !label.is_empty()), "linux.mountLabel"),
+        (linux.namespaces.iter().any(|namespace| namespace.kind == "time"), "linux.namespaces: time"),
+    ] {
+        if present {
+            return Err(Error::unsupported("not available in this version")
+                .field(field)
+                .hint("remove the field"));
+        }
+    }
+    Ok(())
+}
+
+fn compile_seccomp(
+    spec: &Spec<'_>,
+    linux: &spec::Linux<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<seccomp::Filter>> {
+    let Some(profile) = &linux.seccomp else { return Ok(None) };
+    let fail = spec.annotations.get("run.oci.seccomp_fail_unknown_syscall").is_some_and(|v| *v == "1");
+    let options = seccomp::CompileOptions { fail_unknown_syscall: fail, ..Default::default() };
+    let mut filter = seccomp::compile(profile, &options)?;
+    if let Some(filter) = &mut filter {
+        warnings.append(&mut filter.warnings);
+    }
+    Ok(filter)
+}
+
+/// Mounting in the runtime's own mount namespace would change the host.
+fn check_mount_namespace(
+    namespaces: &NamespacePlan,
+    linux: &spec::Linux<'_>,
+    mounts: &[MountOp],
+) -> Result<()> {
+    if namespaces.has(libc::CLONE_NEWNS) {
+        return Ok(());
+    }
+    for (present, field) in [
+        (!mounts.is_empty(), "mounts"),
+        (!linux.masked_paths.is_empty(), "linux.maskedPaths"),
+        (!linux.readonly_paths.is_empty(), "linux.readonlyPaths"),
+    ] {
+        if present {
+            return Err(Error::config(
+                "unable to restrict sys entries without a private MNT namespace",
+            )
+            .field(field)
+            .hint("add {\"type\": \"mount\"} to linux.namespaces"));
+        }
+    }
+    Ok(())
+}
+
+/// A bind mount on /dev is somebody else's device directory: nothing is made in it.
+fn binds_dev(mounts: &[MountOp]) -> bool {
+    mounts.iter().any(|mount| {
+        mount.target.as_c_str() == c"dev" && matches!(mount.action, mounts::Action::Bind(_))
+    })
+}
+
+fn paths(list: &[spec::Str<'_>], field: &str) -> Result<Vec<CString>> {
+    let one = |(i, path): (usize, &spec::Str<'_>)| {
+        let field = || format!("{field}[{i}]");
+        if !path.starts_with('/') {
+            return Err(Error::config(format!("{path:?} is not an absolute path")).field(field()));
+        }
+        cstring(&path::clean(path), field)
+    };
+    list.iter().enumerate().map(one).collect()
+}
+
+fn uts_name(name: Option<&str>, field: &str, namespaces: &NamespacePlan) -> Result<Option<String>> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
+    if !namespaces.has(libc::CLONE_NEWUTS) {
+        return Err(Error::config(format!("unable to set {field} without a private UTS namespace"))
+            .field(field)
+            .hint("add {\"type\": \"uts\"} to linux.namespaces"));
+    }
+    if name.len() > 64 {
+        return Err(Error::config(format!("{} bytes; the kernel takes 64", name.len())).field(field));
+    }
+    Ok(Some(name.to_owned()))
+}
+
+fn keyring(no_new_keyring: bool, id: &str) -> Result<Option<CString>> {
+    if no_new_keyring {
+        return Ok(None);
+    }
+    cstring(&format!("_ses.{id}"), String::new).map(Some)
+}
+
+fn root(
+    spec: &Spec<'_>,
+    linux: &spec::Linux<'_>,
+    host: &HostFacts<'_>,
+    no_pivot: bool,
+) -> Result<RootPlan> {
+    let root = spec.root.as_ref().filter(|root| !root.path.is_empty()).ok_or_else(|| {
+        Error::config("root.path is required").field("root.path")
+    })?;
+    let path = if root.path.starts_with('/') {
+        root.path.to_string()
+    } else {
+        format!("{}/{}", host.bundle, root.path)
+    };
+    let propagation = match linux.rootfs_propagation.as_deref().filter(|word| !word.is_empty()) {
+        None => (libc::MS_SLAVE, Recursive::Yes),
+        Some(word) => mount_options::propagation(word).ok_or_else(|| {
+            Error::config(format!("unknown propagation {word:?}"))
+                .field("linux.rootfsPropagation")
+                .hint("use shared, slave, private or unbindable, or one of them with an r before it")
+        })?,
+    };
+    Ok(RootPlan {
+        path: cstring(&path, || "root.path".to_owned())?,
+        readonly: root.readonly.unwrap_or(false),
+        propagation,
+        no_pivot,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(text: &str) -> Result<()> {
+        check_version(&Spec { oci_version: Some(text.to_owned().into()), ..Spec::default() })
+    }
+
+    #[test]
+    fn any_1_x_version_is_accepted_and_nothing_else() {
+        for good in ["1.0.0", "1.0.2-dev", "1.3.0", "1.99.0+meta", "1.0.0-rc5-dev"] {
+            assert!(version(good).is_ok(), "{good}");
+        }
+        for bad in ["", "1", "1.0", "2.0.0", "0.9.0", "1.0.0-", "v1.0.0", "1.0.x", "1.0.0.0", "one"] {
+            assert!(version(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The mount options of config.md "Linux mount options", one table: the parser reads it and `features` prints it.
+
+use crate::error::{Error, Result};
+use crate::sys::mount::{Attr, Recursive};
+
+/// What one option does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// Nothing; the default, or long gone from the kernel.
+    None,
+    /// Sets mount attributes.
+    Set(u64),
+    /// Clears mount attributes.
+    Clear(u64),
+    /// Chooses how access times are kept.
+    Atime(u64),
+    /// The same three, on every mount below.
+    SetBelow(u64),
+    ClearBelow(u64),
+    AtimeBelow(u64),
+    /// A flag of the superblock, by the name fsconfig(2) knows.
+    Super(&'static str),
+    Bind(Recursive),
+    Remount,
+    Propagation(u64, Recursive),
+    CopyUp,
+    Idmap(Recursive),
+    CopySymlink,
+    SourceNofollow,
+    DestinationNofollow,
+}
+
+use Effect::{
+    Atime, AtimeBelow, Bind, Clear, ClearBelow, CopySymlink, CopyUp, DestinationNofollow, Idmap,
+    Propagation, Remount, Set, SetBelow, SourceNofollow, Super,
+};
+
+const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+const NOSUID: u64 = libc::MOUNT_ATTR_NOSUID;
+const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
+const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
+const NODIRATIME: u64 = libc::MOUNT_ATTR_NODIRATIME;
+const NOSYMFOLLOW: u64 = libc::MOUNT_ATTR_NOSYMFOLLOW;
+const RELATIME: u64 = libc::MOUNT_ATTR_RELATIME;
+const NOATIME: u64 = libc::MOUNT_ATTR_NOATIME;
+const STRICTATIME: u64 = libc::MOUNT_ATTR_STRICTATIME;
+const ATIME_MASK: u64 = libc::MOUNT_ATTR__ATIME;
+const PRIVATE: u64 = libc::MS_PRIVATE;
+const SHARED: u64 = libc::MS_SHARED;
+const SLAVE: u64 = libc::MS_SLAVE;
+const UNBINDABLE: u64 = libc::MS_UNBINDABLE;
+
+/// Sorted by name. The second field says whether `features` lists it: crun's private words are not the
+/// specification's.
+const OPTIONS: &[(&str, bool, Effect)] = &[
+    ("async", true, Super("async")),
+    ("atime", true, Atime(RELATIME)),
+    ("bind", true, Bind(Recursive::No)),
+    ("copy-symlink", false, CopySymlink),
+    ("defaults", true, Effect::None),
+    ("dest-nofollow", false, DestinationNofollow),
+    ("dev", true, Clear(NODEV)),
+    ("diratime", true, Clear(NODIRATIME)),
+    ("dirsync", true, Super("dirsync")),
+    ("exec", true, Clear(NOEXEC)),
+    ("idmap", true, Idmap(Recursive::No)),
+    ("iversion", true, Super("iversion")),
+    ("lazytime", true, Super("lazytime")),
+    ("loud", true, Effect::None),
+    ("mand", true, Effect::None),
+    ("noatime", true, Atime(NOATIME)),
+    ("nodev", true, Set(NODEV)),
+    ("nodiratime", true, Set(NODIRATIME)),
+    ("noexec", true, Set(NOEXEC)),
+    ("noiversion", true, Super("noiversion")),
+    ("nolazytime", true, Super("nolazytime")),
+    ("nomand", true, Effect::None),
+    ("norelatime", true, Atime(RELATIME)),
+    ("nostrictatime", true, Atime(RELATIME)),
+    ("nosuid", true, Set(NOSUID)),
+    ("nosymfollow", true, Set(NOSYMFOLLOW)),
+    ("private", true, Propagation(PRIVATE, Recursive::No)),
+    ("ratime", true, AtimeBelow(RELATIME)),
+    ("rbind", true, Bind(Recursive::Yes)),
+    ("rdev", true, ClearBelow(NODEV)),
+    ("rdiratime", true, ClearBelow(NODIRATIME)),
+    ("relatime", true, Atime(RELATIME)),
+    ("remount", true, Remount),
+    ("rexec", true, ClearBelow(NOEXEC)),
+    ("ridmap", true, Idmap(Recursive::Yes)),
+    ("rnoatime", true, AtimeBelow(NOATIME)),
+    ("rnodev", true, SetBelow(NODEV)),
+    ("rnodiratime", true, SetBelow(NODIRATIME)),
+    ("rnoexec", true, SetBelow(NOEXEC)),
+    ("rnorelatime", true, AtimeBelow(RELATIME)),
+    ("rnostrictatime", true, AtimeBelow(RELATIME)),
+    ("rnosuid", true, SetBelow(NOSUID)),
+    ("rnosymfollow", true, SetBelow(NOSYMFOLLOW)),
+    ("ro", true, Set(RDONLY)),
+    ("rprivate", true, Propagation(PRIVATE, Recursive::Yes)),
+    ("rrelatime", true, AtimeBelow(RELATIME)),
+    ("rro", true, SetBelow(RDONLY)),
+    ("rrw", true, ClearBelow(RDONLY)),
+    ("rshared", true, Propagation(SHARED, Recursive::Yes)),
+    ("rslave", true, Propagation(SLAVE, Recursive::Yes)),
+    ("rstrictatime", true, AtimeBelow(STRICTATIME)),
+    ("rsuid", true, ClearBelow(NOSUID)),
+    ("rsymfollow", true, ClearBelow(NOSYMFOLLOW)),
+    ("runbindable", true, Propagation(UNBINDABLE, Recursive::Yes)),
+    ("rw", true, Clear(RDONLY)),
+    ("shared", true, Propagation(SHARED, Recursive::No)),
+    ("silent", true, Effect::None),
+    ("slave", true, Propagation(SLAVE, Recursive::No)),
+    ("src-nofollow", false, SourceNofollow),
+    ("strictatime", true, Atime(STRICTATIME)),
+    ("suid", true, Clear(NOSUID)),
+    ("symfollow", true, Clear(NOSYMFOLLOW)),
+    ("sync", true, Super("sync")),
+    ("tmpcopyup", true, CopyUp),
+    ("unbindable", true, Propagation(UNBINDABLE, Recursive::No)),
+];
+
+/// The options of the specification, sorted, for `features`.
+pub fn known() -> impl Iterator<Item = &'static str> {
+    OPTIONS.iter().filter(|(_, listed, _)| *listed).map(|(name, _, _)| *name)
+}
+
+/// Whether `word` names a propagation, and which (`linux.rootfsPropagation`, and mount options).
+pub fn propagation(word: &str) -> Option<(u64, Recursive)> {
+    match lookup(word) {
+        Some(Propagation(flag, recursive)) => Some((flag, recursive)),
+        _ => None,
+    }
+}
+
+fn lookup(name: &str) -> Option<Effect> {
+    let i = OPTIONS.binary_search_by(|(known, _, _)| (*known).cmp(name)).ok()?;
+    OPTIONS.get(i).map(|(_, _, effect)| *effect)
+}
+
+/// The options of one mount, understood.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options<'a> {
+    /// Attributes of the mount itself.
+    pub attr: Attr,
+    /// Attributes of it and every mount below.
+    pub below: Attr,
+    /// Changes of propagation, in order.
+    pub propagation: Vec<(u64, Recursive)>,
+    /// Whether and how deep it is a bind mount.
+    pub bind: Option<Recursive>,
+    /// Whether it changes a mount that is there.
+    pub remount: bool,
+    /// Whether the content of the target is copied into the tmpfs.
+    pub copy_up: bool,
+    /// Whether and how deep ids are mapped.
+    pub idmap: Option<Recursive>,
+    /// Whether a symlink as source is made anew instead of mounted.
+    pub copy_symlink: bool,
+    /// Whether a symlink as source is mounted itself.
+    pub source_nofollow: bool,
+    /// Whether a symlink as target is mounted over itself.
+    pub destination_nofollow: bool,
+    /// Flags of the superblock.
+    pub superblock: Vec<&'static str>,
+    /// What only the file system knows: `key`, or `key=value`.
+    pub data: Vec<&'a str>,
+}
+
+impl<'a> Options<'a> {
+    /// Reads `options` in order; a later one overrides an earlier one.
+    pub fn parse(options: impl Iterator<Item = &'a str>) -> Self {
+        let mut parsed = Self::default();
+        for option in options {
+            match lookup(option) {
+                Some(effect) => parsed.apply(effect),
+                // One string may hold several, as mount(8) takes them.
+                None if option.contains(',') && !option.contains('"') => {
+                    for part in option.split(',').filter(|part| !part.is_empty()) {
+                        match lookup(part) {
+                            Some(effect) => parsed.apply(effect),
+                            None => parsed.data.push(part),
+                        }
+                    }
+                }
+                None if option.is_empty() => {}
+                None => parsed.data.push(option),
+            }
+        }
+        parsed
+    }
+
+    fn apply(&mut self, effect: Effect) {
+        match effect {
+            Effect::None => {}
+            Set(bits) => set(&mut self.attr, bits),
+            Clear(bits) => clear(&mut self.attr, bits),
+            Atime(bits) => atime(&mut self.attr, bits),
+            SetBelow(bits) => set(&mut self.below, bits),
+            ClearBelow(bits) => clear(&mut self.below, bits),
+            AtimeBelow(bits) => atime(&mut self.below, bits),
+            Super(name) => self.superblock.push(name),
+            Bind(recursive) => self.bind = Some(recursive),
+            Remount => self.remount = true,
+            Propagation(flag, recursive) => self.propagation.push((flag, recursive)),
+            CopyUp => self.copy_up = true,
+            Idmap(recursive) => self.idmap = Some(recursive),
+            CopySymlink => self.copy_symlink = true,
+            SourceNofollow => self.source_nofollow = true,
+            DestinationNofollow => self.destination_nofollow = true,
+        }
+    }
+
+    /// Refuses data on a bind mount, which has no file system of its own to give it to.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::Kind::Config) with runc's words.
+    pub fn check_bind(&self, field: &str) -> Result<()> {
+        match self.data.first() {
+            Some(option) if self.bind.is_some() => Err(Error::config(
+                "bind mounts cannot have any filesystem-specific options applied",
+            )
+            .field(format!("{field}.options: {option:?}"))
+            .hint("remove the option, or the bind option")),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn set(attr: &mut Attr, bits: u64) {
+    attr.set |= bits;
+    attr.clear &= !bits;
+}
+
+fn clear(attr: &mut Attr, bits: u64) {
+    attr.clear |= bits;
+    attr.set &= !bits;
+}
+
+/// mount_setattr(2): the access time is one field of several bits, all of which must be cleared to set any.
+fn atime(attr: &mut Attr, bits: u64) {
+    attr.set = attr.set & !ATIME_MASK | bits;
+    attr.clear |= ATIME_MASK;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_for_its_search() {
+        assert!(OPTIONS.is_sorted_by(|a, b| a.0 < b.0));
+    }
+
+    #[test]
+    fn a_later_option_wins() {
+        let parsed = Options::parse(["ro", "rw", "nosuid", "suid", "nodev"].into_iter());
+        assert_eq!(parsed.attr, Attr { set: NODEV, clear: RDONLY | NOSUID, propagation: 0 });
+        let parsed = Options::parse(["noatime", "strictatime"].into_iter());
+        assert_eq!(parsed.attr, Attr { set: STRICTATIME, clear: ATIME_MASK, propagation: 0 });
+    }
+
+    #[test]
+    fn recursive_flags_are_kept_apart() {
+        let parsed = Options::parse(["rbind", "rro", "rprivate", "nosuid"].into_iter());
+        assert_eq!(parsed.bind, Some(Recursive::Yes));
+        assert_eq!(parsed.below.set, RDONLY);
+        assert_eq!(parsed.attr.set, NOSUID);
+        assert_eq!(parsed.propagation, [(PRIVATE, Recursive::Yes)]);
+    }
+
+    #[test]
+    fn what_the_table_does_not_know_is_the_file_systems() {
+        let parsed = Options::parse(["mode=755", "size=64k,noexec", "newinstance"].into_iter());
+        assert_eq!(parsed.data, ["mode=755", "size=64k", "newinstance"]);
+        assert_eq!(parsed.attr.set, NOEXEC);
+        let bind = Options::parse(["bind", "mode=755"].into_iter());
+        assert!(bind.check_bind("mounts[0]").unwrap_err().to_string().contains("mode=755"));
+    }
+}

@@ -1,0 +1,242 @@
+//! `mounts` of `config.json` → the operations that make them.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+
+use super::mount_options::Options;
+use super::{HostFacts, cstring};
+use crate::error::{Error, Result};
+use crate::path;
+use crate::spec;
+use crate::sys::mount::{Attr, Recursive};
+
+/// One mount to make, inside the container's root.
+#[derive(Debug)]
+pub struct MountOp {
+    /// Index in `mounts`.
+    pub index: usize,
+    /// Where, relative to the root, cleaned.
+    pub target: CString,
+    /// What.
+    pub action: Action,
+    /// Attributes of the mount itself.
+    pub attr: Attr,
+    /// Attributes of it and every mount below.
+    pub below: Attr,
+    /// Changes of propagation once it is attached, in order.
+    pub propagation: Vec<(u64, Recursive)>,
+    /// Whether any symlink in the target is refused: procfs and sysfs (CVE-2019-19921).
+    pub no_symlinks: bool,
+    /// Whether a symlink at the end of the target is itself mounted over.
+    pub target_nofollow: bool,
+}
+
+/// What a [`MountOp`] does.
+#[derive(Debug)]
+pub enum Action {
+    /// Clones a tree of the host.
+    Bind(Bind),
+    /// Makes a file system.
+    New(New),
+    /// Changes the attributes of what is mounted at the target.
+    Remount {
+        /// Superblock options to change; empty for a bind remount.
+        parameters: Vec<(CString, Option<CString>)>,
+    },
+    /// The v1 view of the container's own cgroups: a tmpfs with one bind mount per hierarchy.
+    CgroupV1,
+    /// cgroup2, or a bind of the container's own cgroup where mounting it is not allowed.
+    CgroupV2,
+}
+
+/// A bind mount.
+#[derive(Debug)]
+pub struct Bind {
+    /// On the host; absolute.
+    pub source: CString,
+    /// How deep.
+    pub recursive: Recursive,
+    /// Whether a symlink as source is itself mounted.
+    pub nofollow: bool,
+    /// Whether a symlink as source is made anew.
+    pub copy_symlink: bool,
+    /// The clone, once the parent has made it with its own privileges.
+    pub tree: Option<OwnedFd>,
+    /// Whether the source is a directory; known with the tree.
+    pub directory: bool,
+}
+
+/// A file system to make.
+#[derive(Debug)]
+pub struct New {
+    /// Its type.
+    pub kind: CString,
+    /// Its source.
+    pub source: CString,
+    /// Options of the superblock.
+    pub parameters: Vec<(CString, Option<CString>)>,
+    /// A tmpfs without `mode=`: it takes the mode of the directory it covers, so `/tmp` stays 1777.
+    pub inherit_mode: bool,
+    /// Whether the content of the target is copied into it.
+    pub copy_up: bool,
+}
+
+/// Files of procfs that lxcfs and its like may be mounted over (CVE-2019-16884: nothing else below /proc may).
+const PROC_FILES: &[&str] = &[
+    "proc/cpuinfo",
+    "proc/diskstats",
+    "proc/meminfo",
+    "proc/stat",
+    "proc/swaps",
+    "proc/uptime",
+    "proc/loadavg",
+    "proc/slabinfo",
+    "proc/sys/kernel/ns_last_pid",
+    "proc/sys/crypto/fips_enabled",
+];
+
+/// Whether `target` (cleaned) may be mounted over although it lies below /proc.
+pub fn allowed_below_proc(target: &[u8]) -> bool {
+    PROC_FILES.iter().any(|file| file.as_bytes() == target)
+}
+
+/// Plans one of `mounts`.
+///
+/// # Errors
+/// [`Kind::Config`](crate::Kind::Config) naming the entry.
+pub(super) fn plan(index: usize, mount: &spec::Mount<'_>, host: &HostFacts<'_>) -> Result<MountOp> {
+    let field = format!("mounts[{index}]");
+    if mount.destination.is_empty() {
+        return Err(Error::config("a mount needs a destination").field(format!("{field}.destination")));
+    }
+    let options = Options::parse(mount.options.iter().map(spec::Str::as_str));
+    options.check_bind(&field)?;
+    refuse_idmap(mount, &options, &field)?;
+    let target = path::clean(&mount.destination);
+    let kind = mount.kind.as_deref().unwrap_or_default();
+    let procfs = matches!(kind, "proc" | "sysfs") && options.bind.is_none();
+    check_target(&target, kind, &options, &field)?;
+    let action = action(kind, mount, &options, host, &field)?;
+    Ok(MountOp {
+        index,
+        target: cstring(&target, || format!("{field}.destination"))?,
+        action,
+        attr: options.attr,
+        below: options.below,
+        propagation: options.propagation,
+        no_symlinks: procfs,
+        target_nofollow: options.destination_nofollow,
+    })
+}
+
+fn refuse_idmap(mount: &spec::Mount<'_>, options: &Options<'_>, field: &str) -> Result<()> {
+    let mapped = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
+    if options.idmap.is_some() || mapped {
+        return Err(Error::unsupported("id-mapped mounts are not available in this version")
+            .field(field)
+            .hint("remove idmap, uidMappings and gidMappings from the mount"));
+    }
+    Ok(())
+}
+
+fn check_target(target: &str, kind: &str, options: &Options<'_>, field: &str) -> Result<()> {
+    let field = || format!("{field}.destination");
+    if target.is_empty() {
+        return Err(Error::config("a mount may not cover the root of the container")
+            .field(field())
+            .hint("change root.path instead"));
+    }
+    let below_proc = target.starts_with("proc/");
+    if below_proc && !allowed_below_proc(target.as_bytes()) {
+        return Err(Error::config(format!(
+            "{:?} cannot be mounted because it is inside /proc",
+            format!("/{target}")
+        ))
+        .field(field()));
+    }
+    // A bind of the host's /proc is how nested containers get theirs; what it really is, the kernel is asked later.
+    if target == "proc" && options.bind.is_none() && !matches!(kind, "proc" | "sysfs") && !options.remount
+    {
+        return Err(Error::config(format!("filesystem {kind:?} cannot be mounted on \"/proc\""))
+            .field(field())
+            .hint("only procfs, or a bind mount of one, may be there"));
+    }
+    Ok(())
+}
+
+fn action(
+    kind: &str,
+    mount: &spec::Mount<'_>,
+    options: &Options<'_>,
+    host: &HostFacts<'_>,
+    field: &str,
+) -> Result<Action> {
+    if options.remount {
+        let parameters =
+            if options.bind.is_some() { Vec::new() } else { parameters(options, field)? };
+        return Ok(Action::Remount { parameters });
+    }
+    if let Some(recursive) = options.bind {
+        return bind(mount, options, recursive, host, field).map(Action::Bind);
+    }
+    match kind {
+        "cgroup" | "cgroup2" if host.cgroup_v2 => Ok(Action::CgroupV2),
+        "cgroup" => Ok(Action::CgroupV1),
+        "" | "none" => Err(Error::config("a mount without a type needs the option bind or rbind")
+            .field(format!("{field}.type"))),
+        _ => new(kind, mount, options, field).map(Action::New),
+    }
+}
+
+fn bind(
+    mount: &spec::Mount<'_>,
+    options: &Options<'_>,
+    recursive: Recursive,
+    host: &HostFacts<'_>,
+    field: &str,
+) -> Result<Bind> {
+    let source = mount.source.as_deref().unwrap_or_default();
+    if source.is_empty() {
+        return Err(Error::config("a bind mount needs a source").field(format!("{field}.source")));
+    }
+    let source =
+        if source.starts_with('/') { source.to_owned() } else { format!("{}/{source}", host.bundle) };
+    Ok(Bind {
+        source: cstring(&source, || format!("{field}.source"))?,
+        recursive,
+        nofollow: options.source_nofollow || options.copy_symlink,
+        copy_symlink: options.copy_symlink,
+        tree: None,
+        directory: false,
+    })
+}
+
+fn new(kind: &str, mount: &spec::Mount<'_>, options: &Options<'_>, field: &str) -> Result<New> {
+    if options.copy_up && kind != "tmpfs" {
+        return Err(Error::config("tmpcopyup needs a tmpfs").field(format!("{field}.options")));
+    }
+    let parameters = parameters(options, field)?;
+    let mode_given = parameters.iter().any(|(key, _)| key.as_c_str() == c"mode");
+    Ok(New {
+        kind: cstring(kind, || format!("{field}.type"))?,
+        source: cstring(mount.source.as_deref().unwrap_or(kind), || format!("{field}.source"))?,
+        parameters,
+        inherit_mode: kind == "tmpfs" && !mode_given,
+        copy_up: options.copy_up,
+    })
+}
+
+fn parameters(options: &Options<'_>, field: &str) -> Result<Vec<(CString, Option<CString>)>> {
+    let place = || format!("{field}.options");
+    let mut list = Vec::with_capacity(options.data.len() + options.superblock.len());
+    for name in &options.superblock {
+        list.push((cstring(name, place)?, None));
+    }
+    for data in &options.data {
+        list.push(match data.split_once('=') {
+            Some((key, value)) => (cstring(key, place)?, Some(cstring(value, place)?)),
+            None => (cstring(data, place)?, None),
+        });
+    }
+    Ok(list)
+}

@@ -1,0 +1,54 @@
+//! The arguments as the kernel gave them to `main`.
+
+use std::ffi::{CStr, OsStr, c_char};
+use std::os::unix::ffi::OsStrExt;
+
+/// `argc` and `argv` of `main`.
+///
+/// The binary has no Rust start-up (it costs half of `start`'s time), so `std::env::args` is empty there.
+#[derive(Debug, Clone, Copy)]
+pub struct Arguments {
+    count: usize,
+    vector: *const *const c_char,
+}
+
+impl Arguments {
+    /// Takes what `main` was given.
+    ///
+    /// # Safety
+    /// `vector` is NULL-terminated, has `count` strings and lives as long as the process.
+    pub unsafe fn new(count: i32, vector: *const *const c_char) -> Self {
+        Self { count: usize::try_from(count).unwrap_or(0), vector }
+    }
+
+    /// The arguments, program name included.
+    pub fn to_vec(self) -> Vec<&'static OsStr> {
+        (0..self.count)
+            .map(|i| {
+                // SAFETY: i is below the count.
+                let pointer = unsafe { *self.vector.add(i) };
+                // SAFETY: the kernel terminates each argument with NUL.
+                let text = unsafe { CStr::from_ptr(pointer) };
+                OsStr::from_bytes(text.to_bytes())
+            })
+            .collect()
+    }
+
+    /// The vector itself, for an execve(2) of the same program.
+    pub fn vector(self) -> *const *const c_char {
+        self.vector
+    }
+}
+
+/// Makes the function `$run`, which takes [`Arguments`] and returns the exit status, the program's `main`.
+#[macro_export]
+macro_rules! main {
+    ($run:ident) => {
+        #[allow(unsafe_code, reason = "main is called by the C library, with its own types")]
+        #[unsafe(no_mangle)]
+        extern "C" fn main(count: i32, vector: *const *const std::ffi::c_char) -> i32 {
+            // SAFETY: these are main's own arguments.
+            $run(unsafe { $crate::sys::entry::Arguments::new(count, vector) })
+        }
+    };
+}

@@ -1,0 +1,323 @@
+//! Descriptors: opening below a root, close_range(2), statx(2).
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use super::{check, int};
+
+/// The current directory, as the `*at` calls take it.
+pub const CWD: BorrowedFd<'static> = nix::fcntl::AT_FDCWD;
+
+/// openat2(2) (Linux 5.6): opens `path` below `dir` as `resolve` (`RESOLVE_*`) allows.
+///
+/// EAGAIN (a rename raced with the walk) is repeated, as the man page asks.
+///
+/// # Errors
+/// Those of openat2(2).
+pub fn openat2(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    flags: libc::c_int,
+    mode: libc::mode_t,
+    resolve: u64,
+) -> Result<OwnedFd, Errno> {
+    // SAFETY: open_how is a plain C struct for which all zeroes is a valid value.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = u64::from((flags | libc::O_CLOEXEC).cast_unsigned());
+    how.mode = u64::from(mode);
+    how.resolve = resolve;
+    let mut tries = 0;
+    loop {
+        // SAFETY: path and how outlive the call, and the size is how's.
+        let ret = unsafe {
+            libc::syscall(
+                libc::SYS_openat2,
+                dir.as_raw_fd(),
+                path.as_ptr(),
+                std::ptr::from_ref(&how),
+                size_of::<libc::open_how>(),
+            )
+        };
+        match check(ret) {
+            Err(Errno::EAGAIN | Errno::EINTR) if tries < 128 => tries += 1,
+            Err(errno) => return Err(errno),
+            // SAFETY: the kernel has just made this descriptor for us.
+            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(int(fd)) }),
+        }
+    }
+}
+
+/// openat(2), always close-on-exec.
+///
+/// # Errors
+/// Those of open(2).
+pub fn openat(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    flags: libc::c_int,
+    mode: libc::mode_t,
+) -> Result<OwnedFd, Errno> {
+    loop {
+        // SAFETY: path is a C string that outlives the call.
+        let ret = unsafe {
+            libc::syscall(
+                libc::SYS_openat,
+                dir.as_raw_fd(),
+                path.as_ptr(),
+                flags | libc::O_CLOEXEC,
+                libc::c_ulong::from(mode),
+            )
+        };
+        match check(ret) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            // SAFETY: the kernel has just made this descriptor for us.
+            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(int(fd)) }),
+        }
+    }
+}
+
+/// Marks every descriptor from `first` on close-on-exec (Linux 5.11).
+///
+/// # Errors
+/// Those of close_range(2).
+pub fn cloexec_from(first: libc::c_uint) -> Result<(), Errno> {
+    // SAFETY: no memory is passed; no descriptor is closed before exec.
+    check(unsafe {
+        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    })
+    .map(drop)
+}
+
+/// Clears or sets close-on-exec on one inherited descriptor by number.
+///
+/// # Errors
+/// EBADF if it is not open.
+pub fn set_cloexec(fd: libc::c_int, on: bool) -> Result<(), Errno> {
+    let flags = if on { libc::FD_CLOEXEC } else { 0 };
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, flags) }.into()).map(drop)
+}
+
+/// Whether descriptor number `fd` is open.
+pub fn is_open(fd: libc::c_int) -> bool {
+    // SAFETY: no memory is passed.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
+}
+
+/// Opens `/dev/null` on each of the descriptors 0, 1 and 2 that the caller left closed, lest a file of ours
+/// land there and be taken for the container's standard streams.
+///
+/// # Errors
+/// Those of open(2).
+pub fn fill_standard_streams() -> Result<(), Errno> {
+    for fd in 0..=2 {
+        if !is_open(fd) {
+            // SAFETY: the path is a C string; the descriptor lands on the lowest free number, which is fd.
+            check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) }.into())?;
+        }
+    }
+    Ok(())
+}
+
+/// What statx(2) says of a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Stat {
+    /// Type and permission bits (`S_IF*`).
+    pub mode: u32,
+    /// Device number the node stands for.
+    pub rdev: (u32, u32),
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Device of the file system.
+    pub dev: (u32, u32),
+    /// `STATX_ATTR_*`.
+    pub attributes: u64,
+    /// Hard links.
+    pub links: u32,
+}
+
+impl Stat {
+    /// Whether the type is `kind` (`S_IFDIR` and its kin).
+    pub fn is(&self, kind: libc::mode_t) -> bool {
+        self.mode & libc::S_IFMT == kind
+    }
+}
+
+/// statx(2) of `path` relative to `dir`; an empty path is `dir` itself. Symlinks are not followed.
+///
+/// # Errors
+/// Those of statx(2).
+pub fn stat(dir: BorrowedFd<'_>, path: &CStr) -> Result<Stat, Errno> {
+    statx(dir, path, libc::AT_SYMLINK_NOFOLLOW)
+}
+
+/// The same, following symlinks.
+///
+/// # Errors
+/// Those of statx(2).
+pub fn stat_follow(dir: BorrowedFd<'_>, path: &CStr) -> Result<Stat, Errno> {
+    statx(dir, path, 0)
+}
+
+/// Hard links of the file at `path` on the host.
+///
+/// # Errors
+/// Those of statx(2).
+pub fn links(path: &CStr) -> Result<u32, Errno> {
+    stat_follow(CWD, path).map(|stat| stat.links)
+}
+
+fn statx(dir: BorrowedFd<'_>, path: &CStr, flags: libc::c_int) -> Result<Stat, Errno> {
+    // SAFETY: statx is a plain C struct for which all zeroes is a valid value.
+    let mut buffer: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: path and buffer outlive the call, and the buffer is the struct the kernel fills.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_statx,
+            dir.as_raw_fd(),
+            path.as_ptr(),
+            flags | libc::AT_EMPTY_PATH,
+            libc::STATX_BASIC_STATS,
+            std::ptr::from_mut(&mut buffer),
+        )
+    })?;
+    Ok(Stat {
+        mode: u32::from(buffer.stx_mode),
+        rdev: (buffer.stx_rdev_major, buffer.stx_rdev_minor),
+        uid: buffer.stx_uid,
+        gid: buffer.stx_gid,
+        size: buffer.stx_size,
+        ino: buffer.stx_ino,
+        dev: (buffer.stx_dev_major, buffer.stx_dev_minor),
+        attributes: buffer.stx_attributes,
+        links: buffer.stx_nlink,
+    })
+}
+
+/// The magic number (`PROC_SUPER_MAGIC` and its kin) of the file system `fd` is on.
+///
+/// # Errors
+/// Those of fstatfs(2).
+pub fn fs_magic(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
+    // SAFETY: statfs is a plain C struct for which all zeroes is a valid value.
+    let mut buffer: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the buffer outlives the call.
+    check(unsafe { libc::fstatfs(fd.as_raw_fd(), &raw mut buffer) }.into())?;
+    Ok(magic(&buffer))
+}
+
+#[allow(
+    clippy::cast_sign_loss,
+    clippy::unnecessary_cast,
+    reason = "the field's type differs between C libraries; it is a bit pattern"
+)]
+fn magic(buffer: &libc::statfs) -> u64 {
+    buffer.f_type as u64 & 0xffff_ffff
+}
+
+/// Whether the mount a path of the host is on is read-only (statvfs(3)).
+///
+/// # Errors
+/// Those of statfs(2).
+pub fn is_read_only(path: &CStr) -> Result<bool, Errno> {
+    // SAFETY: statvfs is a plain C struct for which all zeroes is a valid value.
+    let mut buffer: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: path and buffer outlive the call.
+    check(unsafe { libc::statvfs(path.as_ptr(), &raw mut buffer) }.into())?;
+    Ok(buffer.f_flag & libc::ST_RDONLY != 0)
+}
+
+/// Makes an anonymous sealed file that holds `data`, for execveat(2) (memfd_create(2)).
+///
+/// # Errors
+/// Those of memfd_create(2), write(2) and fcntl(2).
+pub fn sealed_memfd(name: &CStr, data: &[u8]) -> Result<OwnedFd, Errno> {
+    // SAFETY: name is a C string that outlives the call.
+    let fd = check(unsafe {
+        libc::syscall(
+            libc::SYS_memfd_create,
+            name.as_ptr(),
+            libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING,
+        )
+    })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    let fd = unsafe { OwnedFd::from_raw_fd(int(fd)) };
+    let mut rest = data;
+    while !rest.is_empty() {
+        let n = nix::unistd::write(&fd, rest)?;
+        rest = rest.get(n..).unwrap_or_default();
+    }
+    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) }.into())?;
+    Ok(fd)
+}
+
+/// Whether the file behind `fd` is sealed against writing.
+pub fn is_write_sealed(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: no memory is passed.
+    let seals = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) };
+    seals != -1 && seals & libc::F_SEAL_WRITE != 0
+}
+
+/// Closes every descriptor from 3 on but `kept` ones from 3 upwards, which the program inherits, and those in
+/// `needed`, which become close-on-exec.
+///
+/// Owners of the closed ones must not be dropped afterwards: for a process on its way to execve or `_exit` only.
+///
+/// # Errors
+/// Those of close_range(2) and fcntl(2).
+pub fn close_all_but(kept: u32, mut needed: Vec<libc::c_int>) -> Result<(), Errno> {
+    let end_of_kept = 3 + kept;
+    for fd in 3..end_of_kept {
+        set_cloexec(int(fd.into()), false)?;
+    }
+    needed.sort_unstable();
+    let mut next = end_of_kept;
+    for fd in needed {
+        let fd = fd.unsigned_abs();
+        set_cloexec(int(fd.into()), true)?;
+        if fd > next {
+            close_range(next, fd - 1)?;
+        }
+        next = next.max(fd + 1);
+    }
+    close_range(next, libc::c_uint::MAX)
+}
+
+fn close_range(first: libc::c_uint, last: libc::c_uint) -> Result<(), Errno> {
+    // SAFETY: no memory is passed; the caller of `close_all_but` answers for the descriptors' owners.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
+}
+
+/// flock(2), exclusive, waiting.
+///
+/// # Errors
+/// Those of flock(2).
+pub fn flock(fd: libc::c_int) -> Result<(), Errno> {
+    loop {
+        // SAFETY: no memory is passed.
+        match check(unsafe { libc::flock(fd, libc::LOCK_EX) }.into()) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// Gives up the lock of [`flock`].
+///
+/// # Errors
+/// Those of flock(2).
+pub fn funlock(fd: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::flock(fd, libc::LOCK_UN) }.into()).map(drop)
+}

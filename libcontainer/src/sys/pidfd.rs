@@ -1,0 +1,41 @@
+//! pidfd_open(2), pidfd_send_signal(2), pidfd_getfd(2).
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::{check, int};
+
+/// A descriptor that stands for the process `pid` until it is reaped (Linux 5.3).
+///
+/// # Errors
+/// ESRCH if there is no such process.
+pub fn open(pid: Pid) -> Result<OwnedFd, Errno> {
+    // SAFETY: no memory is passed.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(int(fd)) })
+}
+
+/// Sends `signal` to the process.
+///
+/// # Errors
+/// ESRCH if it is gone; EPERM.
+pub fn send_signal(pidfd: BorrowedFd<'_>, signal: libc::c_int) -> Result<(), Errno> {
+    let info: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: a null siginfo is allowed and means an ordinary kill.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) })
+        .map(drop)
+}
+
+/// A copy of the other process's descriptor number `fd` (Linux 5.6).
+///
+/// # Errors
+/// EBADF if it has no such descriptor; EPERM.
+pub fn getfd(pidfd: BorrowedFd<'_>, fd: libc::c_int) -> Result<OwnedFd, Errno> {
+    // SAFETY: no memory is passed.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(int(fd)) })
+}

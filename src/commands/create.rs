@@ -1,0 +1,142 @@
+//! `create` and `run`.
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use libcontainer::container;
+use libcontainer::error::Context;
+use libcontainer::foreground::{Attached, Foreground, Reap, Tty};
+use libcontainer::launch::{Launched, Mode, Options, launch};
+use libcontainer::log::Log;
+use libcontainer::notify::Proxy;
+use libcontainer::store::Store;
+use libcontainer::{Error, Result};
+
+use super::{id, store};
+use crate::cli::{Args, Globals, flag};
+use crate::logging::Logger;
+
+/// `create`.
+///
+/// # Errors
+/// Why the container could not be made; nothing of it is left.
+pub(crate) fn create(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result<i32> {
+    let made = || -> Result<()> {
+        let store = store(globals)?;
+        let options = options(args, globals, &store, Mode::Create)?;
+        enter_bundle(&options.bundle);
+        launch(&options, log).map(drop)
+    };
+    made().map_err(|error| error.context("skep create failed"))?;
+    Ok(0)
+}
+
+/// `run`; the status is the container's, unless it is detached.
+///
+/// # Errors
+/// Why the container could not be run; nothing of it is left.
+pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result<i32> {
+    run_container(args, globals, log).map_err(|error| error.context("skep run failed"))
+}
+
+fn run_container(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result<i32> {
+    let store = store(globals)?;
+    let detach = args.flag(&flag::DETACH);
+    let mode = if detach { Mode::RunDetached } else { Mode::RunForeground };
+    let options = options(args, globals, &store, mode)?;
+    enter_bundle(&options.bundle);
+    if detach {
+        let launched = launch(&options, log)?;
+        if let Some(socket) = &options.notify_socket {
+            let proxy = Proxy::bind(launched.state.fd(), socket)?;
+            proxy.wait_ready(launched.pidfd.as_fd(), launched.init.pid)?;
+        }
+        return Ok(0);
+    }
+    let foreground = Foreground::prepare()?;
+    if !args.flag(&flag::NO_SUBREAPER) {
+        foreground.become_subreaper()?;
+    }
+    let launched = launch(&options, log)?;
+    let status = attend(foreground, launched, options.notify_socket.as_ref());
+    if !args.flag(&flag::KEEP)
+        && let Err(error) = container::delete(&store, &options.id, true, log)
+    {
+        log.warn(&error.to_string());
+    }
+    status
+}
+
+/// Stays with the container until its process ends.
+fn attend(
+    foreground: Foreground,
+    mut launched: Launched,
+    notify_socket: Option<&OsString>,
+) -> Result<i32> {
+    let proxy =
+        notify_socket.map(|socket| Proxy::bind(launched.state.fd(), socket)).transpose()?;
+    let tty = launched.terminal.take().map(Tty::new).transpose()?;
+    let status = foreground.wait(Attached {
+        pidfd: launched.pidfd.as_fd(),
+        pid: launched.init.pid,
+        tty,
+        notify: proxy.as_ref(),
+        reap: Reap::All,
+    })?;
+    Ok(status.code())
+}
+
+fn options<'a>(
+    args: &Args<'_>,
+    globals: &Globals<'_>,
+    store: &'a Store,
+    mode: Mode,
+) -> Result<Options<'a>> {
+    let bundle = args.path(&flag::BUNDLE).unwrap_or(Path::new("."));
+    Ok(Options {
+        id: id(args)?,
+        store,
+        bundle: absolute(bundle)?,
+        config: args.path(&flag::CONFIG).map(absolute).transpose()?,
+        mode,
+        console_socket: args.path(&flag::CONSOLE_SOCKET).map(absolute).transpose()?,
+        pidfd_socket: args.path(&flag::PIDFD_SOCKET).map(absolute).transpose()?,
+        pid_file: args.path(&flag::PID_FILE).map(absolute).transpose()?,
+        preserve_fds: preserve_fds(args)?,
+        listen_fds: listen_fds(),
+        listen_names: std::env::var("LISTEN_FDNAMES").ok(),
+        notify_socket: notify_socket(),
+        no_pivot: args.flag(&flag::NO_PIVOT),
+        no_new_keyring: args.flag(&flag::NO_NEW_KEYRING),
+        cgroup_driver: globals.cgroup_driver()?,
+    })
+}
+
+/// Relative paths are the caller's: made absolute before the bundle becomes the current directory.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).on("make absolute", path)
+}
+
+/// Hooks run in the bundle's directory. One that cannot be entered is told by whoever reads its config.json.
+fn enter_bundle(bundle: &Path) {
+    let _told_later = std::env::set_current_dir(bundle);
+}
+
+pub(super) fn preserve_fds(args: &Args<'_>) -> Result<u32> {
+    let number = args.uint(&flag::PRESERVE_FDS)?.unwrap_or(0);
+    u32::try_from(number).ok().filter(|number| *number < 1 << 20).ok_or_else(|| {
+        Error::config(format!("invalid value \"{number}\" for flag -preserve-fds: too large"))
+    })
+}
+
+/// sd_listen_fds(3): meant for this process only if LISTEN_PID says so.
+fn listen_fds() -> u32 {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    let ours = number("LISTEN_PID") == Some(std::process::id());
+    number("LISTEN_FDS").filter(|count| ours && *count < 1 << 20).unwrap_or(0)
+}
+
+pub(super) fn notify_socket() -> Option<OsString> {
+    std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty())
+}

@@ -1,0 +1,171 @@
+//! `exec`.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use libcontainer::bundle;
+use libcontainer::container::Container;
+use libcontainer::foreground::{Attached, Foreground, Reap, Tty};
+use libcontainer::launch::ExecOptions;
+use libcontainer::spec::{Capabilities, List, Process, Str};
+use libcontainer::{Error, Result};
+
+use super::create::{absolute, preserve_fds};
+use super::open;
+use crate::cli::{Args, Globals, flag, value};
+use crate::logging::Logger;
+
+/// Runs one more process in a container; the status is its own, unless it is detached.
+///
+/// # Errors
+/// The container does not run, or the process could not be started.
+pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result<i32> {
+    let saved = open(args, globals)?;
+    let container = saved.container()?;
+    let config = container.saved_config()?;
+    let own = bundle::parse(&config)?.process.unwrap_or_default();
+    let started = match args.path(&flag::PROCESS) {
+        Some(path) => {
+            let text = read_process(path)?;
+            let mut process: Process<'_> = bundle::parse_as(&text, "the process")?;
+            // What the document leaves out, the container has said.
+            if process.capabilities.is_none() {
+                process.capabilities.clone_from(&own.capabilities);
+            }
+            apply_switches(&mut process, args)?;
+            start(&container, &process, args, log)
+        }
+        None => {
+            let process = from_flags(own, args)?;
+            start(&container, &process, args, log)
+        }
+    };
+    started
+}
+
+fn read_process(path: &Path) -> Result<Vec<u8>> {
+    bundle::read_config(path)
+}
+
+fn start(
+    container: &Container<'_>,
+    process: &Process<'_>,
+    args: &Args<'_>,
+    log: &Logger,
+) -> Result<i32> {
+    let options = ExecOptions {
+        console_socket: args.path(&flag::CONSOLE_SOCKET).map(absolute).transpose()?,
+        pidfd_socket: args.path(&flag::PIDFD_SOCKET).map(absolute).transpose()?,
+        pid_file: args.path(&flag::PID_FILE).map(absolute).transpose()?,
+        detach: args.flag(&flag::DETACH),
+        preserve_fds: preserve_fds(args)?,
+        cgroup: cgroups(args)?,
+    };
+    let ignore_paused = args.flag(&flag::IGNORE_PAUSED);
+    let run = || container.exec(process, &options, ignore_paused, log);
+    let failed = |error: Error| match error.kind() {
+        libcontainer::Kind::Lifecycle => error,
+        _ => error.context("exec failed: unable to start container process"),
+    };
+    if options.detach {
+        return run().map(|_| 0).map_err(failed);
+    }
+    let foreground = Foreground::prepare()?;
+    let mut started = run().map_err(failed)?;
+    let tty = started.terminal.take().map(Tty::new).transpose()?;
+    let status = foreground.wait(Attached {
+        pidfd: started.pidfd.as_fd(),
+        pid: started.pid,
+        tty,
+        notify: None,
+        reap: Reap::Process,
+    })?;
+    Ok(status.code())
+}
+
+fn cgroups<'a>(args: &Args<'a>) -> Result<Vec<&'a str>> {
+    args.values(&flag::CGROUP)
+        .map(|value| {
+            value.to_str().ok_or_else(|| Error::config("the value of flag -cgroup is not UTF-8"))
+        })
+        .collect()
+}
+
+/// The container's own process, changed as the flags say.
+fn from_flags<'a>(mut process: Process<'a>, args: &Args<'a>) -> Result<Process<'a>> {
+    process.args = List(
+        args.operands()
+            .iter()
+            .skip(1)
+            .map(|word| {
+                let word = word.to_str();
+                word.map(Into::into).ok_or_else(|| Error::config("an argument is not UTF-8"))
+            })
+            .collect::<Result<_>>()?,
+    );
+    if process.args.is_empty() {
+        return Err(Error::config("process args cannot be empty")
+            .hint("name a program after the container's id, or use --process"));
+    }
+    if let Some(cwd) = args.text(&flag::CWD)? {
+        process.cwd = Some(cwd.into());
+    }
+    for variable in args.values(&flag::ENV) {
+        let variable = variable.to_str();
+        let variable = variable.ok_or_else(|| Error::config("a variable is not UTF-8"))?;
+        process.env.0.push(variable.into());
+    }
+    process.terminal = Some(args.flag(&flag::TTY));
+    if let Some(text) = args.value(&flag::USER) {
+        let given = value::user(text)?;
+        let mut user = process.user.take().unwrap_or_default();
+        user.uid = Some(given.uid);
+        user.gid = given.gid.or(user.gid);
+        process.user = Some(user);
+    }
+    apply_switches(&mut process, args)?;
+    Ok(process)
+}
+
+/// The flags that also change a process read from a document.
+fn apply_switches<'a>(process: &mut Process<'a>, args: &Args<'a>) -> Result<()> {
+    for gid in args.values(&flag::ADDITIONAL_GIDS) {
+        let mut user = process.user.take().unwrap_or_default();
+        user.additional_gids.0.push(value::gid(gid)?);
+        process.user = Some(user);
+    }
+    if let Some(label) = args.text(&flag::PROCESS_LABEL)? {
+        process.selinux_label = Some(label.into());
+    }
+    if let Some(profile) = args.text(&flag::APPARMOR)? {
+        process.apparmor_profile = Some(profile.into());
+    }
+    if args.flag(&flag::NO_NEW_PRIVS) {
+        process.no_new_privileges = Some(true);
+    }
+    if args.flag(&flag::TTY) {
+        process.terminal = Some(true);
+    }
+    for name in args.values(&flag::CAP) {
+        let name = name.to_str().ok_or_else(|| Error::config("a capability is not UTF-8"))?;
+        if libcontainer::plan::caps::number(name).is_none() {
+            return Err(Error::config(format!("unknown capability {name:?}")));
+        }
+        add_capability(process.capabilities.get_or_insert_default(), name);
+    }
+    Ok(())
+}
+
+/// CVE-2022-29162: never inheritable; ambient only where it is inheritable already.
+fn add_capability<'a>(caps: &mut Capabilities<'a>, name: &'a str) {
+    let inheritable = caps.inheritable.iter().any(|known| *known == name);
+    let mut sets = vec![&mut caps.bounding, &mut caps.effective, &mut caps.permitted];
+    if inheritable {
+        sets.push(&mut caps.ambient);
+    }
+    for set in sets {
+        if !set.iter().any(|known: &Str<'_>| *known == name) {
+            set.0.push(name.into());
+        }
+    }
+}

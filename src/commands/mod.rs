@@ -1,0 +1,74 @@
+//! One file per command; each reads its flags and calls the library.
+
+mod create;
+mod delete;
+mod events;
+mod exec;
+mod features;
+pub(crate) mod help;
+mod kill;
+mod list;
+mod pause;
+mod ps;
+mod spec;
+mod start;
+mod state;
+mod update;
+pub(crate) mod version;
+
+use libcontainer::container::Saved;
+use libcontainer::id::ContainerId;
+use libcontainer::store::Store;
+use libcontainer::{Error, Result};
+
+use crate::cli::{Args, Globals, Name};
+use crate::logging::Logger;
+
+/// Runs the command `name`; its exit status.
+///
+/// # Errors
+/// Whatever the command could not do.
+pub(crate) fn run(name: Name, args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result<i32> {
+    match name {
+        Name::Create => return create::create(args, globals, log),
+        Name::Run => return create::run(args, globals, log),
+        Name::Exec => return exec::run(args, globals, log),
+        Name::Start => start::run(args, globals, log)?,
+        Name::State => state::run(args, globals)?,
+        Name::Kill => kill::run(args, globals, log)?,
+        Name::Delete => delete::run(args, globals, log)?,
+        Name::List => list::run(args, globals, log)?,
+        Name::Ps => ps::run(args, globals)?,
+        Name::Pause => pause::pause(args, globals)?,
+        Name::Resume => pause::resume(args, globals)?,
+        Name::Update => update::run(args, globals, log)?,
+        Name::Events => events::run(args, globals, log)?,
+        Name::Spec => spec::run(args)?,
+        Name::Features => features::run()?,
+        Name::Help => help::run(args)?,
+        Name::Man => help::man(args)?,
+        Name::Completion => help::completion(args)?,
+        Name::Checkpoint | Name::Restore => {
+            return Err(Error::unsupported(
+                "checkpoint and restore are not available in this version of skep",
+            )
+            .hint("use runc or crun for containers that have to be checkpointed"));
+        }
+    }
+    Ok(0)
+}
+
+/// The store `--root` names.
+fn store(globals: &Globals<'_>) -> Result<Store> {
+    Ok(Store::new(&globals.root()?.path))
+}
+
+/// The id that is the first operand.
+fn id(args: &Args<'_>) -> Result<ContainerId> {
+    ContainerId::new(args.id()?)
+}
+
+/// The record of the container that the first operand names.
+fn open(args: &Args<'_>, globals: &Globals<'_>) -> Result<Saved> {
+    Saved::open(&store(globals)?, &id(args)?)
+}

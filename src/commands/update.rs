@@ -1,0 +1,88 @@
+//! `update`.
+
+use std::io::Read;
+use std::path::Path;
+
+use libcontainer::bundle;
+use libcontainer::error::Context;
+use libcontainer::spec::{BlockIo, Cpu, Memory, Pids, Resources};
+use libcontainer::{Error, Result};
+
+use super::open;
+use crate::cli::flag::{self, Flag};
+use crate::cli::{Args, Globals};
+use crate::logging::Logger;
+
+/// Changes the limits of a container: from a document, or from flags.
+///
+/// # Errors
+/// It does not run; a value that is none; a limit the kernel refuses.
+pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result<()> {
+    let saved = open(args, globals)?;
+    let mut container = saved.container()?;
+    if args.value(&flag::L3_CACHE_SCHEMA).is_some() || args.value(&flag::MEM_BW_SCHEMA).is_some() {
+        return Err(Error::unsupported("intelRdt is not available in this version"));
+    }
+    match args.path(&flag::RESOURCES) {
+        Some(path) => {
+            let text = read(path)?;
+            let name = if is_standard_input(path) { "standard input" } else { "the resources" };
+            container.update(&bundle::parse_as::<Resources<'_>>(&text, name)?, log)
+        }
+        None => container.update(&from_flags(args)?, log),
+    }
+}
+
+fn is_standard_input(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    if !is_standard_input(path) {
+        return bundle::read_config(path);
+    }
+    let mut text = Vec::new();
+    let limit = bundle::MAX_CONFIG + 1;
+    std::io::stdin().lock().take(limit).read_to_end(&mut text).doing("read standard input")?;
+    if text.len() as u64 >= limit {
+        return Err(Error::config("standard input is over 16 MiB"));
+    }
+    Ok(text)
+}
+
+fn from_flags<'a>(args: &'a Args<'a>) -> Result<Resources<'a>> {
+    let text = |flag: &'static Flag| -> Result<_> { Ok(args.text(flag)?.map(Into::into)) };
+    let weight = args.uint(&flag::BLKIO_WEIGHT)?;
+    let weight = weight.map(|weight| {
+        u16::try_from(weight).map_err(|_too_large| {
+            Error::config(format!("invalid value \"{weight}\" for flag -blkio-weight: 10 to 1000"))
+        })
+    });
+    Ok(Resources {
+        memory: Some(Memory {
+            limit: args.bytes(&flag::MEMORY)?,
+            reservation: args.bytes(&flag::MEMORY_RESERVATION)?,
+            swap: args.bytes(&flag::MEMORY_SWAP)?,
+            kernel: args.bytes(&flag::KERNEL_MEMORY)?,
+            kernel_tcp: args.bytes(&flag::KERNEL_MEMORY_TCP)?,
+            ..Memory::default()
+        }),
+        cpu: Some(Cpu {
+            shares: args.uint(&flag::CPU_SHARE)?,
+            quota: args.int(&flag::CPU_QUOTA)?,
+            period: args.uint(&flag::CPU_PERIOD)?,
+            burst: args.uint(&flag::CPU_BURST)?,
+            realtime_runtime: args.int(&flag::CPU_RT_RUNTIME)?,
+            realtime_period: args.uint(&flag::CPU_RT_PERIOD)?,
+            cpus: text(&flag::CPUSET_CPUS)?,
+            mems: text(&flag::CPUSET_MEMS)?,
+            idle: args.int(&flag::CPU_IDLE)?,
+        }),
+        pids: args.int(&flag::PIDS_LIMIT)?.map(|limit| Pids { limit: Some(limit) }),
+        block_io: match weight.transpose()? {
+            Some(weight) => Some(BlockIo { weight: Some(weight), ..BlockIo::default() }),
+            None => None,
+        },
+        ..Resources::default()
+    })
+}
