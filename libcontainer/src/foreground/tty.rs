@@ -10,11 +10,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::stat::{Mode, fstat};
-use nix::sys::termios::Termios;
 use nix::unistd::{getpgrp, read, tcgetpgrp, write};
 
 use crate::error::{Context, Result};
-use crate::sys::pty::{self, standard_streams};
+use crate::sys::pty::{self, Modes, standard_streams};
 use crate::sys::spawn::signal::SignalFd;
 
 /// The size of each direction's buffer, in bytes: what a pseudoterminal gives at once.
@@ -61,7 +60,9 @@ impl Tty {
     pub fn new(master: OwnedFd) -> Result<Self> {
         let [stdin, stdout, _] = standard_streams();
         fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).doing("fcntl")?;
-        pty::clear_onlcr(master.as_fd()).doing("set up the container's terminal")?;
+        Modes::get(master.as_fd())
+            .and_then(|modes| modes.without_onlcr().set(master.as_fd()))
+            .doing("set up the container's terminal")?;
         let edges = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).doing("epoll_create")?;
         let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
         edges.add(&master, EpollEvent::new(events, 0)).doing("epoll_ctl")?;
@@ -417,7 +418,7 @@ impl AsFd for Terminal {
 #[derive(Debug)]
 struct Raw {
     terminal: BorrowedFd<'static>,
-    settings: Termios,
+    modes: Modes,
 }
 
 impl Raw {
@@ -426,17 +427,18 @@ impl Raw {
         if tcgetpgrp(stdin).is_ok_and(|foreground| foreground != getpgrp()) {
             return Ok(None);
         }
-        match pty::make_raw(stdin) {
-            Ok(settings) => Ok(Some(Self { terminal: stdin, settings })),
+        let modes = match Modes::get(stdin) {
             // No terminal, or one that was hung up.
-            Err(Errno::ENOTTY | Errno::EIO) => Ok(None),
-            Err(errno) => Err(errno),
-        }
+            Err(Errno::ENOTTY | Errno::EIO) => return Ok(None),
+            other => other?,
+        };
+        modes.raw().set(stdin)?;
+        Ok(Some(Self { terminal: stdin, modes }))
     }
 }
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        let _may_be_gone = pty::restore(self.terminal, &self.settings);
+        let _may_be_gone = self.modes.set(self.terminal);
     }
 }

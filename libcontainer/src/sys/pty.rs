@@ -1,9 +1,9 @@
 //! Pseudoterminals and terminals (ioctl_tty(2), termios(3)).
 
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 /// The size of a terminal, in characters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -84,37 +84,53 @@ pub fn set_controlling(terminal: BorrowedFd<'_>) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// Stops `terminal` turning each written LF into CR LF (`ONLCR`, termios(3)).
-///
-/// # Errors
-/// `ENOTTY` when it is none.
-pub fn clear_onlcr(terminal: BorrowedFd<'_>) -> nix::Result<()> {
-    let mut settings = tcgetattr(terminal)?;
-    settings.output_flags.remove(OutputFlags::ONLCR);
-    tcsetattr(terminal, SetArg::TCSANOW, &settings)
-}
+/// The modes of a terminal (termios(3)).
+#[derive(Debug, Clone, Copy)]
+pub struct Modes(libc::termios);
 
-/// Makes `terminal` pass every key on, and returns the settings before.
-///
-/// Output is still processed, unlike cfmakeraw(3)'s: what a program writes through two terminals needs its CR from one.
-///
-/// # Errors
-/// `ENOTTY` when it is none.
-pub fn make_raw(terminal: BorrowedFd<'_>) -> nix::Result<Termios> {
-    let before = tcgetattr(terminal)?;
-    let mut raw = before.clone();
-    cfmakeraw(&mut raw);
-    raw.output_flags.insert(OutputFlags::OPOST);
-    tcsetattr(terminal, SetArg::TCSANOW, &raw)?;
-    Ok(before)
-}
+impl Modes {
+    /// Reads those of `terminal`.
+    ///
+    /// # Errors
+    /// `ENOTTY` when it is none.
+    pub fn get(terminal: BorrowedFd<'_>) -> nix::Result<Self> {
+        // Zeroed, for musl fills in only what the kernel knows; nix would hand out the rest uninitialized.
+        // SAFETY: termios is plain data, for which zeros are valid.
+        let mut modes: libc::termios = unsafe { MaybeUninit::zeroed().assume_init() };
+        // SAFETY: the argument is a pointer to a live termios, which the call fills in.
+        Errno::result(unsafe { libc::tcgetattr(terminal.as_raw_fd(), &raw mut modes) })?;
+        Ok(Self(modes))
+    }
 
-/// Gives `terminal` the settings of [`make_raw`] back.
-///
-/// # Errors
-/// Those of tcsetattr(3).
-pub fn restore(terminal: BorrowedFd<'_>, settings: &Termios) -> nix::Result<()> {
-    tcsetattr(terminal, SetArg::TCSANOW, settings)
+    /// Makes them those of `terminal`, at once.
+    ///
+    /// # Errors
+    /// `ENOTTY` when it is none.
+    pub fn set(&self, terminal: BorrowedFd<'_>) -> nix::Result<()> {
+        // SAFETY: the argument is a pointer to a live termios, which the call reads.
+        let result =
+            unsafe { libc::tcsetattr(terminal.as_raw_fd(), libc::TCSANOW, &raw const self.0) };
+        Errno::result(result).map(drop)
+    }
+
+    /// Without turning each written LF into CR LF (`ONLCR`).
+    #[must_use]
+    pub fn without_onlcr(mut self) -> Self {
+        self.0.c_oflag &= !libc::ONLCR;
+        self
+    }
+
+    /// With every key passed on.
+    ///
+    /// Output is still processed, unlike cfmakeraw(3)'s: what a program writes through two terminals needs its CR
+    /// from one.
+    #[must_use]
+    pub fn raw(mut self) -> Self {
+        // SAFETY: the argument is a pointer to a live termios.
+        unsafe { libc::cfmakeraw(&raw mut self.0) };
+        self.0.c_oflag |= libc::OPOST;
+        self
+    }
 }
 
 /// Returns the standard streams of this process, by their numbers.
