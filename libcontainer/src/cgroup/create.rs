@@ -79,29 +79,30 @@ enum Made {
 /// mkdir, with the parents where they are missing; what was made is added to `made`.
 fn make(directory: &str, mount: &str, made: &mut Vec<String>) -> nix::Result<Made> {
     let mode = Mode::from_bits_truncate(0o755);
-    match mkdir(directory, mode) {
-        Err(Errno::ENOENT) => {}
-        Err(Errno::EEXIST) => return Ok(Made::Found),
-        Err(errno) => return Err(errno),
-        Ok(()) => {
-            made.push(directory.to_owned());
-            return Ok(Made::New);
-        }
-    }
-    for ancestor in path::ancestors(directory, mount) {
-        match mkdir(ancestor, mode) {
-            // Somebody else was faster.
-            Err(Errno::EEXIST) => {}
+    // A container that fails takes its new, empty parents along, perhaps just before we want to use them.
+    for _ in 0..10 {
+        match mkdir(directory, mode) {
+            Err(Errno::ENOENT) => {}
+            Err(Errno::EEXIST) => return Ok(Made::Found),
             Err(errno) => return Err(errno),
             Ok(()) => {
-                made.push(ancestor.to_owned());
-                inherit_cpuset(ancestor);
+                made.push(directory.to_owned());
+                return Ok(Made::New);
+            }
+        }
+        for ancestor in path::ancestors(directory, mount) {
+            match mkdir(ancestor, mode) {
+                // There already, or gone again: the next round sees to it.
+                Err(Errno::EEXIST | Errno::ENOENT) => {}
+                Err(errno) => return Err(errno),
+                Ok(()) => {
+                    made.push(ancestor.to_owned());
+                    inherit_cpuset(ancestor);
+                }
             }
         }
     }
-    mkdir(directory, mode)?;
-    made.push(directory.to_owned());
-    Ok(Made::New)
+    Err(Errno::ENOENT)
 }
 
 /// Makes the directory in one more hierarchy, for an update that needs it.

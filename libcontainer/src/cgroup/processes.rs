@@ -24,36 +24,41 @@ impl Cgroup {
     /// # Errors
     /// The failed write or signal; a process that has gone is no error.
     pub fn signal_all(&self, signal: i32) -> Result<()> {
-        if signal == libc::SIGKILL
-            && let Some(directory) = self.v2()
-        {
-            let path = format!("{directory}/cgroup.kill");
-            match file::write(&path, "1") {
-                Ok(()) if self.is_v2() => return Ok(()),
-                // On a hybrid host the freezer of version 1 would hold the dying back.
-                Ok(()) => return self.thaw_for_death(),
-                // Gone, or not a member: the ordinary way decides.
-                Err(Errno::ENOENT | Errno::ENODEV) => {}
-                // Threaded.
-                Err(Errno::EOPNOTSUPP) => {}
-                Err(errno) => return Err(Error::os("write", errno).path(path)),
+        if signal == libc::SIGKILL && self.kill_v2()? {
+            if self.is_v2() {
+                return Ok(());
             }
+            // On a hybrid host somebody may have joined the version 1 hierarchies alone.
+            let result = self.signal_each(signal);
+            return result.and(self.thaw_for_death());
         }
         // Nobody forks while frozen. Where that is not to be had, the signal still reaches those there are.
         let frozen = self.freeze_for();
-        let result = self.pids().and_then(|pids| {
-            for pid in pids {
-                send(pid, signal)?;
-            }
-            Ok(())
-        });
+        let result = self.signal_each(signal);
         drop(frozen);
-        if signal == libc::SIGKILL {
-            self.thaw_for_death()?;
-        }
-        result
+        if signal == libc::SIGKILL { result.and(self.thaw_for_death()) } else { result }
     }
 
+    /// Has the kernel kill everything in the version 2 hierarchy at one blow (Linux 5.14), if it can.
+    fn kill_v2(&self) -> Result<bool> {
+        let Some(directory) = self.v2() else { return Ok(false) };
+        let path = format!("{directory}/cgroup.kill");
+        match file::write(&path, "1") {
+            Ok(()) => Ok(true),
+            // Gone, too old, or threaded.
+            Err(Errno::ENOENT | Errno::ENODEV | Errno::EOPNOTSUPP) => Ok(false),
+            Err(errno) => Err(Error::os("write", errno).path(path)),
+        }
+    }
+
+    fn signal_each(&self, signal: i32) -> Result<()> {
+        for pid in self.pids()? {
+            send(pid, signal)?;
+        }
+        Ok(())
+    }
+
+    /// The freezer of version 1 holds the dying back.
     fn thaw_for_death(&self) -> Result<()> {
         if self.is_frozen()? { self.thaw() } else { Ok(()) }
     }
