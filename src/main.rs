@@ -10,7 +10,6 @@ mod commands;
 mod logging;
 mod output;
 
-use libcontainer::sys::alloc::Bump;
 use libcontainer::sys::entry::Arguments;
 use libcontainer::{Error, launch};
 
@@ -19,7 +18,7 @@ use logging::Logger;
 
 #[cfg(not(test))]
 #[global_allocator]
-static ALLOCATOR: Bump = Bump::new();
+static ALLOCATOR: libcontainer::sys::alloc::Bump = libcontainer::sys::alloc::Bump::new();
 
 #[cfg(not(test))]
 libcontainer::main!(run);

@@ -68,7 +68,9 @@ fn the_container_is_in_its_cgroup_in_every_hierarchy(t: &Test) {
             .split(',')
             .any(|name| t.host.hierarchies.contains_key(name.trim_start_matches("name=")));
         // crun and older runcs leave the v2 hierarchy of a hybrid host alone.
-        if mounted && !names.is_empty() {
+        // skep joins cpuset only when cpus or mems are set: two more hierarchies' work for nothing.
+        let unset = t.kind() == Kind::Skep && names == "cpuset";
+        if mounted && !names.is_empty() && !unset {
             assert!(path.ends_with(&format!("/{}", c.id)), "{line}");
         }
     }

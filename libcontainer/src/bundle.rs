@@ -89,6 +89,10 @@ pub fn parse(config: &[u8]) -> Result<Spec<'_>> {
 /// # Errors
 /// [`Kind::Config`] with the field, line and column.
 pub fn parse_as<'a, T: Deserialize<'a>>(text: &'a [u8], name: &str) -> Result<T> {
+    // serde takes an array for the fields of a struct in order; JSON documents are objects.
+    if text.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Error::config(format!("{name}: expected an object, found an array")));
+    }
     serde_json::from_slice(text).map_err(|error| explain(text, name, &error))
 }
 
@@ -195,9 +199,15 @@ mod tests {
             (r#"{"process":{"user":{"uid":"x"}}}"#, "process.user.uid"),
             (r#"{"process":{"user":{"uid":-1}}}"#, "process.user.uid"),
             (r#"{"process":{"user":{"uid":4294967296}}}"#, "process.user.uid"),
-            ("{\n \"mounts\": [\n {\"destination\":\"/a\"},\n {\"destination\": 5}]}", "mounts[1].destination"),
+            (
+                "{\n \"mounts\": [\n {\"destination\":\"/a\"},\n {\"destination\": 5}]}",
+                "mounts[1].destination",
+            ),
             (r#"{"root":{"path":"a","readonly":"yes"}}"#, "root.readonly"),
-            (r#"{"linux":{"namespaces":[{"type":"pid"},{"type":[]}]}}"#, "linux.namespaces[1].type"),
+            (
+                r#"{"linux":{"namespaces":[{"type":"pid"},{"type":[]}]}}"#,
+                "linux.namespaces[1].type",
+            ),
             (r#"{"mounts":{}}"#, "mounts"),
         ] {
             let message = message(text);

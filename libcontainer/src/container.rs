@@ -153,8 +153,7 @@ impl<'a> Container<'a> {
                 return Err(Error::lifecycle("cannot start a container that is being created"));
             }
         }
-        let proxy =
-            notify_socket.map(|socket| Proxy::bind(self.state.fd(), socket)).transpose()?;
+        let proxy = notify_socket.map(|socket| Proxy::bind(self.state.fd(), socket)).transpose()?;
         self.open_gate()?;
         self.started(log)?;
         if let Some(proxy) = proxy
@@ -249,12 +248,8 @@ impl<'a> Container<'a> {
             stderr: stderr.as_ref().map(AsFd::as_fd),
         };
         let record = &self.record;
-        let template = StateTemplate::new(
-            spec::OCI_VERSION,
-            &record.id,
-            &record.bundle,
-            &record.annotations,
-        )?;
+        let template =
+            StateTemplate::new(spec::OCI_VERSION, &record.id, &record.bundle, &record.annotations)?;
         hooks::run_hooks(phase, list, &template.render(status, pid), &options)
     }
 

@@ -33,7 +33,8 @@ pub fn seal(arguments: Arguments) -> Result<()> {
     let sealed = match open_tree_clone(CWD, SELF, Recursive::No, false) {
         Ok(clone) => {
             let attr = Attr { set: libc::MOUNT_ATTR_RDONLY, ..Attr::default() };
-            mount_setattr(clone.as_fd(), Recursive::No, attr).on("mount_setattr", "/proc/self/exe")?;
+            mount_setattr(clone.as_fd(), Recursive::No, attr)
+                .on("mount_setattr", "/proc/self/exe")?;
             clone
         }
         // Without CAP_SYS_ADMIN only a file that is not the caller's own is out of the container's reach.

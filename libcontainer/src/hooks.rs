@@ -120,7 +120,8 @@ pub fn check(phase: Phase, hooks: &[Hook<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// Runs the hooks of `phase` in order, each with `state` on its standard input, and stops at the first that fails.
+/// Runs the hooks of `phase` in order, each with `state` on its standard input, and stops at the first that fails; but
+/// all of `poststop` run, whatever becomes of the others (config.md "Poststop").
 ///
 /// # Errors
 /// [`Kind::Hook`] in the words of runc, with the hook's last output.
@@ -134,17 +135,20 @@ pub fn run_hooks(
         return Ok(());
     }
     let _ignored = PipeIgnored::begin();
+    let mut first = None;
     for (index, hook) in hooks.iter().enumerate() {
         if let Err(cause) = run_hook(hook, state, options) {
             let name = phase.name();
-            return Err(Error::new(
-                Kind::Hook,
-                format!("error running {name} hook #{index}: {cause}"),
-            )
-            .hint(format!("the hook is {:?}", &*hook.path)));
+            let error =
+                Error::new(Kind::Hook, format!("error running {name} hook #{index}: {cause}"))
+                    .hint(format!("the hook is {:?}", &*hook.path));
+            if phase != Phase::Poststop {
+                return Err(error);
+            }
+            first.get_or_insert(error);
         }
     }
-    Ok(())
+    first.map_or(Ok(()), Err)
 }
 
 /// Runs one hook to its end; the error is the sentence after the hook's number.

@@ -54,7 +54,11 @@ pub fn open_with(root: BorrowedFd<'_>, path: &CStr, flags: libc::c_int) -> Resul
 ///
 /// # Errors
 /// ELOOP after 40 symlinks; ENOTDIR for a file on the way; those of openat2(2), mkdirat(2) and openat(2).
-pub fn open_or_make(root: BorrowedFd<'_>, path: &CStr, make: Make) -> Result<(OwnedFd, bool), Errno> {
+pub fn open_or_make(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    make: Make,
+) -> Result<(OwnedFd, bool), Errno> {
     match open(root, path) {
         Ok(found) => Ok((found, true)),
         Err(Errno::ENOENT) => Walk::new(path).make(root, make).map(|made| (made, false)),
@@ -83,7 +87,8 @@ impl Walk {
 
     /// Puts the components of `path` before what is left; the last one to walk is the first of the vector.
     fn push(&mut self, path: &[u8]) {
-        let parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
+        let parts =
+            path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
         self.rest.extend(parts.map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter().rev());
     }
 
@@ -226,7 +231,10 @@ mod tests {
         assert!(dir.join("outside/z").is_dir());
         symlink("loop2", dir.join("loop1")).unwrap();
         symlink("loop1", dir.join("loop2")).unwrap();
-        assert_eq!(open_or_make(fd.as_fd(), c"loop1/a", Make::Directory).unwrap_err(), Errno::ELOOP);
+        assert_eq!(
+            open_or_make(fd.as_fd(), c"loop1/a", Make::Directory).unwrap_err(),
+            Errno::ELOOP
+        );
         std::fs::remove_dir_all(dir).unwrap();
     }
 

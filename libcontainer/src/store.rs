@@ -193,8 +193,8 @@ pub struct StateDir {
 impl StateDir {
     fn open(root: OwnedFd, id: &ContainerId, root_path: &Path) -> Result<Self> {
         let path = root_path.join(id.as_str());
-        let name = CString::new(id.as_str())
-            .map_err(|_nul| Error::config("container id contains NUL"))?;
+        let name =
+            CString::new(id.as_str()).map_err(|_nul| Error::config("container id contains NUL"))?;
         let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
         match fd::openat(root.as_fd(), &name, flags, 0) {
             Err(Errno::ENOENT) => Err(not_found()),

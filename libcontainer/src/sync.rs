@@ -167,7 +167,12 @@ impl Fault {
 
     /// The frame, and the detail after it.
     pub fn encode(&self) -> Vec<u8> {
-        let frame = Frame { tag: Tag::Fault, step: self.step as u16, index: self.index, value: self.errno as i32 };
+        let frame = Frame {
+            tag: Tag::Fault,
+            step: self.step as u16,
+            index: self.index,
+            value: self.errno as i32,
+        };
         let mut bytes = frame.encode().to_vec();
         bytes.extend_from_slice(&self.detail);
         bytes

@@ -20,7 +20,7 @@ mod value_tests;
 
 pub(crate) use command::{Command, Name, find};
 pub(crate) use completion::{Shell, completion};
-pub(crate) use globals::Globals;
+pub(crate) use globals::{Globals, Rootless};
 pub(crate) use help::{command_help, program_help};
 pub(crate) use man::{command_page, program_page};
 pub(crate) use parse::{Args, Request, parse};

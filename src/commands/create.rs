@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use libcontainer::container;
 use libcontainer::error::Context;
-use libcontainer::foreground::{Attached, Foreground, Reap, Tty};
+use libcontainer::foreground::{Attached, Foreground, Reap};
 use libcontainer::launch::{Launched, Mode, Options, launch};
 use libcontainer::log::Log;
 use libcontainer::notify::Proxy;
@@ -14,7 +14,7 @@ use libcontainer::store::Store;
 use libcontainer::{Error, Result};
 
 use super::{id, store};
-use crate::cli::{Args, Globals, flag};
+use crate::cli::{Args, Globals, Rootless, flag};
 use crate::logging::Logger;
 
 /// `create`.
@@ -59,7 +59,7 @@ fn run_container(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result
         foreground.become_subreaper()?;
     }
     let launched = launch(&options, log)?;
-    let status = attend(foreground, launched, options.notify_socket.as_ref());
+    let status = attend(&foreground, launched, options.notify_socket.as_ref());
     if !args.flag(&flag::KEEP)
         && let Err(error) = container::delete(&store, &options.id, true, log)
     {
@@ -70,13 +70,12 @@ fn run_container(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result
 
 /// Stays with the container until its process ends.
 fn attend(
-    foreground: Foreground,
+    foreground: &Foreground,
     mut launched: Launched,
     notify_socket: Option<&OsString>,
 ) -> Result<i32> {
-    let proxy =
-        notify_socket.map(|socket| Proxy::bind(launched.state.fd(), socket)).transpose()?;
-    let tty = launched.terminal.take().map(Tty::new).transpose()?;
+    let proxy = notify_socket.map(|socket| Proxy::bind(launched.state.fd(), socket)).transpose()?;
+    let tty = launched.terminal.take();
     let status = foreground.wait(Attached {
         pidfd: launched.pidfd.as_fd(),
         pid: launched.init.pid,
@@ -110,6 +109,12 @@ fn options<'a>(
         no_pivot: args.flag(&flag::NO_PIVOT),
         no_new_keyring: args.flag(&flag::NO_NEW_KEYRING),
         cgroup_driver: globals.cgroup_driver()?,
+        ignore_cgroup_permission: match globals.rootless()? {
+            Rootless::True => true,
+            Rootless::False => false,
+            // The kernel says EPERM to a root of a user namespace only.
+            Rootless::Auto => true,
+        },
     })
 }
 

@@ -44,7 +44,8 @@ pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Resul
     }
     let saved = open(args, globals)?;
     let container = saved.container()?;
-    let report = |data| print(&Event { kind: "stats", id: &container.record().id, data: Some(data) });
+    let report =
+        |data| print(&Event { kind: "stats", id: &container.record().id, data: Some(data) });
     let first = container.stats()?;
     if args.flag(&flag::STATS) {
         return report(first);

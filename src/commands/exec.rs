@@ -5,7 +5,7 @@ use std::path::Path;
 
 use libcontainer::bundle;
 use libcontainer::container::Container;
-use libcontainer::foreground::{Attached, Foreground, Reap, Tty};
+use libcontainer::foreground::{Attached, Foreground, Reap};
 use libcontainer::launch::ExecOptions;
 use libcontainer::spec::{Capabilities, List, Process, Str};
 use libcontainer::{Error, Result};
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Resul
     let container = saved.container()?;
     let config = container.saved_config()?;
     let own = bundle::parse(&config)?.process.unwrap_or_default();
-    let started = match args.path(&flag::PROCESS) {
+    match args.path(&flag::PROCESS) {
         Some(path) => {
             let text = read_process(path)?;
             let mut process: Process<'_> = bundle::parse_as(&text, "the process")?;
@@ -39,8 +39,7 @@ pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Resul
             let process = from_flags(own, args)?;
             start(&container, &process, args, log)
         }
-    };
-    started
+    }
 }
 
 fn read_process(path: &Path) -> Result<Vec<u8>> {
@@ -72,7 +71,7 @@ fn start(
     }
     let foreground = Foreground::prepare()?;
     let mut started = run().map_err(failed)?;
-    let tty = started.terminal.take().map(Tty::new).transpose()?;
+    let tty = started.terminal.take();
     let status = foreground.wait(Attached {
         pidfd: started.pidfd.as_fd(),
         pid: started.pid,

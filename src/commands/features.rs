@@ -253,8 +253,7 @@ mod tests {
             parent[field] = value;
             let config = config.to_string();
             let spec: spec::Spec<'_> = serde_json::from_str(&config).expect("a configuration");
-            let host =
-                HostFacts { bundle: "/b", cgroup_v2: true, in_user_namespace: false, euid: 0 };
+            let host = HostFacts { bundle: "/b", cgroup_v2: true, euid: 0 };
             let plan = Plan::build(&spec, &host, Request::default(), "id");
             assert_eq!(plan.is_ok(), available, "{pointer}: {:?}", plan.err());
         }

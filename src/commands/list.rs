@@ -19,7 +19,9 @@ pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Resul
     let format = Format::parse(args.value(&flag::FORMAT))?;
     let root = globals.root()?;
     if root.explicit && !root.path.is_dir() {
-        return Err(Error::os("open the state directory", nix::errno::Errno::ENOENT).path(root.path));
+        return Err(
+            Error::os("open the state directory", nix::errno::Errno::ENOENT).path(root.path)
+        );
     }
     let store = store(globals)?;
     let mut saved = Vec::new();

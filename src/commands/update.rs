@@ -79,10 +79,9 @@ fn from_flags<'a>(args: &'a Args<'a>) -> Result<Resources<'a>> {
             idle: args.int(&flag::CPU_IDLE)?,
         }),
         pids: args.int(&flag::PIDS_LIMIT)?.map(|limit| Pids { limit: Some(limit) }),
-        block_io: match weight.transpose()? {
-            Some(weight) => Some(BlockIo { weight: Some(weight), ..BlockIo::default() }),
-            None => None,
-        },
+        block_io: weight
+            .transpose()?
+            .map(|weight| BlockIo { weight: Some(weight), ..BlockIo::default() }),
         ..Resources::default()
     })
 }

@@ -44,16 +44,19 @@ fn a_failure_is_told_in_runcs_words_with_the_output() {
 }
 
 #[test]
-fn hooks_run_in_order_and_stop_at_the_first_failure() {
-    let (mut reader, writer) = pipe().unwrap();
-    let hooks = [shell("echo a"), shell("echo b; exit 1"), shell("echo c")];
-    let options = Options { stdout: Some(writer.as_fd()), ..Options::default() };
-    let error = run_hooks(Phase::Poststop, &hooks, b"", &options).unwrap_err().to_string();
-    assert!(error.starts_with("error running poststop hook #1: exit status 1,"), "{error}");
-    drop(writer);
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
-    assert_eq!(text, "a\nb\n");
+fn hooks_run_in_order_and_stop_at_the_first_failure_but_for_poststop() {
+    for (phase, ran) in [(Phase::CreateRuntime, "a\nb\n"), (Phase::Poststop, "a\nb\nc\n")] {
+        let (mut reader, writer) = pipe().unwrap();
+        let hooks = [shell("echo a"), shell("echo b; exit 1"), shell("echo c")];
+        let options = Options { stdout: Some(writer.as_fd()), ..Options::default() };
+        let error = run_hooks(phase, &hooks, b"", &options).unwrap_err().to_string();
+        let begins = format!("error running {} hook #1: exit status 1,", phase.name());
+        assert!(error.starts_with(&begins), "{error}");
+        drop(writer);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, ran);
+    }
 }
 
 #[test]

@@ -80,7 +80,9 @@ fn one(plan: &Plan, device: &DeviceOp, above: BorrowedFd<'_>, name: &CStr) -> Re
 /// is covered.
 fn existing(device: &DeviceOp, above: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
     let stat = fd::stat(above, name)?;
-    if stat.is(device.mode & libc::S_IFMT) && libc::makedev(stat.rdev.0, stat.rdev.1) == device.number {
+    if stat.is(device.mode & libc::S_IFMT)
+        && libc::makedev(stat.rdev.0, stat.rdev.1) == device.number
+    {
         return Ok(());
     }
     if stat.is(libc::S_IFREG) { bind(device, above, name) } else { Err(Errno::EEXIST) }
@@ -90,7 +92,9 @@ fn existing(device: &DeviceOp, above: BorrowedFd<'_>, name: &CStr) -> Result<(),
 fn bind(device: &DeviceOp, above: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
     let node = open_tree_clone(CWD, &device.host, Recursive::No, true)?;
     let stat = fd::stat(node.as_fd(), c"")?;
-    if !stat.is(device.mode & libc::S_IFMT) || libc::makedev(stat.rdev.0, stat.rdev.1) != device.number {
+    if !stat.is(device.mode & libc::S_IFMT)
+        || libc::makedev(stat.rdev.0, stat.rdev.1) != device.number
+    {
         return Err(Errno::ENODEV);
     }
     let target = empty_file(above, name)?;

@@ -22,7 +22,9 @@ pub(super) fn why(program: &CStr, errno: Errno) -> String {
     }
     match errno {
         Errno::ENOEXEC if head.is_empty() => "the file is empty".to_owned(),
-        Errno::ENOEXEC => "it is neither an ELF program nor a script that begins with #!".to_owned(),
+        Errno::ENOEXEC => {
+            "it is neither an ELF program nor a script that begins with #!".to_owned()
+        }
         _ => String::new(),
     }
 }
@@ -45,7 +47,8 @@ fn missing(path: &[u8]) -> bool {
 fn why_script(line: &[u8]) -> String {
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let trimmed = line.trim_ascii_start();
-    let end = trimmed.iter().position(|byte| *byte == b' ' || *byte == b'\t').unwrap_or(trimmed.len());
+    let end =
+        trimmed.iter().position(|byte| *byte == b' ' || *byte == b'\t').unwrap_or(trimmed.len());
     let interpreter = trimmed.get(..end).unwrap_or_default();
     if interpreter.ends_with(b"\r") || line.ends_with(b"\r") {
         return "its first line ends in CR LF: save the script with Unix line ends".to_owned();

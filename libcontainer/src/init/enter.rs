@@ -1,7 +1,7 @@
 //! From privileged init to the user's program: limits, ids, capabilities, filter, lookup, execve.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
@@ -24,15 +24,55 @@ pub(super) struct Privileges<'a> {
     pub(super) channel: &'a Channel,
     /// Whether this process sets its limits itself.
     pub(super) set_limits: bool,
+    /// Where the LSM label of the program is written.
+    pub(super) label: Option<&'a Label>,
+}
+
+/// The LSM label the program gets at execve(2), and the open file that takes it: /proc/self/attr, reached through the
+/// host's procfs before anything of the image could be asked for it (CVE-2023-28642, CVE-2025-52881).
+#[derive(Debug)]
+pub(super) struct Label {
+    file: OwnedFd,
+    text: Vec<u8>,
+    step: Step,
+}
+
+impl Label {
+    /// Opens the file for the label that `process` asks for.
+    pub(super) fn open(process: &ProcessPlan, proc: BorrowedFd<'_>) -> Result<Option<Self>, Fault> {
+        if let Some(profile) = &process.apparmor {
+            let file = prepare::open_proc_file(proc, c"self/attr/apparmor/exec")
+                .or_else(|_before_5_1| prepare::open_proc_file(proc, c"self/attr/exec"))
+                .at(Step::Apparmor, 0)?;
+            let text = [b"exec ", profile.to_bytes()].concat();
+            return Ok(Some(Self { file, text, step: Step::Apparmor }));
+        }
+        let Some(label) = &process.selinux else { return Ok(None) };
+        let file = prepare::open_proc_file(proc, c"self/attr/exec").at(Step::Selinux, 0)?;
+        Ok(Some(Self { file, text: label.to_bytes().to_vec(), step: Step::Selinux }))
+    }
+
+    /// The descriptor that has to stay open.
+    pub(super) fn number(&self) -> libc::c_int {
+        self.file.as_raw_fd()
+    }
+
+    fn apply(&self) -> Result<(), Fault> {
+        nix::unistd::write(&self.file, &self.text).at(self.step, 1).map(drop)
+    }
 }
 
 impl Privileges<'_> {
-    /// Applies limits, ids, capabilities, no_new_privs and the filter, and changes into cwd.
+    /// Applies limits, ids, capabilities, cwd, no_new_privs and the filter; finds the program on the way, as the user
+    /// but before the filter, which need not allow the search.
     ///
     /// seccomp(2): without no_new_privs a filter needs CAP_SYS_ADMIN, so that one is kept until the filter is loaded; with it
     /// the filter comes last. Either way a single capset(2) or nothing at all runs under the filter.
-    pub(super) fn apply(&self) -> Result<(), Fault> {
+    pub(super) fn apply(&self) -> Result<CString, Fault> {
         let plan = self.process;
+        if let Some(label) = self.label {
+            label.apply()?;
+        }
         drop_bounding(plan)?;
         let had = creds::capget().at(Step::Capabilities, 0)?;
         let sets = plan.caps.within(had.permitted);
@@ -59,6 +99,7 @@ impl Privileges<'_> {
         creds::capset(with_admin).at(Step::Capabilities, 1)?;
         raise_ambient(sets.ambient)?;
         change_directory(plan)?;
+        let program = find(plan)?;
         process::umask(plan.umask);
         if plan.no_new_privileges {
             creds::set_no_new_privs().at(Step::NoNewPrivs, 0)?;
@@ -67,7 +108,7 @@ impl Privileges<'_> {
         if with_admin != target {
             creds::capset(target).at(Step::Capabilities, 2)?;
         }
-        Ok(())
+        Ok(program)
     }
 
     fn load_filter(&self) -> Result<(), Fault> {
@@ -76,7 +117,7 @@ impl Privileges<'_> {
             // The next descriptor will be the listener: the parent is told its number beforehand and takes it, because the
             // filter may well hold up whatever this process would send it with.
             let next = nix::unistd::dup(std::io::stdin()).at(Step::Seccomp, 0)?;
-            let number = std::os::fd::AsRawFd::as_raw_fd(&next);
+            let number = next.as_raw_fd();
             drop(next);
             let frame = Frame::of(Tag::Listener, number);
             self.channel.send(frame).at(Step::Seccomp, 0)?;
@@ -145,12 +186,14 @@ fn change_directory(plan: &ProcessPlan) -> Result<(), Fault> {
 
 /// Closes all descriptors but the standard streams, those to keep and the ones still needed: nothing of the host may
 /// be reachable through /proc/self/fd when cwd and program are looked up (CVE-2024-21626).
-pub(super) fn close_descriptors(child: &InitChild<'_>) -> Result<(), Errno> {
-    fd::close_all_but(child.keep_fds, prepare::needed(child))
+pub(super) fn close_descriptors(child: &InitChild<'_>, label: Option<&Label>) -> Result<(), Errno> {
+    let mut needed = prepare::needed(child);
+    needed.extend(label.map(Label::number));
+    fd::close_all_but(child.keep_fds, needed)
 }
 
 /// Finds the program as the user it will run as: in PATH, or by its path.
-pub(super) fn find(plan: &ProcessPlan) -> Result<CString, Fault> {
+fn find(plan: &ProcessPlan) -> Result<CString, Fault> {
     let Some(name) = plan.argv.strings().first() else {
         return Err(Fault::new(Step::Lookup, 0, Errno::ENOENT));
     };
@@ -248,7 +291,8 @@ mod tests {
 
     #[test]
     fn home_is_the_sixth_field_of_the_line_with_the_uid() {
-        let passwd = b"root:x:0:0:root:/root:/bin/sh\nbad\na:x:1000:1000::/home/a:/bin/sh\nb:x:7:7:::\n";
+        let passwd =
+            b"root:x:0:0:root:/root:/bin/sh\nbad\na:x:1000:1000::/home/a:/bin/sh\nb:x:7:7:::\n";
         assert_eq!(home_in(passwd, 0), Some(b"/root".as_slice()));
         assert_eq!(home_in(passwd, 1000), Some(b"/home/a".as_slice()));
         assert_eq!(home_in(passwd, 7), None);

@@ -1,10 +1,11 @@
 //! The child of `exec`: joins the running container and becomes the program.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::enter::{self, Privileges};
+use super::enter::{self, Label, Privileges};
 use super::{Channel, prepare};
 use crate::path;
 use crate::plan::ProcessPlan;
@@ -31,15 +32,12 @@ pub(crate) struct ExecChild<'a> {
     /// Descriptors from 3 on that the process keeps.
     pub(crate) keep_fds: u32,
     /// Name of the session keyring to join.
-    pub(crate) keyring: Option<std::ffi::CString>,
+    pub(crate) keyring: Option<CString>,
 }
 
 /// Joins the container and becomes the program.
 pub(crate) fn exec(mut child: ExecChild<'_>) -> ! {
-    if let Err(fault) = enter_container(&mut child) {
-        child.channel.fail(&fault);
-    }
-    let program = enter::find(child.process).unwrap_or_else(|fault| child.channel.fail(&fault));
+    let program = enter_container(&mut child).unwrap_or_else(|fault| child.channel.fail(&fault));
     // The parent writes pid files and sends pidfds before the program can run.
     let gone = child.channel.send(Frame::of(Tag::Ready, 0));
     if let Err(errno) = gone {
@@ -52,11 +50,12 @@ pub(crate) fn exec(mut child: ExecChild<'_>) -> ! {
     child.channel.fail(&fault)
 }
 
-fn enter_container(child: &mut ExecChild<'_>) -> Result<(), Fault> {
+fn enter_container(child: &mut ExecChild<'_>) -> Result<CString, Fault> {
     for (i, tasks) in child.tasks.iter().enumerate() {
         nix::unistd::write(tasks, b"0").at(Step::CgroupJoin, i)?;
     }
     child.tasks.clear();
+    let _denied = process::reset_affinity();
     join(child)?;
     let user_namespace = child.namespaces & libc::CLONE_NEWUSER != 0;
     if user_namespace {
@@ -78,9 +77,16 @@ fn enter_container(child: &mut ExecChild<'_>) -> Result<(), Fault> {
     streams.map_err(|error| Fault::new(Step::Stdio, 0, error.raw_errno().unwrap_or(Errno::EIO)))?;
     SignalMask::EMPTY.set().at(Step::Stdio, 0)?;
     reset_dispositions();
-    fd::close_all_but(child.keep_fds, vec![child.channel.0.as_raw_fd()]).at(Step::Descriptors, 0)?;
-    let own =
-        Privileges { process: child.process, channel: &child.channel, set_limits: !user_namespace };
+    let label = Label::open(child.process, child.proc.as_fd())?;
+    let mut needed = vec![child.channel.0.as_raw_fd()];
+    needed.extend(label.as_ref().map(Label::number));
+    fd::close_all_but(child.keep_fds, needed).at(Step::Descriptors, 0)?;
+    let own = Privileges {
+        process: child.process,
+        channel: &child.channel,
+        set_limits: !user_namespace,
+        label: label.as_ref(),
+    };
     own.apply()
 }
 

@@ -5,20 +5,22 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::InitChild;
+use super::{InitChild, copy_up};
 use crate::cgroup::V1View;
 use crate::path::{self, Make};
 use crate::plan::Plan;
 use crate::plan::mounts::{Action, Bind, MountOp, New, allowed_below_proc};
 use crate::sync::{At, Fault, Step};
 use crate::sys::fd::{self, CWD};
-use crate::sys::mount::{
-    Attr, FsContext, Recursive, mount_setattr, move_mount, open_tree_clone,
-};
+use crate::sys::mount::{Attr, FsContext, Recursive, mount_setattr, move_mount, open_tree_clone};
 
 /// Clones the tree of a bind mount's source. The parent does it before the clone where it may; else the child.
-pub(crate) fn clone_bind(bind: &Bind) -> Result<(OwnedFd, bool), Errno> {
+pub(crate) fn clone_bind(bind: &Bind, over_proc: bool) -> Result<(OwnedFd, bool), Errno> {
     let tree = open_tree_clone(CWD, &bind.source, bind.recursive, bind.nofollow)?;
+    // CVE-2019-16884: a directory that only looks like procfs would answer for the kernel.
+    if over_proc && fd::fs_magic(tree.as_fd())? != PROC_SUPER_MAGIC {
+        return Err(Errno::EMEDIUMTYPE);
+    }
     let directory = fd::stat(tree.as_fd(), c"")?.is(libc::S_IFDIR);
     Ok((tree, directory))
 }
@@ -75,15 +77,20 @@ pub(super) fn all(child: &InitChild<'_>, root: BorrowedFd<'_>) -> Result<(), Fau
         }
     }
     if let Some(notify) = &child.notify_mount {
-        let (target, _) =
-            path::open_or_make(root, c"run/notify", Make::Directory).at(Step::MountTarget, usize::MAX)?;
+        let (target, _) = path::open_or_make(root, c"run/notify", Make::Directory)
+            .at(Step::MountTarget, usize::MAX)?;
         move_mount(notify.as_fd(), target.as_fd()).at(Step::Mount, usize::MAX)?;
     }
     Ok(())
 }
 
 /// The mount's target, and whether it was there.
-fn target(i: usize, op: &MountOp, make: Make, root: BorrowedFd<'_>) -> Result<(OwnedFd, bool), Fault> {
+fn target(
+    i: usize,
+    op: &MountOp,
+    make: Make,
+    root: BorrowedFd<'_>,
+) -> Result<(OwnedFd, bool), Fault> {
     if op.no_symlinks {
         match path::open_no_symlinks(root, &op.target) {
             Err(Errno::ENOENT) => {}
@@ -116,7 +123,7 @@ fn mount_bind(i: usize, op: &MountOp, bind: &Bind, root: BorrowedFd<'_>) -> Resu
     let (tree, directory) = match &bind.tree {
         Some(tree) => (tree, bind.directory),
         None => {
-            let (tree, directory) = clone_bind(bind).at(Step::MountSource, i)?;
+            let (tree, directory) = clone_bind(bind, op.is_over_proc()).at(Step::MountSource, i)?;
             attach_attributes(op, tree.as_fd()).at(Step::Mount, i)?;
             cloned = tree;
             (&cloned, directory)
@@ -124,7 +131,16 @@ fn mount_bind(i: usize, op: &MountOp, bind: &Bind, root: BorrowedFd<'_>) -> Resu
     };
     let make = if directory { Make::Directory } else { Make::File };
     let (target, _) = target(i, op, make, root)?;
-    move_mount(tree.as_fd(), target.as_fd()).at(Step::Mount, i)
+    match move_mount(tree.as_fd(), target.as_fd()) {
+        // The kernel's word for a directory on a file, and the other way round, is EINVAL.
+        Err(Errno::EINVAL)
+            if fd::stat(target.as_fd(), c"")
+                .is_ok_and(|stat| stat.is(libc::S_IFDIR) != directory) =>
+        {
+            Err(Fault::new(Step::Mount, i, Errno::ENOTDIR))
+        }
+        other => other.at(Step::Mount, i),
+    }
 }
 
 /// A failure, with the kernel's own words where it left some.
@@ -151,7 +167,11 @@ fn mount_new(i: usize, op: &MountOp, new: &New, root: BorrowedFd<'_>) -> Result<
         }
         .map_err(option)?;
     }
-    let mount = context.mount(op.attr.set).map_err(|errno| fault(i, Step::Mount, errno, &context))?;
+    let mount =
+        context.mount(op.attr.set).map_err(|errno| fault(i, Step::Mount, errno, &context))?;
+    if new.copy_up && existed {
+        copy_up::tree(target.as_fd(), mount.as_fd()).at(Step::CopyUp, i)?;
+    }
     let rest = MountAttributes { below: op.below, propagation: &op.propagation };
     rest.apply(mount.as_fd()).at(Step::Mount, i)?;
     move_mount(mount.as_fd(), target.as_fd()).at(Step::Mount, i)
@@ -213,6 +233,7 @@ fn mount_cgroup_v1(
 ) -> Result<(), Fault> {
     let (target, _) = target(i, op, Make::Directory, root)?;
     let context = FsContext::open(c"tmpfs").at(Step::Mount, i)?;
+    context.set_string(c"source", c"cgroup").at(Step::MountOption, i)?;
     context.set_string(c"mode", c"755").at(Step::MountOption, i)?;
     let writable = op.attr.set & !libc::MOUNT_ATTR_RDONLY;
     let tmpfs = context.mount(writable).at(Step::Mount, i)?;
@@ -236,10 +257,16 @@ fn mount_view(
     own_namespace: bool,
 ) -> Result<(), Errno> {
     let name = CString::new(view.directory.as_str()).map_err(|_nul| Errno::EINVAL)?;
-    nix::sys::stat::mkdirat(tmpfs, name.as_c_str(), nix::sys::stat::Mode::from_bits_truncate(0o755))?;
-    let directory = fd::openat(tmpfs, &name, libc::O_PATH | libc::O_NOFOLLOW | libc::O_DIRECTORY, 0)?;
+    nix::sys::stat::mkdirat(
+        tmpfs,
+        name.as_c_str(),
+        nix::sys::stat::Mode::from_bits_truncate(0o755),
+    )?;
+    let directory =
+        fd::openat(tmpfs, &name, libc::O_PATH | libc::O_NOFOLLOW | libc::O_DIRECTORY, 0)?;
     let mount = if own_namespace {
         let context = FsContext::open(c"cgroup")?;
+        context.set_string(c"source", c"cgroup")?;
         for option in view.options.split(',') {
             set_option(&context, option)?;
         }
@@ -290,6 +317,7 @@ fn mount_cgroup_v2(
 
 fn new_cgroup2(op: &MountOp) -> Result<OwnedFd, Errno> {
     let context = FsContext::open(c"cgroup2")?;
+    context.set_string(c"source", c"cgroup")?;
     // As systemd mounts it on the host: a new mount resets the hierarchy's options to what it asks for.
     let _unknown_before_5_2 = context.set_flag(c"nsdelegate");
     let _unknown_before_5_7 = context.set_flag(c"memory_recursiveprot");

@@ -1,10 +1,11 @@
 //! From the clone to `created`: the container is built around this process.
 
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::enter::{self, Privileges};
+use super::enter::{self, Label, Privileges};
 use super::{ChildHooks, InitChild, device, mount, namespace, rootfs};
 use crate::hooks::{self, Phase};
 use crate::path::{self, Make};
@@ -16,17 +17,25 @@ use crate::terminal::{self, Pty};
 
 /// Builds the container, waits for `start`, becomes the program.
 pub(crate) fn run(mut child: InitChild<'_>) -> ! {
-    let pid = match build(&mut child) {
-        Ok(pid) => pid,
+    let built = match build(&mut child) {
+        Ok(built) => built,
         Err(fault) => child.channel.fail(&fault),
     };
-    start(&child, pid)
+    start(&child, &built)
+}
+
+/// What is left to know once the container is built.
+struct Built {
+    pid: HostPid,
+    label: Option<Label>,
+    /// The program, unless startContainer hooks come first.
+    program: Option<CString>,
 }
 
 /// What the pid is to hooks: the runtime namespace's number for this process.
 type HostPid = i32;
 
-fn build(child: &mut InitChild<'_>) -> Result<HostPid, Fault> {
+fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     let plan = child.plan;
     process::umask(0);
     join_cgroups(child)?;
@@ -43,7 +52,10 @@ fn build(child: &mut InitChild<'_>) -> Result<HostPid, Fault> {
         namespace::new_cgroup_namespace()?;
     }
     let _leader_already = nix::unistd::setsid();
+    // The caller's own mask is not the container's: Kubernetes' static CPU manager starts from all the cpuset allows.
+    let _denied = process::reset_affinity();
     join_keyring(plan)?;
+    write_names(plan)?;
     if plan.namespaces.makes(libc::CLONE_NEWNET) {
         sys::net::loopback_up().at(Step::Loopback, 0)?;
     }
@@ -57,7 +69,7 @@ fn build(child: &mut InitChild<'_>) -> Result<HostPid, Fault> {
         run_hooks(own, Phase::CreateContainer, pid, Some(root.as_fd()))?;
     }
     let slave = make_console(child, root.as_fd())?;
-    write_kernel_names(plan, child.proc.as_fd())?;
+    write_sysctls(plan, child.proc.as_fd())?;
     rootfs::readonly_paths(plan, root.as_fd())?;
     rootfs::masked_paths(plan, root.as_fd())?;
     make_cwd(plan, root.as_fd())?;
@@ -68,11 +80,14 @@ fn build(child: &mut InitChild<'_>) -> Result<HostPid, Fault> {
     standard_streams(plan, slave)?;
     SignalMask::EMPTY.set().at(Step::Stdio, 0)?;
     reset_dispositions();
-    enter::close_descriptors(child).at(Step::Descriptors, 0)?;
-    if !plan.start_container_hooks {
-        drop_privileges(child)?;
-    }
-    Ok(pid)
+    let label = Label::open(&plan.process, child.proc.as_fd())?;
+    enter::close_descriptors(child, label.as_ref()).at(Step::Descriptors, 0)?;
+    let program = if plan.start_container_hooks {
+        None
+    } else {
+        Some(drop_privileges(child, label.as_ref())?)
+    };
+    Ok(Built { pid, label, program })
 }
 
 fn join_cgroups(child: &mut InitChild<'_>) -> Result<(), Fault> {
@@ -142,15 +157,18 @@ fn send_console(child: &InitChild<'_>, pty: &Pty) -> Result<(), Errno> {
     child.channel.send_fd(Frame::of(Tag::Console, number), pty.master.as_fd())
 }
 
-/// Host name, domain name and sysctls, through the host's procfs, which the container cannot have replaced
-/// (CVE-2025-52881).
-fn write_kernel_names(plan: &Plan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
+fn write_names(plan: &Plan) -> Result<(), Fault> {
     if let Some(name) = &plan.hostname {
         process::sethostname(name.as_bytes()).at(Step::Hostname, 0)?;
     }
     if let Some(name) = &plan.domainname {
         process::setdomainname(name.as_bytes()).at(Step::Domainname, 0)?;
     }
+    Ok(())
+}
+
+/// Through the host's procfs, which the container cannot have replaced (CVE-2025-52881).
+fn write_sysctls(plan: &Plan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
     for (i, sysctl) in plan.sysctl.iter().enumerate() {
         write_proc(proc, &sysctl.file, sysctl.value.as_bytes()).at(Step::Sysctl, i)?;
     }
@@ -158,21 +176,21 @@ fn write_kernel_names(plan: &Plan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
 }
 
 /// Writes a file of the trusted procfs: below it, through no mount and no magic link.
-pub(super) fn write_proc(
-    proc: BorrowedFd<'_>,
-    file: &std::ffi::CStr,
-    value: &[u8],
-) -> Result<(), Errno> {
+pub(super) fn write_proc(proc: BorrowedFd<'_>, file: &CStr, value: &[u8]) -> Result<(), Errno> {
+    nix::unistd::write(open_proc_file(proc, file)?, value).map(drop)
+}
+
+/// Opens a file of the trusted procfs for writing.
+pub(super) fn open_proc_file(proc: BorrowedFd<'_>, file: &CStr) -> Result<OwnedFd, Errno> {
     let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS;
-    let file = fd::openat2(proc, file, libc::O_WRONLY | libc::O_NOFOLLOW, 0, resolve)?;
-    nix::unistd::write(&file, value).map(drop)
+    fd::openat2(proc, file, libc::O_WRONLY | libc::O_NOFOLLOW, 0, resolve)
 }
 
 /// A missing cwd is made, as runc does; one that exists is left to chdir(2).
 fn make_cwd(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Fault> {
     let cwd = plan.process.cwd.to_bytes();
     let relative = path::clean(&String::from_utf8_lossy(cwd));
-    let relative = std::ffi::CString::new(relative).unwrap_or_default();
+    let relative = CString::new(relative).unwrap_or_default();
     match path::open_or_make(root, &relative, Make::Directory) {
         Ok(_) => Ok(()),
         // A read-only root, a magic link, a loop: the chdir as the user says what is wrong with it.
@@ -203,27 +221,24 @@ fn standard_streams(plan: &Plan, slave: Option<OwnedFd>) -> Result<(), Fault> {
         None => terminal::chown_stdio(nix::unistd::Uid::from_raw(plan.process.uid)),
     };
     result.map_err(|error| {
-        Fault::new(Step::Stdio, 0, error.raw_errno().unwrap_or(Errno::EIO)).detail(error.to_string())
+        Fault::new(Step::Stdio, 0, error.raw_errno().unwrap_or(Errno::EIO))
+            .detail(error.to_string())
     })
 }
 
-fn drop_privileges(child: &InitChild<'_>) -> Result<(), Fault> {
+fn drop_privileges(child: &InitChild<'_>, label: Option<&Label>) -> Result<CString, Fault> {
     let plan = child.plan;
     let own = Privileges {
         process: &plan.process,
         channel: &child.channel,
         set_limits: !child.user_namespace,
+        label,
     };
     own.apply()
 }
 
 /// Says ready, waits, runs the startContainer hooks, becomes the program.
-fn start(child: &InitChild<'_>, pid: HostPid) -> ! {
-    let program = if child.plan.start_container_hooks {
-        None
-    } else {
-        Some(enter::find(&child.plan.process).unwrap_or_else(|fault| child.channel.fail(&fault)))
-    };
+fn start(child: &InitChild<'_>, built: &Built) -> ! {
     if child.gate.is_some() {
         process::end_on_termination_signals();
     }
@@ -243,17 +258,14 @@ fn start(child: &InitChild<'_>, pid: HostPid) -> ! {
             child.channel.0.as_fd()
         }
     };
-    let enter = || -> Result<std::ffi::CString, Fault> {
-        match program {
-            Some(program) => Ok(program),
-            None => {
-                if let Some(own) = &child.hooks {
-                    run_hooks(own, Phase::StartContainer, pid, None)?;
-                }
-                drop_privileges(child)?;
-                enter::find(&child.plan.process)
-            }
+    let enter = || -> Result<CString, Fault> {
+        if let Some(program) = &built.program {
+            return Ok(program.clone());
         }
+        if let Some(own) = &child.hooks {
+            run_hooks(own, Phase::StartContainer, built.pid, None)?;
+        }
+        drop_privileges(child, built.label.as_ref())
     };
     let fault = match enter() {
         Ok(program) => enter::become_program(&child.plan.process, &program),

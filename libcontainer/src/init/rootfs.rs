@@ -23,7 +23,8 @@ pub(super) fn attach(child: &mut InitChild<'_>) -> Result<OwnedFd, Fault> {
     }
     if plan.namespaces.makes(libc::CLONE_NEWNS) {
         // What is mounted from here on stays here; what the host unmounts still goes away.
-        mount::set_propagation(c"/", libc::MS_REC | libc::MS_SLAVE).at(Step::Propagation, usize::MAX)?;
+        mount::set_propagation(c"/", libc::MS_REC | libc::MS_SLAVE)
+            .at(Step::Propagation, usize::MAX)?;
     }
     let tree = match child.rootfs.take() {
         Some(tree) => tree,
@@ -128,6 +129,7 @@ fn null_device() -> Result<OwnedFd, Errno> {
 
 fn empty_directory() -> Result<OwnedFd, Errno> {
     let context = FsContext::open(c"tmpfs")?;
+    context.set_string(c"source", c"tmpfs")?;
     context.set_string(c"mode", c"755")?;
     context.set_string(c"nr_inodes", c"1")?;
     context.set_flag(c"ro")?;

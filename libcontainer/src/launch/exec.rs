@@ -12,6 +12,7 @@ use super::{open_proc, write_pid_file};
 use crate::bundle;
 use crate::cgroup::{Cgroup, Join};
 use crate::error::{Context, Error, Result};
+use crate::foreground::Tty;
 use crate::hooks::StateTemplate;
 use crate::init::{self, Channel, ExecChild};
 use crate::log::Log;
@@ -24,8 +25,8 @@ use crate::store::{self, Record, StateDir};
 use crate::sync::{self, Frame, Tag};
 use crate::sys::clone::{Side, clone_single_threaded, setns};
 use crate::sys::fd;
-use crate::sys::spawn;
 use crate::sys::socket;
+use crate::sys::spawn;
 use crate::terminal;
 
 /// What `exec` is asked, beside the process itself.
@@ -52,8 +53,8 @@ pub struct Started {
     pub pid: Pid,
     /// A descriptor for it.
     pub pidfd: OwnedFd,
-    /// The terminal's master, when the caller relays it.
-    pub terminal: Option<OwnedFd>,
+    /// The terminal, when the caller relays it.
+    pub terminal: Option<Tty>,
 }
 
 /// The container a process is started in.
@@ -95,9 +96,11 @@ pub(crate) fn exec_in(
     let child = clone_child(target, &plan, options)?;
     let mut server = Server { target, plan: &plan, console, child, master: None };
     match server.finish(options, socket) {
-        Ok(()) => {
-            Ok(Started { pid: server.child.pid, pidfd: server.child.pidfd, terminal: server.master })
-        }
+        Ok(()) => Ok(Started {
+            pid: server.child.pid,
+            pidfd: server.child.pidfd,
+            terminal: server.master,
+        }),
         Err(error) => {
             let pidfd = server.child.pidfd.as_fd();
             let _gone = spawn::pidfd_send_signal(pidfd, libc::SIGKILL);
@@ -190,7 +193,7 @@ struct Server<'a> {
     plan: &'a ProcessPlan,
     console: Option<OwnedFd>,
     child: Child,
-    master: Option<OwnedFd>,
+    master: Option<Tty>,
 }
 
 impl Server<'_> {
@@ -249,7 +252,7 @@ impl Server<'_> {
     fn take_console(&mut self, number: i32, master: Option<OwnedFd>) -> Result<()> {
         let master = master.ok_or_else(|| Error::internal("the process sent no terminal"))?;
         match self.console.take() {
-            None => self.master = Some(master),
+            None => self.master = Some(Tty::new(master)?),
             Some(socket) => {
                 let name = format!("/dev/pts/{number}");
                 socket::send_fd(socket.as_fd(), name.as_bytes(), master.as_fd())
@@ -260,19 +263,14 @@ impl Server<'_> {
     }
 
     fn pass_listener(&self, number: i32) -> Result<()> {
-        let listener =
-            serve::take_listener(self.child.pidfd.as_fd(), &self.child.socket, number)?;
+        let listener = serve::take_listener(self.child.pidfd.as_fd(), &self.child.socket, number)?;
         let config = self.target.state.read(store::CONFIG)?.unwrap_or_default();
         let saved = bundle::parse(&config)?;
         let profile = saved.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
         let profile = profile.ok_or_else(|| Error::internal("a listener without a profile"))?;
         let record = self.target.record;
-        let template = StateTemplate::new(
-            spec::OCI_VERSION,
-            &record.id,
-            &record.bundle,
-            &record.annotations,
-        )?;
+        let template =
+            StateTemplate::new(spec::OCI_VERSION, &record.id, &record.bundle, &record.annotations)?;
         let state = template.render("running", record.pid);
         serve::send_listener(profile, &listener, self.child.pid, &state)?;
         self.go()

@@ -8,6 +8,7 @@ mod undo;
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -15,6 +16,7 @@ use nix::unistd::Pid;
 use crate::bundle::{self, Bundle};
 use crate::cgroup::{self, Cgroup, CgroupPlan};
 use crate::error::{Context, Error, Result};
+use crate::foreground::Tty;
 use crate::hooks::{self, Phase, StateTemplate};
 use crate::id::ContainerId;
 use crate::init::{self, Channel, ChildHooks, Gate, InitChild, Namespace};
@@ -79,6 +81,8 @@ pub struct Options<'a> {
     pub no_new_keyring: bool,
     /// Who makes cgroups.
     pub cgroup_driver: cgroup::Driver,
+    /// Whether a container without limits goes on where its cgroup may not be made (`--rootless`).
+    pub ignore_cgroup_permission: bool,
 }
 
 /// A container that waits at its gate (`create`) or runs (`run`).
@@ -92,8 +96,8 @@ pub struct Launched {
     pub state: StateDir,
     /// Its cgroup.
     pub cgroup: Cgroup,
-    /// The terminal's master, when the caller relays it.
-    pub terminal: Option<OwnedFd>,
+    /// The terminal, when the caller relays it.
+    pub terminal: Option<Tty>,
 }
 
 /// Makes a container.
@@ -101,13 +105,14 @@ pub struct Launched {
 /// # Errors
 /// Whatever failed; nothing of the container is left then.
 pub fn launch(options: &Options<'_>, log: &dyn Log) -> Result<Launched> {
+    let clock = Clock::start(log);
     let bundle = Bundle::open(&options.bundle, options.config.as_deref())?;
     let spec = bundle::parse(&bundle.config)?;
+    clock.step("read config.json");
     let host = cgroup::Host::probe()?;
     let facts = HostFacts {
         bundle: bundle.path_text(),
         cgroup_v2: host.is_v2(),
-        in_user_namespace: false,
         euid: nix::unistd::geteuid().as_raw(),
     };
     let request = plan::Request {
@@ -128,9 +133,31 @@ pub fn launch(options: &Options<'_>, log: &dyn Log) -> Result<Launched> {
         &host,
     )?;
     plan.warnings.iter().chain(cgroup_plan.warnings()).for_each(|warning| log.warn(warning));
+    clock.step("made the plan");
     let fds = Prepared::open(options, &mut plan, &spec)?;
-    let launch = Launch { options, bundle: &bundle, spec: &spec, plan: &plan, facts: &facts, log };
+    clock.step("opened the root, the sources of mounts and the namespaces");
+    let launch =
+        Launch { options, bundle: &bundle, spec: &spec, plan: &plan, facts: &facts, log, clock };
     launch.run(fds, &cgroup_plan, &host)
+}
+
+/// Says, with `--debug`, what was done and how many microseconds in.
+#[derive(Clone, Copy)]
+struct Clock<'a> {
+    log: &'a dyn Log,
+    start: Option<Instant>,
+}
+
+impl<'a> Clock<'a> {
+    fn start(log: &'a dyn Log) -> Self {
+        Self { log, start: log.is_debug().then(Instant::now) }
+    }
+
+    fn step(&self, what: &str) {
+        if let Some(start) = self.start {
+            self.log.debug(&format!("{what} ({} us)", start.elapsed().as_micros()));
+        }
+    }
 }
 
 /// LISTEN_FDS and its kin (sd_listen_fds(3)), and NOTIFY_SOCKET.
@@ -224,7 +251,7 @@ fn open_root(plan: &Plan) -> Result<Option<OwnedFd>> {
 fn open_sources(plan: &mut Plan) -> Result<()> {
     for op in &mut plan.mounts {
         let Action::Bind(bind) = &op.action else { continue };
-        let prepared = init::clone_bind(bind).and_then(|(tree, directory)| {
+        let prepared = init::clone_bind(bind, op.is_over_proc()).and_then(|(tree, directory)| {
             init::attach_attributes(op, tree.as_fd())?;
             Ok((tree, directory))
         });
@@ -237,6 +264,10 @@ fn open_sources(plan: &mut Plan) -> Result<()> {
                     .field(format!("mounts[{}].source", op.index));
                 return Err(match errno {
                     Errno::ENOENT => error.hint("the source of a bind mount has to exist"),
+                    Errno::EMEDIUMTYPE => {
+                        Error::config("only a procfs may be mounted on \"/proc\"")
+                            .field(format!("mounts[{}].source", op.index))
+                    }
                     _ => error,
                 });
             }
@@ -254,7 +285,8 @@ fn open_sources(plan: &mut Plan) -> Result<()> {
 /// The host's procfs, and nothing mounted in its place.
 pub(crate) fn open_proc() -> Result<OwnedFd> {
     const PROC_SUPER_MAGIC: u64 = 0x9fa0;
-    let proc = fd::openat(fd::CWD, c"/proc", libc::O_PATH | libc::O_DIRECTORY, 0).on("open", "/proc")?;
+    let proc =
+        fd::openat(fd::CWD, c"/proc", libc::O_PATH | libc::O_DIRECTORY, 0).on("open", "/proc")?;
     if fd::fs_magic(proc.as_fd()).on("statfs", "/proc")? != PROC_SUPER_MAGIC {
         return Err(Error::unsupported("/proc is not a procfs").hint("mount -t proc proc /proc"));
     }
@@ -268,9 +300,8 @@ fn open_namespaces(plan: &Plan) -> Result<Vec<Namespace>> {
         let path = join.path.to_string_lossy().into_owned();
         let file = fd::openat(fd::CWD, &join.path, libc::O_RDONLY, 0)
             .map_err(|errno| Error::os("open the namespace", errno).path(&path).field(field()))?;
-        let kind = crate::sys::clone::namespace_kind(file.as_fd()).map_err(|errno| {
-            Error::os("not a namespace:", errno).path(&path).field(field())
-        })?;
+        let kind = crate::sys::clone::namespace_kind(file.as_fd())
+            .map_err(|errno| Error::os("not a namespace:", errno).path(&path).field(field()))?;
         if kind != join.kind {
             return Err(Error::config(format!(
                 "it is a namespace of type {}, not {}",
@@ -312,6 +343,7 @@ struct Launch<'a> {
     plan: &'a Plan,
     facts: &'a HostFacts<'a>,
     log: &'a dyn Log,
+    clock: Clock<'a>,
 }
 
 impl Launch<'_> {
@@ -332,7 +364,9 @@ impl Launch<'_> {
             Mode::RunDetached | Mode::RunForeground => None,
         };
         let notify_mount = self.prepare_notify(state)?;
-        let cgroup = undo.cgroup.insert(Cgroup::create(cgroup_plan, host)?);
+        self.clock.step("wrote the state directory");
+        let cgroup = undo.cgroup.insert(self.make_cgroup(cgroup_plan, host)?);
+        self.clock.step("made the cgroup");
         let join = cgroup.join()?;
         let (parent_end, child_end) = socket::seqpacket_pair().doing("socketpair")?;
         let user_namespace = self.plan.namespaces.has(libc::CLONE_NEWUSER);
@@ -354,6 +388,7 @@ impl Launch<'_> {
         };
         let (pid, pidfd) = self.clone_init(child, join.into.as_ref(), cgroup)?;
         undo.child = Some(pidfd.try_clone().doing("dup")?);
+        self.clock.step("cloned init");
         drop(joined);
         let mut server = Server {
             launch: self,
@@ -391,6 +426,7 @@ impl Launch<'_> {
             return Err(Error::internal("the launch lost its state directory"));
         };
         server.serve(state, cgroup, &mut undo.child)?;
+        self.clock.step("init is ready");
         let init = self.record(state, cgroup, server.pid, false)?;
         if let Some(socket) = pidfd_socket {
             let kind = terminal::PidfdKind::Standard;
@@ -402,6 +438,7 @@ impl Launch<'_> {
         if self.options.mode != Mode::Create {
             server.go()?;
             server.wait_for_exec()?;
+            self.clock.step("the program runs");
             let hooks = self.spec.hooks.as_ref().map(|hooks| &hooks.poststart);
             if let Some(hooks) = hooks.filter(|hooks| !hooks.is_empty()) {
                 server.run_hooks(Phase::Poststart, hooks, "running")?;
@@ -424,6 +461,39 @@ impl Launch<'_> {
         {
             self.log.warn(&error.to_string());
         }
+    }
+
+    /// Makes the cgroup; without the right to, and without limits to enforce, none.
+    fn make_cgroup(&self, plan: &CgroupPlan, host: &cgroup::Host) -> Result<Cgroup> {
+        let error = match Cgroup::create(plan, host) {
+            Err(error) if self.options.ignore_cgroup_permission => error,
+            other => return other,
+        };
+        let denied = matches!(error.raw_errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS));
+        if !denied || self.wants_limits() {
+            return Err(error.hint(
+                "an ordinary user needs a delegated cgroup to set limits (systemd-run --user --scope -p Delegate=yes)",
+            ));
+        }
+        self.log.warn(&format!("the container has no cgroup of its own: {error}"));
+        let request = cgroup::Request {
+            id: self.options.id.as_str(),
+            cgroups_path: None,
+            resources: None,
+            driver: cgroup::Driver::Disabled,
+            default_devices: false,
+        };
+        Cgroup::create(&CgroupPlan::build(&request, host)?, host)
+    }
+
+    /// Whether config.json asks for limits beyond the rules for devices, which a user namespace does not need.
+    fn wants_limits(&self) -> bool {
+        let resources = self.spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+        resources.is_some_and(|resources| {
+            let without_devices =
+                spec::Resources { devices: spec::List::default(), ..resources.clone() };
+            without_devices != spec::Resources::default()
+        })
     }
 
     fn write_state_files(&self, state: &StateDir) -> Result<()> {
@@ -608,14 +678,16 @@ fn v2_directory(host: &cgroup::Host, plan: &CgroupPlan) -> Option<CString> {
 /// Writes the pid, and nothing else, under its final name at once: callers watch for the file.
 pub(crate) fn write_pid_file(path: &Path, pid: Pid) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
-    let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory =
+        path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Some(name) = path.file_name() else {
         return Err(Error::config("the pid file has no name").path(path));
     };
     let directory_name = CString::new(directory.as_os_str().as_bytes())
         .map_err(|_nul| Error::config("a path with NUL").path(path))?;
     let flags = libc::O_PATH | libc::O_DIRECTORY;
-    let dir = fd::openat(fd::CWD, &directory_name, flags, 0).on("open the directory of the pid file", directory)?;
+    let dir = fd::openat(fd::CWD, &directory_name, flags, 0)
+        .on("open the directory of the pid file", directory)?;
     // Unlike a fixed name, one with our own pid cannot have been left by a crash of somebody alive.
     let temporary = format!(".{}.{}", name.to_string_lossy(), std::process::id());
     let temporary = CString::new(temporary).unwrap_or_default();

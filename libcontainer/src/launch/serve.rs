@@ -7,9 +7,10 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
-use super::{Launch, idmap};
+use super::{Launch, Mode, idmap};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
+use crate::foreground::Tty;
 use crate::hooks::{self, Phase};
 use crate::plan::ProcessPlan;
 use crate::spec::{self, Hook};
@@ -68,7 +69,11 @@ pub(super) fn set_limits(pid: Pid, plan: &ProcessPlan) -> Result<()> {
 ///
 /// The child cannot be asked to send it: whatever it would send it with may be what the filter holds up. Until its
 /// seccomp(2) has returned there is no such descriptor, so this tries again, as long as the child lives.
-pub(super) fn take_listener(child: BorrowedFd<'_>, socket: &OwnedFd, number: i32) -> Result<OwnedFd> {
+pub(super) fn take_listener(
+    child: BorrowedFd<'_>,
+    socket: &OwnedFd,
+    number: i32,
+) -> Result<OwnedFd> {
     loop {
         match pidfd::getfd(child, number) {
             Ok(listener) => return Ok(listener),
@@ -91,10 +96,11 @@ pub(super) fn send_listener(
     pid: Pid,
     state: &[u8],
 ) -> Result<()> {
-    let path = profile.listener_path.as_deref().filter(|path| !path.is_empty()).ok_or_else(|| {
-        Error::config("a profile with SCMP_ACT_NOTIFY needs a listenerPath")
-            .field("linux.seccomp.listenerPath")
-    })?;
+    let path =
+        profile.listener_path.as_deref().filter(|path| !path.is_empty()).ok_or_else(|| {
+            Error::config("a profile with SCMP_ACT_NOTIFY needs a listenerPath")
+                .field("linux.seccomp.listenerPath")
+        })?;
     let failed = |error: Error| error.field("linux.seccomp.listenerPath");
     let agent = socket::connect(Path::new(path), nix::sys::socket::SockType::Stream)
         .on("connect to the seccomp agent", path)
@@ -122,7 +128,7 @@ pub(super) struct Server<'l, 'a> {
     pub(super) pidfd: OwnedFd,
     /// Where the terminal's master goes; else it stays here.
     pub(super) console: Option<OwnedFd>,
-    pub(super) master: Option<OwnedFd>,
+    pub(super) master: Option<Tty>,
     pub(super) stdout: Option<OwnedFd>,
     pub(super) stderr: Option<OwnedFd>,
 }
@@ -215,7 +221,11 @@ impl Server<'_, '_> {
     fn take_console(&mut self, number: i32, master: Option<OwnedFd>) -> Result<()> {
         let master = master.ok_or_else(|| Error::internal("init sent no terminal"))?;
         match self.console.take() {
-            None => self.master = Some(master),
+            // Before the program runs: its first output is to be translated, its first size right.
+            None if self.launch.options.mode == Mode::RunForeground => {
+                self.master = Some(Tty::new(master)?);
+            }
+            None => drop(master),
             Some(socket) => {
                 let name = format!("/dev/pts/{number}");
                 socket::send_fd(socket.as_fd(), name.as_bytes(), master.as_fd())

@@ -92,8 +92,7 @@ impl CapSets {
                 if let Some(cap) = number(name) {
                     set |= bit(cap);
                 } else {
-                    let warning =
-                        format!("ignoring unknown or unavailable capabilities: [{name}]");
+                    let warning = format!("ignoring unknown or unavailable capabilities: [{name}]");
                     if !warnings.contains(&warning) {
                         warnings.push(warning);
                     }
@@ -101,13 +100,22 @@ impl CapSets {
             }
             set
         };
-        Self {
+        let mut sets = Self {
             bounding: set(&caps.bounding),
             effective: set(&caps.effective),
             inheritable: set(&caps.inheritable),
             permitted: set(&caps.permitted),
             ambient: set(&caps.ambient),
+        };
+        let possible = sets.permitted & sets.inheritable;
+        if sets.ambient & !possible != 0 {
+            warnings.push(
+                "ignoring ambient capabilities that are not permitted and inheritable as well"
+                    .to_owned(),
+            );
+            sets.ambient &= possible;
         }
+        sets
     }
 
     /// Leaves only what is in `available`, each set for itself.

@@ -26,8 +26,14 @@ pub struct DeviceOp {
     pub gid: u32,
 }
 
-const DEFAULTS: &[(&str, u32, u32)] =
-    &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const DEFAULTS: &[(&str, u32, u32)] = &[
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 
 /// Symbolic links every fresh /dev has: target, name.
 pub const LINKS: &[(&str, &str)] = &[
@@ -121,7 +127,12 @@ fn one(index: usize, device: &spec::Device<'_>) -> Result<DeviceOp> {
 mod tests {
     use super::*;
 
-    fn device(path: &'static str, kind: &'static str, major: i64, minor: i64) -> spec::Device<'static> {
+    fn device(
+        path: &'static str,
+        kind: &'static str,
+        major: i64,
+        minor: i64,
+    ) -> spec::Device<'static> {
         spec::Device {
             path: path.into(),
             kind: kind.into(),
@@ -133,7 +144,8 @@ mod tests {
 
     #[test]
     fn listed_devices_replace_defaults_and_doubles_must_agree() {
-        let list = plan(&[device("/dev/null", "c", 1, 3), device("/dev//fuse", "c", 10, 229)]).unwrap();
+        let list =
+            plan(&[device("/dev/null", "c", 1, 3), device("/dev//fuse", "c", 10, 229)]).unwrap();
         assert_eq!(list.len(), DEFAULTS.len() + 1);
         assert_eq!(list.first().unwrap().index, Some(0));
         assert_eq!(list.last().unwrap().target.to_str().unwrap(), "dev/fuse");

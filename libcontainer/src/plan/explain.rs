@@ -215,6 +215,10 @@ impl ProcessPlan {
             (Step::Lookup, Errno::ENOENT) => {
                 Error::os(format!("exec: {name:?}: stat {name}"), Errno::ENOENT)
             }
+            // Callers look for the one word or the other; the kernel's own is EACCES.
+            (_, Errno::EISDIR) => {
+                Error::os(format!("exec: {name:?}: is a directory"), Errno::EACCES)
+            }
             (_, errno) => Error::os(format!("exec: {name:?}"), errno),
         };
         if said.is_empty() { error } else { error.hint(said) }

@@ -74,10 +74,12 @@ pub fn map_text(maps: &[IdMapping]) -> String {
 
 fn check(maps: &[IdMapping], name: &str) -> Result<()> {
     if maps.len() > MAX_LINES {
-        return Err(Error::config(format!("{} lines; the kernel takes {MAX_LINES}", maps.len())).field(name));
+        return Err(Error::config(format!("{} lines; the kernel takes {MAX_LINES}", maps.len()))
+            .field(name));
     }
     let overlaps = |a: u32, a_size: u32, b: u32, b_size: u32| {
-        u64::from(a) < u64::from(b) + u64::from(b_size) && u64::from(b) < u64::from(a) + u64::from(a_size)
+        u64::from(a) < u64::from(b) + u64::from(b_size)
+            && u64::from(b) < u64::from(a) + u64::from(a_size)
     };
     for (i, map) in maps.iter().enumerate() {
         let field = || format!("{name}[{i}]");

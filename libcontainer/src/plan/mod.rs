@@ -37,8 +37,6 @@ pub struct HostFacts<'a> {
     pub bundle: &'a str,
     /// Whether cgroups are the unified hierarchy.
     pub cgroup_v2: bool,
-    /// Whether this process runs in a user namespace that is not the first one.
-    pub in_user_namespace: bool,
     /// Effective user id.
     pub euid: u32,
 }
@@ -115,22 +113,30 @@ impl Plan {
     ///
     /// # Errors
     /// [`Kind::Config`](crate::Kind::Config) or [`Kind::Unsupported`](crate::Kind::Unsupported), naming the field.
-    pub fn build(spec: &Spec<'_>, host: &HostFacts<'_>, request: Request, id: &str) -> Result<Self> {
+    pub fn build(
+        spec: &Spec<'_>,
+        host: &HostFacts<'_>,
+        request: Request,
+        id: &str,
+    ) -> Result<Self> {
         let mut warnings = Vec::new();
         check_version(spec)?;
         let linux = spec.linux.as_ref().ok_or_else(|| {
-            Error::config("no linux section").field("linux").hint("skep makes Linux containers only")
+            Error::config("no linux section")
+                .field("linux")
+                .hint("skep makes Linux containers only")
         })?;
         refuse_later_fields(linux)?;
         let namespaces = NamespacePlan::build(&linux.namespaces)?;
         let idmaps = IdMaps::build(linux, &namespaces)?;
-        let process = spec.process.as_ref().ok_or_else(|| {
-            Error::config("process property must not be empty").field("process")
-        })?;
+        let process = spec
+            .process
+            .as_ref()
+            .ok_or_else(|| Error::config("process property must not be empty").field("process"))?;
         let seccomp = compile_seccomp(spec, linux, &mut warnings)?;
-        let keep_groups = spec.annotations.get("run.oci.keep_original_groups").is_some_and(|v| *v == "1");
-        let context =
-            process::Context { seccomp, extra_env: request.extra_env, keep_groups };
+        let keep_groups =
+            spec.annotations.get("run.oci.keep_original_groups").is_some_and(|v| *v == "1");
+        let context = process::Context { seccomp, extra_env: request.extra_env, keep_groups };
         let process = ProcessPlan::build(process, context, &mut warnings)?;
         let mounts = spec.mounts.iter().enumerate();
         let mounts = mounts.map(|(i, mount)| mounts::plan(i, mount, host));
@@ -144,7 +150,7 @@ impl Plan {
         let has = |pick: fn(&spec::Hooks<'_>) -> bool| hooks.is_some_and(pick);
         Ok(Self {
             devices: if host_dev { Vec::new() } else { devices::plan(&linux.devices)? },
-            bind_devices: namespaces.has(libc::CLONE_NEWUSER) || host.in_user_namespace,
+            bind_devices: namespaces.has(libc::CLONE_NEWUSER),
             dev_links: !host_dev,
             ptmx_link: mounts.iter().any(|mount| mount.target.as_c_str() == c"dev/pts"),
             masked: paths(&linux.masked_paths, "linux.maskedPaths")?,
@@ -170,16 +176,20 @@ impl Plan {
 
 /// A C string, or an error that names the field with the NUL in it.
 pub(crate) fn cstring(text: &str, field: impl FnOnce() -> String) -> Result<CString> {
-    CString::new(text)
-        .map_err(|nul| Error::config(format!("a NUL byte at position {}", nul.nul_position())).field(field()))
+    CString::new(text).map_err(|nul| {
+        Error::config(format!("a NUL byte at position {}", nul.nul_position())).field(field())
+    })
 }
 
 /// config.md "Specification version": SemVer 2.0.0, of the one major version there is.
 fn check_version(spec: &Spec<'_>) -> Result<()> {
     let Some(version) = spec.oci_version.as_deref().filter(|version| !version.is_empty()) else {
-        return Err(Error::config("the version of the specification is missing").field("ociVersion"));
+        return Err(
+            Error::config("the version of the specification is missing").field("ociVersion")
+        );
     };
-    let bad = || Error::config(format!("{version:?} is not a semantic version")).field("ociVersion");
+    let bad =
+        || Error::config(format!("{version:?} is not a semantic version")).field("ociVersion");
     let core = version.split(['-', '+']).next().unwrap_or_default();
     let numbers: Vec<&str> = core.split('.').collect();
     let numeric = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -190,9 +200,11 @@ fn check_version(spec: &Spec<'_>) -> Result<()> {
         if numbers.first() == Some(&"1") {
             return Ok(());
         }
-        return Err(Error::config(format!("version {version} of the specification is not supported"))
-            .field("ociVersion")
-            .hint(format!("skep implements {} and its 1.x predecessors", spec::OCI_VERSION)));
+        return Err(Error::config(format!(
+            "version {version} of the specification is not supported"
+        ))
+        .field("ociVersion")
+        .hint(format!("skep implements {} and its 1.x predecessors", spec::OCI_VERSION)));
     }
     Err(bad())
 }
@@ -205,7 +217,10 @@ fn refuse_later_fields(linux: &spec::Linux<'_>) -> Result<()> {
         (linux.memory_policy.is_some(), "linux.memoryPolicy"),
         (linux.personality.is_some(), "linux.personality"),
         (linux.mount_label.as_ref().is_some_and(|label| !label.is_empty()), "linux.mountLabel"),
-        (linux.namespaces.iter().any(|namespace| namespace.kind == "time"), "linux.namespaces: time"),
+        (
+            linux.namespaces.iter().any(|namespace| namespace.kind == "time"),
+            "linux.namespaces: time",
+        ),
     ] {
         if present {
             return Err(Error::unsupported("not available in this version")
@@ -222,7 +237,14 @@ fn compile_seccomp(
     warnings: &mut Vec<String>,
 ) -> Result<Option<seccomp::Filter>> {
     let Some(profile) = &linux.seccomp else { return Ok(None) };
-    let fail = spec.annotations.get("run.oci.seccomp_fail_unknown_syscall").is_some_and(|v| *v == "1");
+    let fail =
+        spec.annotations.get("run.oci.seccomp_fail_unknown_syscall").is_some_and(|v| *v == "1");
+    for (i, rule) in profile.syscalls.iter().enumerate() {
+        if rule.names.is_empty() {
+            return Err(Error::config("a rule needs the names of system calls")
+                .field(format!("linux.seccomp.syscalls[{i}].names")));
+        }
+    }
     let options = seccomp::CompileOptions { fail_unknown_syscall: fail, ..Default::default() };
     let mut filter = seccomp::compile(profile, &options)?;
     if let Some(filter) = &mut filter {
@@ -277,12 +299,16 @@ fn paths(list: &[spec::Str<'_>], field: &str) -> Result<Vec<CString>> {
 fn uts_name(name: Option<&str>, field: &str, namespaces: &NamespacePlan) -> Result<Option<String>> {
     let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
     if !namespaces.has(libc::CLONE_NEWUTS) {
-        return Err(Error::config(format!("unable to set {field} without a private UTS namespace"))
-            .field(field)
-            .hint("add {\"type\": \"uts\"} to linux.namespaces"));
+        return Err(Error::config(format!(
+            "unable to set {field} without a private UTS namespace"
+        ))
+        .field(field)
+        .hint("add {\"type\": \"uts\"} to linux.namespaces"));
     }
     if name.len() > 64 {
-        return Err(Error::config(format!("{} bytes; the kernel takes 64", name.len())).field(field));
+        return Err(
+            Error::config(format!("{} bytes; the kernel takes 64", name.len())).field(field)
+        );
     }
     Ok(Some(name.to_owned()))
 }
@@ -300,9 +326,11 @@ fn root(
     host: &HostFacts<'_>,
     no_pivot: bool,
 ) -> Result<RootPlan> {
-    let root = spec.root.as_ref().filter(|root| !root.path.is_empty()).ok_or_else(|| {
-        Error::config("root.path is required").field("root.path")
-    })?;
+    let root = spec
+        .root
+        .as_ref()
+        .filter(|root| !root.path.is_empty())
+        .ok_or_else(|| Error::config("root.path is required").field("root.path"))?;
     let path = if root.path.starts_with('/') {
         root.path.to_string()
     } else {
@@ -313,7 +341,9 @@ fn root(
         Some(word) => mount_options::propagation(word).ok_or_else(|| {
             Error::config(format!("unknown propagation {word:?}"))
                 .field("linux.rootfsPropagation")
-                .hint("use shared, slave, private or unbindable, or one of them with an r before it")
+                .hint(
+                    "use shared, slave, private or unbindable, or one of them with an r before it",
+                )
         })?,
     };
     Ok(RootPlan {
@@ -337,7 +367,8 @@ mod tests {
         for good in ["1.0.0", "1.0.2-dev", "1.3.0", "1.99.0+meta", "1.0.0-rc5-dev"] {
             assert!(version(good).is_ok(), "{good}");
         }
-        for bad in ["", "1", "1.0", "2.0.0", "0.9.0", "1.0.0-", "v1.0.0", "1.0.x", "1.0.0.0", "one"] {
+        for bad in ["", "1", "1.0", "2.0.0", "0.9.0", "1.0.0-", "v1.0.0", "1.0.x", "1.0.0.0", "one"]
+        {
             assert!(version(bad).is_err(), "{bad}");
         }
     }

@@ -31,6 +31,13 @@ pub struct MountOp {
     pub target_nofollow: bool,
 }
 
+impl MountOp {
+    /// Whether it covers `/proc` itself.
+    pub fn is_over_proc(&self) -> bool {
+        self.target.as_c_str() == c"proc"
+    }
+}
+
 /// What a [`MountOp`] does.
 #[derive(Debug)]
 pub enum Action {
@@ -107,7 +114,9 @@ pub fn allowed_below_proc(target: &[u8]) -> bool {
 pub(super) fn plan(index: usize, mount: &spec::Mount<'_>, host: &HostFacts<'_>) -> Result<MountOp> {
     let field = format!("mounts[{index}]");
     if mount.destination.is_empty() {
-        return Err(Error::config("a mount needs a destination").field(format!("{field}.destination")));
+        return Err(
+            Error::config("a mount needs a destination").field(format!("{field}.destination"))
+        );
     }
     let options = Options::parse(mount.options.iter().map(spec::Str::as_str));
     options.check_bind(&field)?;
@@ -155,7 +164,10 @@ fn check_target(target: &str, kind: &str, options: &Options<'_>, field: &str) ->
         .field(field()));
     }
     // A bind of the host's /proc is how nested containers get theirs; what it really is, the kernel is asked later.
-    if target == "proc" && options.bind.is_none() && !matches!(kind, "proc" | "sysfs") && !options.remount
+    if target == "proc"
+        && options.bind.is_none()
+        && !matches!(kind, "proc" | "sysfs")
+        && !options.remount
     {
         return Err(Error::config(format!("filesystem {kind:?} cannot be mounted on \"/proc\""))
             .field(field())
@@ -199,8 +211,11 @@ fn bind(
     if source.is_empty() {
         return Err(Error::config("a bind mount needs a source").field(format!("{field}.source")));
     }
-    let source =
-        if source.starts_with('/') { source.to_owned() } else { format!("{}/{source}", host.bundle) };
+    let source = if source.starts_with('/') {
+        source.to_owned()
+    } else {
+        format!("{}/{source}", host.bundle)
+    };
     Ok(Bind {
         source: cstring(&source, || format!("{field}.source"))?,
         recursive,

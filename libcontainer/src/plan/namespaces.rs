@@ -112,14 +112,18 @@ mod tests {
     fn build(list: &[(&'static str, Option<&'static str>)]) -> Result<NamespacePlan> {
         let list: Vec<_> = list
             .iter()
-            .map(|(kind, path)| spec::Namespace { kind: (*kind).into(), path: path.map(Into::into) })
+            .map(|(kind, path)| spec::Namespace {
+                kind: (*kind).into(),
+                path: path.map(Into::into),
+            })
             .collect();
         NamespacePlan::build(&list)
     }
 
     #[test]
     fn new_and_joined_namespaces_are_told_apart() {
-        let plan = build(&[("pid", None), ("network", Some("/run/netns/a")), ("uts", Some(""))]).unwrap();
+        let plan =
+            build(&[("pid", None), ("network", Some("/run/netns/a")), ("uts", Some(""))]).unwrap();
         assert_eq!(plan.new, libc::CLONE_NEWPID | libc::CLONE_NEWUTS);
         assert_eq!(plan.joins(libc::CLONE_NEWNET).unwrap().index, 1);
         assert!(!plan.has(libc::CLONE_NEWIPC));

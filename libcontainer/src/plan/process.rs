@@ -53,6 +53,7 @@ pub struct ProcessPlan {
 const DEFAULT_UMASK: u32 = 0o022;
 
 /// Resource names and numbers (getrlimit(2)).
+#[allow(clippy::unnecessary_cast, reason = "the constants are ints in musl, unsigned in glibc")]
 const RLIMITS: &[(&str, u32)] = &[
     ("RLIMIT_AS", libc::RLIMIT_AS as u32),
     ("RLIMIT_CORE", libc::RLIMIT_CORE as u32),
@@ -261,10 +262,9 @@ mod tests {
 
     #[test]
     fn the_last_value_of_a_variable_wins_at_the_place_of_the_first() {
-        let plan = parse(
-            r#"{"args":["a"],"cwd":"/","env":["A=1","PATH=/x","A=2","AB=3","HOME="]}"#,
-        )
-        .unwrap();
+        let plan =
+            parse(r#"{"args":["a"],"cwd":"/","env":["A=1","PATH=/x","A=2","AB=3","HOME="]}"#)
+                .unwrap();
         let env: Vec<_> = plan.env.strings().iter().map(|s| s.to_str().unwrap()).collect();
         assert_eq!(env, ["A=2", "PATH=/x", "AB=3"]);
         assert_eq!(plan.search_path.unwrap().to_str().unwrap(), "/x");

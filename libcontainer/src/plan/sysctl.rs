@@ -125,7 +125,9 @@ fn check_namespace(
         };
     }
     if name == "kernel.hostname" {
-        return Err(format!("sysctl {name:?} is not allowed as it conflicts with the OCI hostname field"));
+        return Err(format!(
+            "sysctl {name:?} is not allowed as it conflicts with the OCI hostname field"
+        ));
     }
     Err(format!("sysctl {name:?} is not in a separate kernel namespace"))
 }
@@ -153,13 +155,28 @@ mod tests {
 
     #[test]
     fn only_what_a_namespace_of_its_own_holds_is_written() {
-        let all = libc::CLONE_NEWIPC | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWUSER;
-        for key in ["kernel.shmmax", "fs.mqueue.msg_max", "net.core.somaxconn", "kernel.domainname", "user.max_pid_namespaces"] {
+        let all =
+            libc::CLONE_NEWIPC | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWUSER;
+        for key in [
+            "kernel.shmmax",
+            "fs.mqueue.msg_max",
+            "net.core.somaxconn",
+            "kernel.domainname",
+            "user.max_pid_namespaces",
+        ] {
             assert!(one(key, all).is_ok(), "{key}");
             assert!(one(key, 0).is_err(), "{key}");
         }
-        for key in ["kernel.hostname", "vm.swappiness", "kernel.core_pattern", "kernel/sem/../core_pattern",
-            "net.ipv4+vm", "kernel..sem", "", "net/../../self/x"] {
+        for key in [
+            "kernel.hostname",
+            "vm.swappiness",
+            "kernel.core_pattern",
+            "kernel/sem/../core_pattern",
+            "net.ipv4+vm",
+            "kernel..sem",
+            "",
+            "net/../../self/x",
+        ] {
             assert!(one(key, all).is_err(), "{key}");
         }
     }

@@ -75,8 +75,11 @@ impl Assembler {
         self.push(jump as u16, jt, jf, k)
     }
 
-    /// Returns the program, which begins at the last written instruction.
-    pub(super) fn finish(mut self) -> Vec<Instruction> {
+    /// Returns the program, which begins at the last written instruction, or is nothing but a `ret`.
+    pub(super) fn finish(mut self, entry: Target) -> Vec<Instruction> {
+        if let Target::Return(value) = entry {
+            self.push(RET, 0, 0, value);
+        }
         self.backwards.reverse();
         self.backwards
     }
@@ -132,8 +135,8 @@ mod tests {
             // Every fourth goes to the far end by way of one shared instruction.
             next = assembler.branch(Jump::Eq, nr, Target::Return(nr % 7 + 1), next);
         }
-        assembler.load(0);
-        let program = assembler.finish();
+        next = assembler.load(0);
+        let program = assembler.finish(next);
         for nr in 0..1000 {
             assert_eq!(answer(&program, nr), nr % 7 + 1);
         }
@@ -149,14 +152,13 @@ mod tests {
             next = assembler.branch(Jump::Eq, nr, far, next);
         }
         next = assembler.branch(Jump::Ge, 4000, far, next);
-        assembler.load(0);
-        let program = assembler.finish();
+        next = assembler.load(0);
+        let program = assembler.finish(next);
         assert_eq!(answer(&program, 0), 2);
         assert_eq!(answer(&program, 599), 2);
         assert_eq!(answer(&program, 600), 3);
         assert_eq!(answer(&program, 4000), 2);
         assert_eq!(answer(&program, 5001), 1);
-        assert!(matches!(next, Target::At(_)));
     }
 
     #[test]
@@ -164,6 +166,8 @@ mod tests {
         let mut assembler = Assembler::default();
         let target = assembler.branch(Jump::Eq, 1, Target::Return(9), Target::Return(9));
         assert_eq!(target, Target::Return(9));
-        assert_eq!(assembler.finish(), []);
+        let program = assembler.finish(target);
+        assert_eq!(program.len(), 1);
+        assert_eq!(answer(&program, 1), 9);
     }
 }

@@ -52,9 +52,9 @@ pub(super) fn assemble(all: &[Rules], trees: &[Tree], answers: Answers) -> Vec<I
         next = assembler.branch(Jump::Eq, token, section, next);
     }
     if matches!(next, Target::At(_)) {
-        assembler.load(ARCH);
+        next = assembler.load(ARCH);
     }
-    assembler.finish()
+    assembler.finish(next)
 }
 
 /// Intervals in ascending order, neighbours of one answer made one.

@@ -347,6 +347,13 @@ fn what_is_not_valid_is_named() {
 }
 
 #[test]
+fn a_profile_with_one_answer_is_one_instruction() {
+    let filter = compiled(r#"{"defaultAction":"SCMP_ACT_KILL"}"#);
+    assert_eq!(filter.program.len(), 1);
+    assert_eq!(plain(&filter, X86_64, READ), KILL);
+}
+
+#[test]
 fn an_empty_profile_is_no_seccomp() {
     let profile: Seccomp<'_> = serde_json::from_str("{}").unwrap();
     assert_eq!(compile(&profile, &CompileOptions::default()).unwrap(), None);

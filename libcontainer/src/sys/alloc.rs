@@ -117,7 +117,10 @@ unsafe impl GlobalAlloc for Bump {
                 block
             }
             // Fresh memory is cut to the size asked for, rounded to 16, not to the class: fewer pages touched.
-            _ => state.carve(layout.size().max(1).next_multiple_of(SMALLEST), layout.align().max(SMALLEST)),
+            _ => state.carve(
+                layout.size().max(1).next_multiple_of(SMALLEST),
+                layout.align().max(SMALLEST),
+            ),
         };
         self.unlock();
         block
@@ -203,7 +206,9 @@ mod tests {
                 let (block, layout, mark) = live.swap_remove(seed as usize % live.len());
                 for i in 0..layout.size() {
                     // SAFETY: i is inside the block.
-                    assert_eq!(unsafe { block.add(i).read() }, mark);
+                    let place = unsafe { block.add(i) };
+                    // SAFETY: it was written when the block was made.
+                    assert_eq!(unsafe { place.read() }, mark);
                 }
                 // SAFETY: the block came from this allocator with this layout.
                 unsafe { bump.dealloc(block, layout) };

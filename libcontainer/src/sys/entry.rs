@@ -26,7 +26,9 @@ impl Arguments {
         (0..self.count)
             .map(|i| {
                 // SAFETY: i is below the count.
-                let pointer = unsafe { *self.vector.add(i) };
+                let place = unsafe { self.vector.add(i) };
+                // SAFETY: the kernel filled the vector.
+                let pointer = unsafe { *place };
                 // SAFETY: the kernel terminates each argument with NUL.
                 let text = unsafe { CStr::from_ptr(pointer) };
                 OsStr::from_bytes(text.to_bytes())

@@ -172,7 +172,12 @@ impl FsContext {
         .map(Self)
     }
 
-    fn config(&self, command: libc::c_uint, key: Option<&CStr>, value: Option<&CStr>) -> Result<(), Errno> {
+    fn config(
+        &self,
+        command: libc::c_uint,
+        key: Option<&CStr>,
+        value: Option<&CStr>,
+    ) -> Result<(), Errno> {
         let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
         // SAFETY: key and value are null or C strings that outlive the call.
         check(unsafe {
@@ -258,7 +263,8 @@ pub fn move_here_to_root() -> Result<(), Errno> {
     let none = std::ptr::null();
     // SAFETY: both paths are C strings that outlive the call.
     check(
-        unsafe { libc::mount(c".".as_ptr(), c"/".as_ptr(), none, libc::MS_MOVE, none.cast()) }.into(),
+        unsafe { libc::mount(c".".as_ptr(), c"/".as_ptr(), none, libc::MS_MOVE, none.cast()) }
+            .into(),
     )
     .map(drop)
 }

@@ -80,8 +80,7 @@ pub fn setdomainname(name: &[u8]) -> Result<(), Errno> {
 pub fn getcwd(buffer: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: the kernel writes at most buffer.len() bytes. The raw call, because a C library hides the
     // "(unreachable)" prefix that says the directory is outside the root.
-    let ret =
-        check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
+    let ret = check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
     Ok(usize::try_from(ret).unwrap_or(1).saturating_sub(1))
 }
 
