@@ -37,8 +37,10 @@ fn run(arguments: Arguments) -> i32 {
     }
     let argv = arguments.to_vec();
     let line = cli::parse(&argv);
+    // Before the log or anything else takes the number of a descriptor that is to be passed on.
+    let kept = commands::check_kept(&line.request);
     let (log, opened) = Logger::open(&line.globals);
-    let request = match opened.and(line.request) {
+    let request = match opened.and(kept).and(line.request) {
         Ok(request) => request,
         Err(error) => {
             log.fail(&error);

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::spec::Spec;
+use crate::spec::objects::Objects;
 use crate::store::read_all;
 use crate::sys::fd;
 
@@ -89,11 +90,10 @@ pub fn parse(config: &[u8]) -> Result<Spec<'_>> {
 /// # Errors
 /// [`Kind::Config`] with the field, line and column.
 pub fn parse_as<'a, T: Deserialize<'a>>(text: &'a [u8], name: &str) -> Result<T> {
-    // serde takes an array for the fields of a struct in order; JSON documents are objects.
-    if text.trim_ascii_start().first() == Some(&b'[') {
-        return Err(Error::config(format!("{name}: expected an object, found an array")));
-    }
-    serde_json::from_slice(text).map_err(|error| explain(text, name, &error))
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    T::deserialize(Objects(&mut reader))
+        .and_then(|value| reader.end().map(|()| value))
+        .map_err(|error| explain(text, name, &error))
 }
 
 /// A second look, only taken when the first one failed, finds out which field it was.
@@ -209,6 +209,9 @@ mod tests {
                 "linux.namespaces[1].type",
             ),
             (r#"{"mounts":{}}"#, "mounts"),
+            (r#"{"linux":{"seccomp":[]}}"#, "linux.seccomp"),
+            (r#"{"process":{"user":[0,0]}}"#, "process.user"),
+            (r#"{"hooks":{"prestart":[["/bin/true"]]}}"#, "hooks.prestart[0]"),
         ] {
             let message = message(text);
             assert!(message.contains(&format!("config.json: {field}: ")), "{text}: {message}");

@@ -121,6 +121,9 @@ impl<'a> Container<'a> {
     /// # Errors
     /// Those of reading them.
     pub fn status(&self) -> Result<Status> {
+        if self.record.creating && self.record.pid == 0 {
+            return Ok(Status::Creating);
+        }
         if !self.init.is_alive() {
             return Ok(Status::Stopped);
         }
@@ -303,6 +306,13 @@ impl<'a> Container<'a> {
         let status = self.status()?;
         match status {
             Status::Stopped => {}
+            // A create that was killed. Its init ends by itself; whatever else is in the cgroup is not ours to kill.
+            Status::Creating if force && self.record.pid == 0 => {
+                if let Err(error) = self.cgroup.remove() {
+                    log.warn(&error.to_string());
+                }
+                return self.state.remove();
+            }
             // Nothing of the user's has run yet.
             Status::Created => self.kill_all()?,
             _ if force => self.kill_all()?,

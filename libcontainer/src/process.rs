@@ -69,6 +69,9 @@ impl Init {
     /// # Errors
     /// Those of pidfd_open(2) but ESRCH.
     pub fn pidfd(&self) -> Result<Option<OwnedFd>, Errno> {
+        if self.pid.as_raw() <= 0 {
+            return Ok(None);
+        }
         let pidfd = match pidfd::open(self.pid) {
             Err(Errno::ESRCH | Errno::EINVAL) => return Ok(None),
             other => other?,

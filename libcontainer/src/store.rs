@@ -259,6 +259,16 @@ impl StateDir {
         written
     }
 
+    /// Writes the first record of a directory nobody else knows yet.
+    ///
+    /// # Errors
+    /// Those of open(2) and write(2).
+    pub fn save_first(&self, record: &Record<'_>) -> Result<()> {
+        let text = serde_json::to_vec(record)
+            .map_err(|error| Error::internal(format!("encode {STATE}: {error}")))?;
+        self.write(STATE, &text)
+    }
+
     /// The bytes of the record, for [`parse`].
     ///
     /// # Errors
@@ -335,14 +345,23 @@ impl StateDir {
     /// # Errors
     /// Those of unlinkat(2).
     pub fn remove(&self) -> Result<()> {
+        // The usual files by name: no listing, and no descriptor, which a failing create may not have.
+        for name in [STATE, CONFIG, SECCOMP, FIFO, FAULT] {
+            self.unlink(name);
+        }
+        match self.rmdir() {
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => {}
+            other => return other.on("rmdir", &self.path),
+        }
         remove_tree(self.fd(), 0).on("remove", &self.path)?;
-        match nix::unistd::unlinkat(
-            &self.root,
-            self.name.as_str(),
-            nix::unistd::UnlinkatFlags::RemoveDir,
-        ) {
+        self.rmdir().on("rmdir", &self.path)
+    }
+
+    fn rmdir(&self) -> Result<(), Errno> {
+        let directory = nix::unistd::UnlinkatFlags::RemoveDir;
+        match nix::unistd::unlinkat(&self.root, self.name.as_str(), directory) {
             Err(Errno::ENOENT) => Ok(()),
-            other => other.on("rmdir", &self.path),
+            other => other,
         }
     }
 }

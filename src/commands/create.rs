@@ -136,7 +136,7 @@ pub(super) fn preserve_fds(args: &Args<'_>) -> Result<u32> {
 }
 
 /// sd_listen_fds(3): meant for this process only if LISTEN_PID says so.
-fn listen_fds() -> u32 {
+pub(super) fn listen_fds() -> u32 {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
     let ours = number("LISTEN_PID") == Some(std::process::id());
     number("LISTEN_FDS").filter(|count| ours && *count < 1 << 20).unwrap_or(0)

@@ -21,7 +21,7 @@ use libcontainer::id::ContainerId;
 use libcontainer::store::Store;
 use libcontainer::{Error, Result};
 
-use crate::cli::{Args, Globals, Name};
+use crate::cli::{Args, Globals, Name, Request};
 use crate::logging::Logger;
 
 /// Runs the command `name`; its exit status.
@@ -56,6 +56,23 @@ pub(crate) fn run(name: Name, args: &Args<'_>, globals: &Globals<'_>, log: &Logg
         }
     }
     Ok(0)
+}
+
+/// Checks that the descriptors to be passed on to the container are open.
+///
+/// # Errors
+/// The one that is not, or a number that is none.
+pub(crate) fn check_kept(request: &Result<Request<'_>>) -> Result<()> {
+    match request {
+        Ok(Request::Run(Name::Create | Name::Run, args)) => {
+            let kept = create::preserve_fds(args)?.saturating_add(create::listen_fds());
+            libcontainer::launch::check_kept(kept)
+        }
+        Ok(Request::Run(Name::Exec, args)) => {
+            libcontainer::launch::check_kept(create::preserve_fds(args)?)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The store `--root` names.

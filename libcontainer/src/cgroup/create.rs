@@ -25,6 +25,20 @@ impl Drop for Undo {
     }
 }
 
+/// The record of the cgroup before it exists.
+pub(super) fn planned(plan: &CgroupPlan) -> Record {
+    let member = |group: &Group| Member {
+        controllers: group.controllers.join(","),
+        mount: group.mount.clone(),
+    };
+    Record {
+        driver: plan.driver,
+        layout: plan.layout,
+        path: plan.path.clone(),
+        hierarchies: plan.groups.iter().map(member).collect(),
+    }
+}
+
 pub(super) fn create(plan: &CgroupPlan, host: &Host) -> Result<Cgroup> {
     let mut cgroup = Cgroup {
         record: Record {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::device::Rules;
 use super::host::{Hierarchy, Host, SYSTEMD};
 use super::writes::{Purpose, Write, Writes};
-use super::{Driver, Layout, path, v1, v2};
+use super::{Driver, Layout, Record, path, v1, v2};
 use crate::spec::Resources;
 use crate::{Error, Result};
 
@@ -112,6 +112,12 @@ impl CgroupPlan {
     }
 
     /// The version 1 hierarchies for the container's own `/sys/fs/cgroup`; none on version 2.
+    /// The record the cgroup will have.
+    pub fn record(&self) -> Record {
+        super::create::planned(self)
+    }
+
+    /// What the container sees of version 1, for its own /sys/fs/cgroup.
     pub fn v1_views(&self) -> Vec<V1View> {
         self.groups
             .iter()

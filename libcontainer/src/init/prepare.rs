@@ -26,14 +26,10 @@ pub(crate) fn run(mut child: InitChild<'_>) -> ! {
 
 /// What is left to know once the container is built.
 struct Built {
-    pid: HostPid,
     label: Option<Label>,
     /// The program, unless startContainer hooks come first.
     program: Option<CString>,
 }
-
-/// What the pid is to hooks: the runtime namespace's number for this process.
-type HostPid = i32;
 
 fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     let plan = child.plan;
@@ -41,10 +37,9 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     join_cgroups(child)?;
     namespace::join(&child.namespaces)?;
     child.namespaces.clear();
-    let mut pid = 0;
     if child.user_namespace {
         if plan.idmaps.is_some() {
-            pid = child.channel.ask(Tag::MapIds, 0)?;
+            child.channel.ask(Tag::MapIds, 0)?;
         }
         namespace::become_root()?;
     }
@@ -62,11 +57,11 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     let root = rootfs::attach(child)?;
     mount::all(child, root.as_fd())?;
     device::all(plan, root.as_fd())?;
-    if plan.create_runtime_hooks || plan.create_container_hooks || plan.start_container_hooks {
-        pid = child.channel.ask(Tag::RunHooks, 0)?;
+    if plan.create_runtime_hooks {
+        child.channel.ask(Tag::RunHooks, 0)?;
     }
     if let Some(own) = &child.hooks {
-        run_hooks(own, Phase::CreateContainer, pid, Some(root.as_fd()))?;
+        run_hooks(own, Phase::CreateContainer, Some(root.as_fd()))?;
     }
     let slave = make_console(child, root.as_fd())?;
     write_sysctls(plan, child.proc.as_fd())?;
@@ -87,7 +82,7 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     } else {
         Some(drop_privileges(child, label.as_ref())?)
     };
-    Ok(Built { pid, label, program })
+    Ok(Built { label, program })
 }
 
 fn join_cgroups(child: &mut InitChild<'_>) -> Result<(), Fault> {
@@ -110,12 +105,7 @@ fn join_keyring(plan: &Plan) -> Result<(), Fault> {
     Ok(())
 }
 
-fn run_hooks(
-    own: &ChildHooks<'_>,
-    phase: Phase,
-    pid: HostPid,
-    cwd: Option<BorrowedFd<'_>>,
-) -> Result<(), Fault> {
+fn run_hooks(own: &ChildHooks<'_>, phase: Phase, cwd: Option<BorrowedFd<'_>>) -> Result<(), Fault> {
     let (list, status) = match phase {
         Phase::StartContainer => (&own.spec.start_container, "created"),
         _ => (&own.spec.create_container, "creating"),
@@ -128,7 +118,8 @@ fn run_hooks(
         stdout: own.stdout.as_ref().map(AsFd::as_fd),
         stderr: own.stderr.as_ref().map(AsFd::as_fd),
     };
-    let state = own.state.render(status, pid);
+    // runtime.md "State": for hooks in the container's namespaces, the pid as seen from there.
+    let state = own.state.render(status, nix::unistd::getpid().as_raw());
     hooks::run_hooks(phase, list, &state, &options)
         .map_err(|error| Fault::new(Step::Hook, 0, Errno::EIO).detail(error.to_string()))
 }
@@ -241,9 +232,14 @@ fn drop_privileges(child: &InitChild<'_>, label: Option<&Label>) -> Result<CStri
 fn start(child: &InitChild<'_>, built: &Built) -> ! {
     if child.gate.is_some() {
         process::end_on_termination_signals();
+        sys::image::release_text_pages();
     }
     let ready = child.channel.send(Frame::of(Tag::Ready, 0));
     if ready.is_err() {
+        process::exit_now(1);
+    }
+    // Said once the container is recorded; a runtime that was killed before has left nobody who could find this one.
+    if child.channel.wait().is_err() {
         process::exit_now(1);
     }
     let fail_to = match &child.gate {
@@ -251,19 +247,14 @@ fn start(child: &InitChild<'_>, built: &Built) -> ! {
             wait_at(gate.fifo.as_fd());
             gate.fault.as_fd()
         }
-        None => {
-            if let Err(fault) = child.channel.wait() {
-                child.channel.fail(&fault);
-            }
-            child.channel.0.as_fd()
-        }
+        None => child.channel.0.as_fd(),
     };
     let enter = || -> Result<CString, Fault> {
         if let Some(program) = &built.program {
             return Ok(program.clone());
         }
         if let Some(own) = &child.hooks {
-            run_hooks(own, Phase::StartContainer, built.pid, None)?;
+            run_hooks(own, Phase::StartContainer, None)?;
         }
         drop_privileges(child, built.label.as_ref())
     };

@@ -81,15 +81,6 @@ pub(crate) fn exec_in(
     let context = ProcessContext { seccomp: saved_filter(target.state)?, ..Default::default() };
     let plan = ProcessPlan::build(process, context, &mut warnings)?;
     warnings.iter().for_each(|warning| log.warn(warning));
-    for offset in 0..options.preserve_fds {
-        let number = i32::try_from(3 + u64::from(offset)).unwrap_or(i32::MAX);
-        if !fd::is_open(number) {
-            return Err(Error::config(format!(
-                "unable to stat preserved-fd {offset} (of {}): descriptor {number} is not open",
-                options.preserve_fds
-            )));
-        }
-    }
     let console = options.console_socket.as_deref().map(terminal::connect_console_socket);
     let console = console.transpose()?;
     let socket = options.pidfd_socket.as_deref().map(terminal::connect_pidfd_socket).transpose()?;

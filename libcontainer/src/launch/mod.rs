@@ -192,7 +192,6 @@ impl Prepared {
         let detach = options.mode != Mode::RunForeground;
         let terminal = plan.process.terminal.is_some();
         terminal::check_terminal(terminal, detach, options.console_socket.is_some())?;
-        check_kept(options)?;
         let rootfs = open_root(plan)?;
         open_sources(plan)?;
         let path = |key: &str| spec.annotations.get(key).map(|path| PathBuf::from(path.as_str()));
@@ -211,8 +210,11 @@ impl Prepared {
     }
 }
 
-fn check_kept(options: &Options<'_>) -> Result<()> {
-    let kept = options.listen_fds.saturating_add(options.preserve_fds);
+/// Checks that the `kept` descriptors from 3 on are open; before anything of our own takes their numbers.
+///
+/// # Errors
+/// [`Kind::Config`](crate::Kind::Config) naming the one that is not.
+pub fn check_kept(kept: u32) -> Result<()> {
     for offset in 0..kept {
         let number = i32::try_from(3 + u64::from(offset)).unwrap_or(i32::MAX);
         if !fd::is_open(number) {
@@ -364,6 +366,7 @@ impl Launch<'_> {
             Mode::RunDetached | Mode::RunForeground => None,
         };
         let notify_mount = self.prepare_notify(state)?;
+        self.reserve_record(state, cgroup_plan)?;
         self.clock.step("wrote the state directory");
         let cgroup = undo.cgroup.insert(self.make_cgroup(cgroup_plan, host)?);
         self.clock.step("made the cgroup");
@@ -435,8 +438,8 @@ impl Launch<'_> {
         if let Some(path) = &self.options.pid_file {
             write_pid_file(path, server.pid)?;
         }
+        server.go()?;
         if self.options.mode != Mode::Create {
-            server.go()?;
             server.wait_for_exec()?;
             self.clock.step("the program runs");
             let hooks = self.spec.hooks.as_ref().map(|hooks| &hooks.poststart);
@@ -461,6 +464,13 @@ impl Launch<'_> {
         {
             self.log.warn(&error.to_string());
         }
+    }
+
+    /// Writes down where the cgroup will be, before there is one: should this process be killed, `delete --force` finds it.
+    fn reserve_record(&self, state: &StateDir, plan: &CgroupPlan) -> Result<()> {
+        let mut record = self.draft(plan.record());
+        record.creating = true;
+        state.save_first(&record)
     }
 
     /// Makes the cgroup; without the right to, and without limits to enforce, none.
@@ -608,28 +618,36 @@ impl Launch<'_> {
             Error::os("read the start time of init", errno).path(format!("/proc/{pid}/stat"))
         })?;
         let start_time = start_time.start_time;
+        let mut record = self.draft(cgroup.record().clone());
+        record.pid = pid.as_raw();
+        record.start_time = start_time;
+        record.creating = creating;
+        state.save(&record)?;
+        Ok(Init { pid, start_time })
+    }
+
+    /// All of the record that is known before there is a process.
+    fn draft(&self, cgroup: cgroup::Record) -> Record<'_> {
         let hooks = self.spec.hooks.as_ref();
         let namespaces = &self.plan.namespaces;
         let joined = namespaces.join.iter().fold(0, |all, join| all | join.kind);
-        let record = Record {
+        Record {
             version: Record::VERSION,
             oci_version: spec::OCI_VERSION.into(),
             id: self.options.id.as_str().into(),
-            pid: pid.as_raw(),
-            start_time,
+            pid: 0,
+            start_time: 0,
             bundle: self.bundle.path_text().into(),
             rootfs: self.plan.root.path.to_string_lossy().into_owned().into(),
             created: time::rfc3339_nano(time::now()).into(),
             owner: self.facts.euid,
             annotations: self.spec.annotations.clone(),
-            cgroup: cgroup.record().clone(),
+            cgroup,
             namespaces: namespaces.new | joined,
-            creating,
+            creating: false,
             hooks: hooks
                 .is_some_and(|hooks| !hooks.poststart.is_empty() || !hooks.poststop.is_empty()),
-        };
-        state.save(&record)?;
-        Ok(Init { pid, start_time })
+        }
     }
 }
 

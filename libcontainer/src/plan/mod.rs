@@ -305,6 +305,9 @@ fn uts_name(name: Option<&str>, field: &str, namespaces: &NamespacePlan) -> Resu
         .field(field)
         .hint("add {\"type\": \"uts\"} to linux.namespaces"));
     }
+    if name.contains('\0') {
+        return Err(Error::config("a NUL byte in a name").field(field));
+    }
     if name.len() > 64 {
         return Err(
             Error::config(format!("{} bytes; the kernel takes 64", name.len())).field(field)

@@ -7,6 +7,7 @@
 pub mod json;
 mod linux;
 mod mounts;
+pub(crate) mod objects;
 mod process;
 mod resources;
 mod seccomp;

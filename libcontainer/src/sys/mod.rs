@@ -10,6 +10,7 @@ pub mod creds;
 pub mod entry;
 pub mod exec;
 pub mod fd;
+pub mod image;
 pub mod mount;
 pub mod net;
 pub mod pidfd;
