@@ -26,13 +26,20 @@
 
 use std::process::ExitCode;
 
+mod bad_config;
+mod bad_input;
+mod bad_targets;
 mod cgroups;
 mod cli;
+mod cve;
+mod cve_process;
+mod descriptors;
 mod devices;
 mod events;
 mod exec;
 mod exec_user;
 mod harness;
+mod hooks;
 mod known_differences;
 mod lifecycle;
 mod mounts;
@@ -42,6 +49,8 @@ mod printing;
 mod process;
 mod root;
 mod run;
+mod seccomp;
+mod terminal;
 mod update;
 
 fn main() -> ExitCode {
@@ -61,6 +70,15 @@ fn main() -> ExitCode {
         mounts::CASES,
         root::CASES,
         devices::CASES,
+        seccomp::CASES,
+        hooks::CASES,
+        descriptors::CASES,
+        terminal::CASES,
+        bad_config::CASES,
+        bad_input::CASES,
+        bad_targets::CASES,
+        cve::CASES,
+        cve_process::CASES,
     ]
     .concat();
     ExitCode::from(harness::runner::main(cases))

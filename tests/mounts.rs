@@ -114,6 +114,14 @@ impl HostMount {
         Self(path.to_owned())
     }
 
+    /// A tmpfs with options.
+    pub fn sized(t: &Test, path: &str, options: &str) -> Self {
+        t.need_capability("CAP_SYS_ADMIN");
+        fs::create_dir_all(path).unwrap();
+        Self::run(&["-t", "tmpfs", "-o", options, "tmpfs", path]);
+        Self(path.to_owned())
+    }
+
     pub fn bind(t: &Test, path: &str) -> Self {
         t.need_capability("CAP_SYS_ADMIN");
         Self::run(&["--bind", path, path]);

@@ -18,6 +18,6 @@ pub mod wait;
 pub use container::Container;
 pub use output::Output;
 pub use phrases as say;
-pub use runtime::Kind;
+pub use runtime::{Kind, Running};
 pub use serde_json::{Value, json};
 pub use test::Test;

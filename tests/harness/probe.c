@@ -130,73 +130,98 @@ static int do_open(char **argv) {
     return 0;
 }
 
-/* write-exe PID: what CVE-2019-5736 does, opens the executable of another process for writing. */
-static int do_write_exe(char **argv) {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%s/exe", argv[0]);
-    int fd = open(path, O_RDONLY);
-    if (fd < 0) {
-        printf("open errno %d\n", errno);
+/* Whether the image of a process is none of the container's: the runtime, on its way in. */
+static int is_foreign(int pid) {
+    char path[64], target[4096];
+    snprintf(path, sizeof path, "/proc/%d/exe", pid);
+    ssize_t len = readlink(path, target, sizeof target - 1);
+    if (len < 0)
         return 0;
+    target[len] = 0;
+    return !strstr(target, "/bin/busybox") && !strstr(target, "/bin/probe");
+}
+
+/* overwrite FILE: what CVE-2019-5736 does. Opens the image of every foreign process for writing, over and over,
+   until FILE exists; holds it open meanwhile, since a running image is busy. Writes nothing. */
+static int do_overwrite(char **argv) {
+    int held[64], count = 0, tries = 0, writable = 0;
+    puts("hunting");
+    fflush(stdout);
+    while (access(argv[0], F_OK) != 0) {
+        DIR *proc = opendir("/proc");
+        struct dirent *entry;
+        while (proc && (entry = readdir(proc))) {
+            int pid = atoi(entry->d_name);
+            char path[64];
+            if (pid <= 0 || pid == getpid())
+                continue;
+            snprintf(path, sizeof path, "/proc/%d/exe", pid);
+            int image = open(path, O_PATH | O_CLOEXEC);
+            if (image < 0)
+                continue;
+            if (count < 64 && is_foreign(pid))
+                held[count++] = image;
+            else
+                close(image);
+        }
+        if (proc)
+            closedir(proc);
+        for (int i = 0; i < count; i++) {
+            char path[64];
+            snprintf(path, sizeof path, "/proc/self/fd/%d", held[i]);
+            int file = open(path, O_WRONLY | O_CLOEXEC);
+            tries++;
+            if (file >= 0) {
+                writable++;
+                close(file);
+            }
+        }
     }
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    int writable = open(path, O_WRONLY);
-    if (writable < 0)
-        printf("write errno %d\n", errno);
-    else if (write(writable, "", 0) < 0)
-        printf("write errno %d\n", errno);
-    else
-        puts("writable");
+    printf("held %d tries %d writable %d\n", count, tries, writable);
     return 0;
 }
 
-/* hunt SECONDS: watches /proc for other processes and tries everything on their descriptors and images. */
+/* hunt FILE: what CVE-2016-9962 does. Looks at the descriptors, the memory and the root of every foreign process until
+   FILE exists. */
 static int do_hunt(char **argv) {
-    long rounds = strtol(argv[0], NULL, 0);
-    int seen = 0, opened = 0, traced = 0, written = 0;
+    int seen = 0, opened = 0;
     puts("hunting");
     fflush(stdout);
-    for (long i = 0; i < rounds; i++) {
+    while (access(argv[0], F_OK) != 0) {
         DIR *proc = opendir("/proc");
         struct dirent *entry;
-        while ((entry = readdir(proc))) {
+        while (proc && (entry = readdir(proc))) {
             int pid = atoi(entry->d_name);
+            char path[64];
             if (pid <= 1 || pid == getpid())
                 continue;
-            char path[128];
-            struct stat status;
-            snprintf(path, sizeof path, "/proc/%d/root/bin/probe-target", pid);
-            seen = 1;
-            for (int fd = 0; fd < 12; fd++) {
-                snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
-                char target[4096];
-                ssize_t len = readlink(path, target, sizeof target - 1);
-                if (len < 0)
+            snprintf(path, sizeof path, "/proc/%d/comm", pid);
+            char comm[32] = "";
+            FILE *file = fopen(path, "r");
+            if (!file)
+                continue;
+            if (!fgets(comm, sizeof comm, file))
+                comm[0] = 0;
+            fclose(file);
+            if (!strncmp(comm, "true", 4) || !strncmp(comm, "sh", 2) || !strncmp(comm, "probe", 5))
+                continue;
+            seen++;
+            static const char *const doors[] = {"fd", "mem", "root/.", "cwd/."};
+            for (unsigned i = 0; i < sizeof doors / sizeof *doors; i++) {
+                snprintf(path, sizeof path, "/proc/%d/%s", pid, doors[i]);
+                int door = open(path, O_RDONLY | O_CLOEXEC);
+                if (door < 0)
                     continue;
-                target[len] = 0;
-                int got = open(path, O_PATH | O_DIRECTORY);
-                if (got < 0)
-                    continue;
-                /* a directory of the host's: it has what no rootfs of the tests has */
-                if (fstatat(got, "proc/self/../../../root/.probe-host", &status, 0) == 0 ||
-                    strstr(target, "/sys/fs/cgroup"))
+                close(door);
+                /* it may have become the program meanwhile */
+                if (is_foreign(pid))
                     opened++;
-                close(got);
-            }
-            snprintf(path, sizeof path, "/proc/%d/exe", pid);
-            int image = open(path, O_WRONLY);
-            if (image >= 0) {
-                char target[4096];
-                ssize_t len = readlink(path, target, sizeof target - 1);
-                target[len < 0 ? 0 : len] = 0;
-                if (!strstr(target, "busybox") && !strstr(target, "probe"))
-                    written++;
-                close(image);
             }
         }
-        closedir(proc);
+        if (proc)
+            closedir(proc);
     }
-    printf("seen %d opened %d traced %d written %d\n", seen, opened, traced, written);
+    printf("seen %d opened %d\n", seen, opened);
     return 0;
 }
 
@@ -238,8 +263,8 @@ int main(int argc, char **argv) {
         return do_notify(argv + 2);
     if (!strcmp(verb, "open") && argc > 3)
         return do_open(argv + 2);
-    if (!strcmp(verb, "write-exe") && argc > 2)
-        return do_write_exe(argv + 2);
+    if (!strcmp(verb, "overwrite") && argc > 2)
+        return do_overwrite(argv + 2);
     if (!strcmp(verb, "hunt") && argc > 2)
         return do_hunt(argv + 2);
     if (!strcmp(verb, "inherited"))

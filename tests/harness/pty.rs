@@ -16,6 +16,9 @@ use super::{sys, wait};
 /// The master side of a terminal.
 pub struct Terminal {
     pub master: File,
+    /// All that came so far, as it came.
+    pub raw: String,
+    /// The same without carriage returns before newlines.
     pub seen: String,
 }
 
@@ -23,7 +26,7 @@ impl Terminal {
     fn new(master: OwnedFd) -> Self {
         let flags = OFlag::from_bits_truncate(fcntl(&master, FcntlArg::F_GETFL).unwrap());
         fcntl(&master, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).unwrap();
-        Self { master: File::from(master), seen: String::new() }
+        Self { master: File::from(master), raw: String::new(), seen: String::new() }
     }
 
     /// Types.
@@ -61,7 +64,8 @@ impl Terminal {
         match self.master.read(&mut buffer) {
             Ok(0) => false,
             Ok(len) => {
-                self.seen.push_str(&String::from_utf8_lossy(&buffer[..len]));
+                self.raw.push_str(&String::from_utf8_lossy(&buffer[..len]));
+                self.seen = self.raw.replace("\r\n", "\n");
                 true
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => true,

@@ -1,0 +1,322 @@
+//! What crosses into the container by descriptor: preserved ones, sockets of systemd, pidfds, and nothing else.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::harness::runner::cases;
+use crate::harness::{Kind, Test, pty, wait};
+
+cases![
+    only_the_standard_streams_are_open,
+    descriptors_of_the_caller_do_not_leak,
+    descriptors_are_preserved_in_order,
+    a_preserved_descriptor_that_is_not_open_is_refused,
+    listen_fds_are_passed,
+    listen_fds_of_another_pid_are_ignored,
+    listen_fds_come_before_preserved_descriptors,
+    the_notify_socket_is_forwarded,
+    start_waits_until_the_container_is_ready,
+    ready_on_a_later_line_counts,
+    a_container_that_dies_before_it_is_ready_does_not_hang,
+    without_a_notify_socket_there_is_none_inside,
+    the_pidfd_of_init_is_sent,
+    the_pidfd_of_an_exec_is_sent,
+    a_missing_pidfd_socket_makes_create_fail,
+    a_created_container_holds_nothing_of_the_caller,
+    create_passes_standard_streams_on,
+];
+
+fn open(t: &Test, name: &str) -> OwnedFd {
+    fs::write(t.path(name), name).unwrap();
+    fs::File::open(t.path(name)).unwrap().into()
+}
+
+fn numbers(text: &str) -> Vec<&str> {
+    text.lines().map(|line| line.split(' ').next().unwrap()).collect()
+}
+
+fn only_the_standard_streams_are_open(t: &Test) {
+    // CVE-2024-21626 began with one descriptor too many.
+    let c = t.container().with_probe().args(&["probe", "fds"]);
+    let output = c.run().ok();
+    assert_eq!(numbers(&output.stdout), ["0", "1", "2"], "{output}");
+    let c = t.container().with_probe().args(&["probe", "fds"]);
+    let output = c.run_detached();
+    c.wait_exit();
+    assert_eq!(numbers(&output.stdout_now()), ["0", "1", "2"]);
+}
+
+fn descriptors_of_the_caller_do_not_leak(t: &Test) {
+    let c = t.container().with_probe().args(&["probe", "fds"]);
+    let fds =
+        || vec![(open(t, "a"), 3), (open(t, "b"), 5), (open(t, "c"), 99), (open(t, "d"), 150)];
+    let output = c.bundle_call("run", &[]).fds(fds()).run().ok();
+    assert_eq!(numbers(&output.stdout), ["0", "1", "2"], "{output}");
+    let pid = c.dir.join("pid").display().to_string();
+    let output = c.bundle_call("create", &["--pid-file", &pid]).fds(fds()).run().ok();
+    c.call("start", &[]).fds(fds()).run().ok();
+    c.wait_exit();
+    assert_eq!(numbers(&output.stdout_now()), ["0", "1", "2"]);
+}
+
+fn descriptors_are_preserved_in_order(t: &Test) {
+    let c = t.container().with_probe().sh("cat <&3; cat <&4; cat <&5; probe fds");
+    let fds = vec![
+        (open(t, "three"), 3),
+        (open(t, "four"), 4),
+        (open(t, "five"), 5),
+        (open(t, "six"), 6),
+    ];
+    let output = c.bundle_call("run", &["--preserve-fds", "3"]).fds(fds).run().ok();
+    let listing = output.stdout.strip_prefix("threefourfive").unwrap_or_else(|| panic!("{output}"));
+    assert_eq!(numbers(listing), ["0", "1", "2", "3", "4", "5"], "{output}");
+}
+
+fn a_preserved_descriptor_that_is_not_open_is_refused(t: &Test) {
+    let c = t.container();
+    c.bundle_call("run", &["--preserve-fds", "2"]).fds(vec![(open(t, "three"), 3)]).run().fails();
+    t.assert_nothing_left();
+}
+
+/// Runs the runtime by a shell, so that LISTEN_PID can be its pid.
+fn with_listen(
+    t: &Test,
+    pid: &str,
+    count: u32,
+    names: &str,
+    command: &str,
+) -> std::process::Output {
+    let script = format!(
+        "exec 3<{0}/one 4<{0}/two; export LISTEN_FDS={count} LISTEN_PID={pid} LISTEN_FDNAMES={names}; \
+         exec \"$0\" --root {0}/root {command}",
+        t.dir.display()
+    );
+    fs::write(t.path("one"), "one\n").unwrap();
+    fs::write(t.path("two"), "two\n").unwrap();
+    crate::harness::reaper::output(
+        std::process::Command::new("sh").args(["-c", &script]).arg(&t.runtime.path),
+    )
+    .unwrap()
+}
+
+fn listen_fds_are_passed(t: &Test) {
+    let c = t.container().sh("cat <&3; cat <&4; echo $LISTEN_FDS $LISTEN_PID");
+    c.write();
+    let output =
+        with_listen(t, "$$", 2, "a:b", &format!("run --bundle {} {}", c.dir.display(), c.id));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "one\ntwo\n2 1\n", "{output:?}");
+}
+
+fn listen_fds_of_another_pid_are_ignored(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun do not look at LISTEN_PID");
+    let c = t.container().with_probe().sh("probe fds; echo [$LISTEN_FDS]");
+    c.write();
+    let output =
+        with_listen(t, "1", 2, "a:b", &format!("run --bundle {} {}", c.dir.display(), c.id));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.ends_with("[]\n"), "{output:?}");
+    assert_eq!(numbers(&text)[..3], ["0", "1", "2"], "{output:?}");
+    assert!(!text.contains("\n3 "), "{output:?}");
+}
+
+fn listen_fds_come_before_preserved_descriptors(t: &Test) {
+    let c = t.container().sh("cat <&3; cat <&4; echo $LISTEN_FDS");
+    c.write();
+    let output = with_listen(
+        t,
+        "$$",
+        1,
+        "a",
+        &format!("run --preserve-fds 1 --bundle {} {}", c.dir.display(), c.id),
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "one\ntwo\n1\n", "{output:?}");
+}
+
+/// A service manager: reads all that comes, until it is dropped. A barrier's descriptor is closed by not taking it.
+struct Manager {
+    path: std::path::PathBuf,
+    heard: Arc<Mutex<String>>,
+    stop: Arc<AtomicBool>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Manager {
+    fn listen(t: &Test) -> Self {
+        let path = t.path("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let (heard, stop) = (Arc::new(Mutex::new(String::new())), Arc::new(AtomicBool::new(false)));
+        let (into, until) = (heard.clone(), stop.clone());
+        let reader = std::thread::spawn(move || {
+            while !until.load(Ordering::Relaxed) {
+                if wait::readable(&socket, Duration::from_millis(20)) {
+                    let mut buffer = [0; 4096];
+                    let len = socket.recv(&mut buffer).unwrap();
+                    into.lock()
+                        .unwrap()
+                        .push_str(&format!("{}\n", String::from_utf8_lossy(&buffer[..len])));
+                }
+            }
+        });
+        Self { path, heard, stop, reader: Some(reader) }
+    }
+
+    fn path(&self) -> &str {
+        self.path.to_str().unwrap()
+    }
+
+    #[track_caller]
+    fn hears(&self, words: &str) {
+        let heard = || self.heard.lock().unwrap().clone();
+        let came = wait::until_within(wait::PATIENCE, || heard().contains(words).then_some(()));
+        assert!(came.is_some(), "expected {words:?} at the notify socket, heard {:?}", heard());
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(reader) = self.reader.take() {
+            let _panicked = reader.join();
+        }
+    }
+}
+
+/// A container that tells its notify socket something.
+fn notifying<'t>(t: &'t Test, text: &str) -> crate::harness::Container<'t> {
+    t.container().with_probe().args(&[
+        "sh",
+        "-c",
+        "probe notify \"$NOTIFY_SOCKET\" \"$0\"; sleep 1000",
+        text,
+    ])
+}
+
+fn the_notify_socket_is_forwarded(t: &Test) {
+    let manager = Manager::listen(t);
+    let c = notifying(t, "READY=1");
+    let pid = c.dir.join("pid").display().to_string();
+    c.bundle_call("create", &["--pid-file", &pid]).env("NOTIFY_SOCKET", manager.path()).run().ok();
+    c.call("start", &[]).env("NOTIFY_SOCKET", manager.path()).run().ok();
+    manager.hears("READY=1");
+    manager.hears(&format!("MAINPID={}", c.pid()));
+    assert_eq!(c.status(), "running");
+}
+
+fn start_waits_until_the_container_is_ready(t: &Test) {
+    let manager = Manager::listen(t);
+    let c =
+        t.container().with_probe().sh("cat /fifo; probe notify $NOTIFY_SOCKET READY=1; sleep 1000");
+    nix::unistd::mkfifo(&c.path("/fifo"), nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
+    let run = c.bundle_call("run", &["--detach"]).env("NOTIFY_SOCKET", manager.path()).spawn();
+    // The fifo opens for writing when the program reads it.
+    fs::write(c.path("/fifo"), "go").unwrap();
+    run.wait().ok();
+    manager.hears("READY=1");
+}
+
+fn ready_on_a_later_line_counts(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun look at the first line only");
+    let manager = Manager::listen(t);
+    let c = notifying(t, "STATUS=starting\nREADY=1\n");
+    c.bundle_call("run", &["--detach"]).env("NOTIFY_SOCKET", manager.path()).run().ok();
+    manager.hears("READY=1");
+}
+
+fn a_container_that_dies_before_it_is_ready_does_not_hang(t: &Test) {
+    let manager = Manager::listen(t);
+    let c = t.container();
+    let output = c
+        .bundle_call("run", &["--detach"])
+        .env("NOTIFY_SOCKET", manager.path())
+        .limit(Duration::from_secs(5))
+        .run();
+    assert!(output.code.is_some(), "{output}");
+}
+
+fn without_a_notify_socket_there_is_none_inside(t: &Test) {
+    t.container().sh("echo [$NOTIFY_SOCKET]; ls /run").run().ok().prints("[]\n");
+}
+
+fn the_pidfd_of_init_is_sent(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "newer than runc 1.1 and crun 1.8");
+    let path = t.path("pidfd");
+    let listener = UnixListener::bind(&path).unwrap();
+    let c = t.container().lasting();
+    let pid = c.dir.join("pid").display().to_string();
+    let create = c
+        .bundle_call("create", &["--pid-file", &pid, "--pidfd-socket", path.to_str().unwrap()])
+        .spawn();
+    let (fd, name) = pty::receive_one(&listener);
+    assert_eq!(name, "standard");
+    create.wait().ok();
+    assert_eq!(pid_of(&fd), c.pid());
+    c.start().ok();
+    c.kill("KILL").ok();
+    assert!(wait::readable(&fd, wait::PATIENCE), "the pidfd does not tell the end");
+}
+
+/// The process a pidfd refers to.
+fn pid_of(fd: &OwnedFd) -> i32 {
+    let number = std::os::fd::AsRawFd::as_raw_fd(fd);
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap();
+    text.lines()
+        .find_map(|line| line.strip_prefix("Pid:"))
+        .expect("a pidfd")
+        .trim()
+        .parse()
+        .unwrap()
+}
+
+fn the_pidfd_of_an_exec_is_sent(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "newer than runc 1.1 and crun 1.8");
+    let path = t.path("pidfd");
+    let listener = UnixListener::bind(&path).unwrap();
+    let c = t.container().lasting();
+    c.run_detached();
+    let flags = ["--detach", "--pid-file", "exec.pid", "--pidfd-socket", path.to_str().unwrap()];
+    let exec = c.exec_with(&flags, &["sleep", "1000"]).spawn();
+    let (fd, name) = pty::receive_one(&listener);
+    exec.wait().ok();
+    assert_eq!(name, "setns");
+    assert_eq!(pid_of(&fd).to_string(), fs::read_to_string(t.path("exec.pid")).unwrap());
+}
+
+fn a_missing_pidfd_socket_makes_create_fail(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "newer than runc 1.1 and crun 1.8");
+    let c = t.container().lasting();
+    c.bundle_call("create", &["--pidfd-socket", "/no/such/socket"])
+        .run()
+        .fails()
+        .names("/no/such/socket");
+    t.assert_nothing_left();
+}
+
+fn a_created_container_holds_nothing_of_the_caller(t: &Test) {
+    let c = t.container().lasting();
+    let pid = c.dir.join("pid").display().to_string();
+    c.bundle_call("create", &["--pid-file", &pid]).fds(vec![(open(t, "held"), 9)]).run().ok();
+    let mut held = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{}/fd", c.pid())).unwrap().flatten() {
+        held.push(fs::read_link(entry.path()).unwrap_or_default().display().to_string());
+    }
+    assert!(!held.iter().any(|path| path.ends_with("/held")), "{held:?}");
+    // No directory of the host's either.
+    for path in &held {
+        assert!(!path.starts_with("/sys/fs/cgroup") && path != "/", "{held:?}");
+    }
+}
+
+fn create_passes_standard_streams_on(t: &Test) {
+    let c = t.container().sh("cat; echo error >&2");
+    let pid = c.dir.join("pid").display().to_string();
+    let output = c.bundle_call("create", &["--pid-file", &pid]).stdin("typed\n").run().ok();
+    c.start().ok();
+    assert_eq!(c.wait_exit(), 0);
+    assert_eq!(output.stdout_now(), "typed\n");
+    assert_eq!(fs::read_to_string(&output.stderr_path).unwrap(), "error\n");
+}
