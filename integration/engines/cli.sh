@@ -10,6 +10,7 @@ detached() { detached_as "$NAME" "$@"; }
 inspect() { engine inspect -f "$1" "${2:-$NAME}"; }
 state_is() { [[ $(inspect "{{.State.$1}}") == "$2" ]]; }
 has_logged() { engine logs "$NAME" 2>&1 | grep -q -- "$1"; }
+# shellcheck disable=SC2120
 pid_of() { inspect '{{.State.Pid}}' "${1:-$NAME}"; }
 
 # A container's command that waits, and ends at once with status 0 on SIGTERM.
@@ -56,7 +57,7 @@ C05() { # kill: 137 after SIGKILL, 143 after SIGTERM
     is "$(engine wait "$NAME")" 137 'status after SIGKILL'
     detached_as "$NAME-2" "$IMAGE" sh -c 'trap "exit 143" TERM; echo ready; while :; do sleep 0.1; done'
     NAME=$NAME-2
-    wait_for 10 'the trap' has_logged ready
+    wait_for 20 'the trap' has_logged ready
     engine kill -s TERM "$NAME"
     is "$(engine wait "$NAME")" 143 'status after SIGTERM'
 }
@@ -95,10 +96,10 @@ C08() { # run -it: typing, a resized window, the status
     client=$!
     wait_for 20 'a prompt' shown '# '
     type_line 'echo sum $((40 + 2))'
-    wait_for 10 'the answer' shown 'sum 42'
+    wait_for 20 'the answer' shown 'sum 42'
     resize 41 111
     type_line 'until [ "$(stty size)" = "41 111" ]; do sleep 0.1; done; echo resized: $(stty size)'
-    wait_for 10 'the new size' shown 'resized: 41 111'
+    wait_for 20 'the new size' shown 'resized: 41 111'
     type_line 'exit 5'
     wait "$client" || got=$?
     is "$got" 5 'status'
@@ -135,8 +136,8 @@ C12() { # exec: in the container's cgroup and namespaces
     local pid namespace
     pid=$(pid_of)
     engine exec -d "$NAME" sleep 777
-    wait_for 10 'the process in the cgroup' runs_in "$(cgroup_of "$pid" memory)" 'sleep 777'
-    wait_for 10 'the process in the cgroup' runs_in "$(cgroup_of "$pid" pids)" 'sleep 777'
+    wait_for 20 'the process in the cgroup' runs_in "$(cgroup_of "$pid" memory)" 'sleep 777'
+    wait_for 20 'the process in the cgroup' runs_in "$(cgroup_of "$pid" pids)" 'sleep 777'
     for namespace in pid net mnt uts ipc; do
         is "$(engine exec "$NAME" readlink "/proc/self/ns/$namespace")" "$(readlink "/proc/$pid/ns/$namespace")" \
             "$namespace namespace"
@@ -152,7 +153,7 @@ C13() { # logs: both streams, in order, and followed to the end
 
 C14() { # stop: SIGTERM is enough for who listens
     detached "$IMAGE" sh -c 'trap "echo bye; exit 3" TERM; echo ready; while :; do sleep 0.1; done'
-    wait_for 10 'the trap' has_logged ready
+    wait_for 20 'the trap' has_logged ready
     engine stop -t 20 "$NAME"
     is "$(inspect '{{.State.ExitCode}}')" 3 'status'
     like "$(engine logs "$NAME")" bye 'last word'
@@ -160,7 +161,7 @@ C14() { # stop: SIGTERM is enough for who listens
 
 C15() { # stop: SIGKILL after the time for who does not
     detached "$IMAGE" sh -c 'trap "" TERM; echo ready; while :; do sleep 0.1; done'
-    wait_for 10 'the trap' has_logged ready
+    wait_for 20 'the trap' has_logged ready
     local began=$SECONDS
     engine stop -t 1 "$NAME"
     is "$(inspect '{{.State.ExitCode}}')" 137 'status'
@@ -169,11 +170,11 @@ C15() { # stop: SIGKILL after the time for who does not
 
 C16() { # kill -s: any other signal is delivered and the container stays
     detached "$IMAGE" sh -c 'trap "echo usr1" USR1; trap "echo hup" HUP; echo ready; while :; do sleep 0.1; done'
-    wait_for 10 'the traps' has_logged ready
+    wait_for 20 'the traps' has_logged ready
     engine kill -s USR1 "$NAME"
-    wait_for 10 'SIGUSR1' has_logged usr1
+    wait_for 20 'SIGUSR1' has_logged usr1
     engine kill -s HUP "$NAME"
-    wait_for 10 'SIGHUP' has_logged hup
+    wait_for 20 'SIGHUP' has_logged hup
     state_is Running true || fail 'the container is gone'
 }
 
@@ -231,8 +232,8 @@ C21() { # memory limit: the process is OOM-killed and the engine knows
         sh -c 'dd if=/dev/zero of=/dev/null bs=96M count=1; echo "dd ended with $?"; while :; do sleep 0.1; done'
     wait_for 20 'the end of dd' has_logged 'dd ended with 137'
     engine kill "$NAME"
-    wait_for 10 'the end' state_is Running false
-    wait_for 10 'the engine to notice' saw_oom
+    wait_for 20 'the end' state_is Running false
+    wait_for 20 'the engine to notice' saw_oom
 }
 
 C22() { # --read-only: the root cannot be written, a tmpfs can
@@ -346,8 +347,8 @@ C33() { # --device: there with its rights, and only it
 }
 
 C34() { # --init: reaps orphans, passes the status on
-    detached --init "$IMAGE" sh -c 'sh -c "sleep 0.1 & exec true"; sleep 0.5; ps; echo done; exec sleep 1000'
-    wait_for 10 'the shell' has_logged done
+    detached --init "$IMAGE" sh -c 'sh -c "sleep 0.1 & exec true"; sleep 0.5; ps; echo listed; exec sleep 1000'
+    wait_for 20 'the shell' has_logged listed
     unlike "$(engine logs "$NAME")" '\[sleep\]|defunct| Z ' 'a zombie'
     unlike "$(engine exec "$NAME" cat /proc/1/cmdline | tr '\0' ' ')" '^sh ' 'the first process'
     status 9 once --init "$IMAGE" sh -c 'exit 9'
@@ -376,7 +377,7 @@ top_shows() { engine top "$NAME" | grep -q -- "$1"; }
 
 C37() { # top: the processes
     detached "$IMAGE" sh -c 'sleep 888 & while :; do sleep 0.1; done'
-    wait_for 10 'sleep 888 in top' top_shows 'sleep 888'
+    wait_for 20 'sleep 888 in top' top_shows 'sleep 888'
 }
 
 C38() { # stats: memory, its limit, and pids
@@ -463,4 +464,66 @@ C46() { # redis from Debian answers on loopback
     like "$(ask "$port" 'SET hive full\r\nGET hive\r\nQUIT\r\n')" full 'the value'
     engine stop -t 20 "$NAME" >/dev/null
     is "$(inspect '{{.State.ExitCode}}')" 0 'status'
+}
+
+C47() { # no stray descriptor, signal or variable gets in
+    local pid text
+    detached "$IMAGE" sleep 1000
+    pid=$(pid_of)
+    text=$(<"/proc/$pid/status")
+    is "$(field "$text" SigBlk)/$(field "$text" SigIgn)" 0000000000000000/0000000000000000 'signals of the first process'
+    is "$(find "/proc/$pid/fd" -mindepth 1 -printf '%f\n' | sort -n | tr '\n' ' ')" '0 1 2 ' \
+        'descriptors of the first process'
+    is "$(tr '\0' '\n' <"/proc/$pid/environ" | sed 's/=.*//' | grep -vxE 'PATH|HOME|HOSTNAME|TERM|container' || true)" '' \
+        'variables of the first process'
+    text=$(engine exec "$NAME" cat /proc/self/status)
+    is "$(field "$text" SigBlk)/$(field "$text" SigIgn)" 0000000000000000/0000000000000000 'signals of exec'
+    is "$(engine exec "$NAME" ls /proc/self/fd | tr '\n' ' ')" '0 1 2 3 ' 'descriptors of exec, with that of ls'
+    is "$(engine exec "$NAME" env | sed 's/=.*//' | grep -vxE 'PATH|HOME|HOSTNAME|TERM|container' || true)" '' \
+        'variables of exec'
+}
+
+C48() { # twenty exec at once in one container
+    local n jobs=() job
+    detached "$IMAGE" "${IDLE[@]}"
+    for n in {1..20}; do
+        (is "$(engine exec "$NAME" sh -c "echo I am $n; exit 0")" "I am $n" "exec $n") &
+        jobs+=("$!")
+    done
+    for job in "${jobs[@]}"; do wait "$job" || fail 'one did not answer'; done
+}
+
+C49() { # the end of a container ends what exec started
+    local client got=0
+    detached "$IMAGE" "${IDLE[@]}"
+    "${ENGINE[@]}" exec "$NAME" sh -c 'touch /tmp/running; sleep 1000' &
+    client=$!
+    wait_for 20 'the exec' engine exec "$NAME" ls /tmp/running
+    engine kill "$NAME" >/dev/null
+    wait "$client" || got=$?
+    is "$got" 137 'status of exec'
+}
+
+C50() { # mount propagation: rslave follows the host
+    local directory=$WORK/tree-$NAME
+    mkdir -p "$directory"
+    mount --bind "$directory" "$directory"
+    mount --make-shared "$directory"
+    mkdir "$directory/new"
+    # shellcheck disable=SC2064
+    trap "umount '$directory/new'; umount '$directory'; rm -rf '$directory'" EXIT
+    detached_as "$NAME-slave" -v "$directory:/mnt:rslave" "$IMAGE" "${IDLE[@]}"
+    detached_as "$NAME-private" -v "$directory:/mnt:rprivate" "$IMAGE" "${IDLE[@]}"
+    mount -t tmpfs propagated "$directory/new"
+    like "$(engine exec "$NAME-slave" cat /proc/mounts)" 'propagated /mnt/new' 'mounts of the slave'
+    unlike "$(engine exec "$NAME-private" cat /proc/mounts)" 'propagated' 'mounts of the private one'
+    engine rm -f "$NAME-slave" "$NAME-private" >/dev/null
+}
+
+C51() { # forty volumes, a long command line and environment
+    local n flags=() long
+    long=$(head -c 60000 /dev/zero | tr '\0' x)
+    for n in {1..40}; do flags+=(-v "$WORK/busybox.tar:/v/$n:ro"); done
+    is "$(once "${flags[@]}" -e "LONG=$long" "$IMAGE" sh -c 'ls /v | wc -l; echo ${#LONG} ${#1}' sh "$long")" \
+        $'40\n60000 60000' 'output'
 }

@@ -12,7 +12,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
   address = "$WORK/containerd/socket"
 TOML
     CTR=(timeout --foreground -k 5 60 ctr --address "$WORK/containerd/socket")
-    ENGINE_VERSION[containerd]=$(containerd --version | awk '{ print $3 }')
+    ENGINE_VERSION["containerd"]=$(containerd --version | awk '{ print $3 }')
     containerd --config "$WORK/containerd/config.toml" >"$WORK/containerd/log" 2>&1 &
     CONTAINERD=$!
     (wait_for 60 'containerd' "${CTR[@]}" version) ||
@@ -90,7 +90,7 @@ T03() { # run: 137 after SIGKILL
     local got=0 client
     ctr_once -- sleep 1000 >/dev/null 2>&1 &
     client=$!
-    wait_for 10 'the task' ctr_is RUNNING
+    wait_for 20 'the task' ctr_is RUNNING
     ctr_ task kill -s KILL "$NAME"
     wait "$client" || got=$?
     is "$got" 137 'status'
@@ -109,8 +109,8 @@ T05() { # run -t: a terminal, what is typed, the status
     client=$!
     wait_for 20 'a prompt' shown '# '
     type_line 'tty; echo sum $((40 + 2))'
-    wait_for 10 'the answer' shown 'sum 42'
-    wait_for 10 'the terminal' shown '/dev/pts/0'
+    wait_for 20 'the answer' shown 'sum 42'
+    wait_for 20 'the terminal' shown '/dev/pts/0'
     type_line 'exit 5'
     wait "$client" || got=$?
     is "$got" 5 'status'
@@ -139,11 +139,11 @@ T08() { # exec -t: a terminal of its own
 
 T09() { # kill: SIGTERM, and a signal the container handles
     ctr_detached -- sh -c 'trap "touch /tmp/usr1" USR1; trap "exit 3" TERM; touch /tmp/ready; while :; do sleep 0.1; done'
-    wait_for 10 'the traps' ctr_exec "$NAME" ls /tmp/ready
+    wait_for 20 'the traps' ctr_exec "$NAME" ls /tmp/ready
     ctr_ task kill -s USR1 "$NAME"
-    wait_for 10 'SIGUSR1' ctr_exec "$NAME" ls /tmp/usr1
+    wait_for 20 'SIGUSR1' ctr_exec "$NAME" ls /tmp/usr1
     ctr_ task kill -s TERM "$NAME"
-    wait_for 10 'the end' ctr_is STOPPED
+    wait_for 20 'the end' ctr_is STOPPED
     like "$(ctr_ task rm "$NAME" 2>&1)" 'exit code 3' 'status'
 }
 

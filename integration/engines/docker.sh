@@ -2,40 +2,49 @@
 # Docker: a dockerd and a containerd of our own, and the checks that only docker has.
 
 docker_start() {
-    local runtimes=() index major
+    local major
     containerd_daemon
     mkdir -p "$WORK/docker/client"
     printf '{}' >"$WORK/docker/client/config.json"
-    for index in "${!RUNTIME_PATHS[@]}"; do
-        runtimes+=(--add-runtime "e-${RUNTIME_NAMES[index]}=${RUNTIME_PATHS[index]}")
-    done
     DOCKER=/usr/bin/docker
     [[ -x $DOCKER ]] || DOCKER=$(command -v docker)
     export DOCKER_CONFIG=$WORK/docker/client
     ENGINE=(timeout --foreground -k 5 60 "$DOCKER" -H "unix://$WORK/docker/socket")
-    ENGINE_VERSION[docker]=$(dockerd --version | sed -E 's/Docker version ([^,]*),.*/\1/')
+    ENGINE_VERSION["docker"]=$(dockerd --version | sed -E 's/Docker version ([^,]*),.*/\1/')
     # Old versions write a key to /etc/docker unless told another place; new ones refuse the setting.
-    major=${ENGINE_VERSION[docker]%%.*}
+    major=${ENGINE_VERSION["docker"]%%.*}
     if ((major < 23)); then
         printf '{"deprecated-key-path": "%s"}' "$WORK/docker/key.json" >"$WORK/docker/daemon.json"
     else
         printf '{}' >"$WORK/docker/daemon.json"
     fi
-    dockerd --config-file "$WORK/docker/daemon.json" --data-root "$WORK/docker/data" --exec-root "$WORK/docker/exec" \
-        --pidfile "$WORK/docker/pid" --host "unix://$WORK/docker/socket" --containerd "$WORK/containerd/socket" \
-        --bridge=none --iptables=false --ip6tables=false --exec-opt native.cgroupdriver=cgroupfs \
-        --cgroup-parent "/$CGROUP" --default-ulimit nofile=1024:1024 "${runtimes[@]}" >"$WORK/docker/log" 2>&1 &
-    DOCKERD=$!
-    (wait_for 60 'dockerd' engine version) || die "dockerd does not answer: $(tail -n 5 "$WORK/docker/log")"
+    dockerd_run
     engine import "$WORK/busybox.tar" e-busybox >/dev/null
     engine import "$DEBIAN_TAR" e-debian >/dev/null
     DOCKER_MOUNTS=$(docker_mounts)
 }
 
+# dockerd_run: starts it and waits until it answers. A check may start another one after killing the first.
+dockerd_run() {
+    local runtimes=() index
+    for index in "${!RUNTIME_PATHS[@]}"; do
+        runtimes+=(--add-runtime "e-${RUNTIME_NAMES[index]}=${RUNTIME_PATHS[index]}")
+    done
+    rm -f "$WORK/docker/pid"
+    dockerd --config-file "$WORK/docker/daemon.json" --data-root "$WORK/docker/data" --exec-root "$WORK/docker/exec" \
+        --pidfile "$WORK/docker/pid" --host "unix://$WORK/docker/socket" --containerd "$WORK/containerd/socket" \
+        --bridge=none --iptables=false --ip6tables=false --exec-opt native.cgroupdriver=cgroupfs --live-restore \
+        --cgroup-parent "/$CGROUP" --default-ulimit nofile=1024:1024 "${runtimes[@]}" >>"$WORK/docker/log" 2>&1 &
+    disown
+    (wait_for 60 'dockerd' engine version) || die "dockerd does not answer: $(tail -n 5 "$WORK/docker/log")"
+}
+
+dockerd_is_gone() { ! kill -0 "$(<"$WORK/docker/pid")"; }
+
 docker_stop() {
-    [[ -n ${DOCKERD:-} ]] || return 0
-    stop_process "$DOCKERD" 30
-    DOCKERD=
+    [[ -e $WORK/docker/pid ]] || return 0
+    stop_process "$(<"$WORK/docker/pid")" 30
+    rm -f "$WORK/docker/pid"
     unset DOCKER_CONFIG
     containerd_stop
 }
@@ -46,9 +55,9 @@ docker_use() {
     IMAGE=e-busybox
     DEBIAN=e-debian
     OTHER_ULIMITS=()
-    # Docker 20.10 has one status for every failed exec, newer ones tell a missing command from the rest.
-    EXEC_MISSING=127
-    ((${ENGINE_VERSION[docker]%%.*} >= 23)) || EXEC_MISSING=126
+    # Docker 20.10 has one status for every failed exec, newer ones may tell a missing command from the rest.
+    EXEC_MISSING='126|127'
+    ((${ENGINE_VERSION["docker"]%%.*} >= 23)) || EXEC_MISSING=126
     DEFAULT_CAPABILITIES=00000000a80425fb
 }
 
@@ -112,7 +121,7 @@ D06() { # run: the client passes signals to the process
     "$DOCKER" -H "unix://$WORK/docker/socket" "${RUN[@]}" --rm --name "$NAME" "$IMAGE" \
         sh -c 'trap "echo caught; exit 6" TERM; echo ready; while :; do sleep 0.1; done' >"$WORK/attached" 2>&1 &
     local client=$! got=0
-    wait_for 10 'the trap' grep -q ready "$WORK/attached"
+    wait_for 20 'the trap' grep -q ready "$WORK/attached"
     kill -TERM "$client"
     wait "$client" || got=$?
     is "$got" 6 'status'
@@ -131,8 +140,52 @@ D07() { # cp: in and out of a running container
 D08() { # SIGKILL from outside: the engine sees 137
     detached "$IMAGE" sh -c 'sleep 1000 & while :; do sleep 0.1; done'
     kill -KILL "$(pid_of)"
-    wait_for 10 'the end' state_is Running false
+    wait_for 20 'the end' state_is Running false
     is "$(inspect '{{.State.ExitCode}}')" 137 'status'
+}
+
+D09() { # limits: reservation, swappiness, cpu period, block io
+    unified && skip 'these are files of cgroup v1'
+    local pid number
+    number=$(stat -c %d "$WORK")
+    number=$((number >> 8 & 4095)):$((number & 255))
+    detached --memory 64m --memory-reservation 32m --memory-swappiness 10 --cpu-period 50000 --cpu-quota 20000 \
+        --cpuset-mems 0 "$IMAGE" "${IDLE[@]}"
+    pid=$(pid_of)
+    is "$(limit "$pid" memory memory.soft_limit_in_bytes -)" 33554432 memory.soft_limit_in_bytes
+    is "$(limit "$pid" memory memory.swappiness -)" 10 memory.swappiness
+    is "$(limit "$pid" cpu cpu.cfs_period_us -)/$(limit "$pid" cpu cpu.cfs_quota_us -)" 50000/20000 'cpu period and quota'
+    is "$(limit "$pid" cpuset cpuset.mems -)" 0 cpuset.mems
+    [[ -e /sys/dev/block/$number && ! -e /sys/dev/block/$number/partition ]] || skip 'no whole disk to throttle'
+    detached_as "$NAME-2" --device-read-bps "/dev/$(basename "$(readlink "/sys/dev/block/$number")"):1mb" "$IMAGE" "${IDLE[@]}"
+    is "$(limit "$(pid_of "$NAME-2")" blkio blkio.throttle.read_bps_device -)" "$number 1048576" 'throttle'
+}
+
+D10() { # --cgroupns private: at the root of its cgroups
+    is "$(once --cgroupns private "$IMAGE" cat /proc/self/cgroup | sed 's/.*://' | sort -u)" / 'paths in /proc/self/cgroup'
+}
+
+D11() { # --device-cgroup-rule, --stop-signal, systempaths=unconfined
+    status 0 once --device-cgroup-rule 'c 1:11 rmw' "$IMAGE" sh -c 'mknod /tmp/kmsg c 1 11 && : >>/tmp/kmsg'
+    is "$(once --security-opt systempaths=unconfined "$IMAGE" grep -c ' /proc/[a-z]' /proc/mounts || true)" 0 'mounts over /proc'
+    detached --stop-signal USR1 "$IMAGE" sh -c 'trap "exit 11" USR1; echo ready; while :; do sleep 0.1; done'
+    wait_for 20 'the trap' has_logged ready
+    engine stop -t 20 "$NAME" >/dev/null
+    is "$(inspect '{{.State.ExitCode}}')" 11 'status'
+}
+
+D12() { # live-restore: the next dockerd takes over
+    detached "$IMAGE" sh -c 'trap "exit 12" TERM; echo ready; while :; do sleep 0.1; done'
+    wait_for 20 'the trap' has_logged ready
+    local pid
+    pid=$(pid_of)
+    kill -KILL "$(<"$WORK/docker/pid")"
+    wait_for 20 'the end of dockerd' dockerd_is_gone
+    dockerd_run
+    is "$(pid_of)" "$pid" 'pid'
+    is "$(engine exec "$NAME" echo alive)" alive 'exec'
+    engine stop -t 20 "$NAME" >/dev/null
+    is "$(inspect '{{.State.ExitCode}}')" 12 'status'
 }
 
 D99() { # nothing left: cgroups, mounts, processes, state

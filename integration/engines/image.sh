@@ -45,31 +45,31 @@ debian_image() {
 
 # oci_layout TAR NAME OUT: the root file system as a one-layer OCI image, in a tar that ctr imports.
 oci_layout() {
-    local work layer config manifest
-    work=$(mktemp -d "$WORK/oci.XXXXXX")
-    mkdir -p "$work/blobs/sha256"
+    local layout layer config manifest
+    layout=$(mktemp -d "$WORK/oci.XXXXXX")
+    mkdir -p "$layout/blobs/sha256"
     layer=$(sha256sum <"$1" | cut -d' ' -f1)
-    ln -s "$1" "$work/blobs/sha256/$layer"
+    ln -s "$1" "$layout/blobs/sha256/$layer"
     jq -nc --arg layer "$layer" '{architecture: "amd64", os: "linux",
         config: {Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], Cmd: ["sh"]},
-        rootfs: {type: "layers", diff_ids: ["sha256:" + $layer]}}' >"$work/config"
-    config=$(blob "$work" config)
+        rootfs: {type: "layers", diff_ids: ["sha256:" + $layer]}}' >"$layout/config"
+    config=$(blob "$layout" config)
     jq -nc --arg config "$config" --arg layer "$layer" \
-        --argjson config_size "$(stat -Lc %s "$work/blobs/sha256/$config")" \
-        --argjson layer_size "$(stat -Lc %s "$work/blobs/sha256/$layer")" '
+        --argjson config_size "$(stat -Lc %s "$layout/blobs/sha256/$config")" \
+        --argjson layer_size "$(stat -Lc %s "$layout/blobs/sha256/$layer")" '
         {schemaVersion: 2, mediaType: "application/vnd.oci.image.manifest.v1+json",
          config: {mediaType: "application/vnd.oci.image.config.v1+json", digest: ("sha256:" + $config), size: $config_size},
          layers: [{mediaType: "application/vnd.oci.image.layer.v1.tar", digest: ("sha256:" + $layer), size: $layer_size}]}' \
-        >"$work/manifest"
-    manifest=$(blob "$work" manifest)
-    jq -nc --arg manifest "$manifest" --argjson size "$(stat -c %s "$work/blobs/sha256/$manifest")" --arg name "$2" '
+        >"$layout/manifest"
+    manifest=$(blob "$layout" manifest)
+    jq -nc --arg manifest "$manifest" --argjson size "$(stat -c %s "$layout/blobs/sha256/$manifest")" --arg name "$2" '
         {schemaVersion: 2, manifests: [{mediaType: "application/vnd.oci.image.manifest.v1+json",
          digest: ("sha256:" + $manifest), size: $size,
          annotations: {"io.containerd.image.name": $name, "org.opencontainers.image.ref.name": $name}}]}' \
-        >"$work/index.json"
-    printf '{"imageLayoutVersion":"1.0.0"}' >"$work/oci-layout"
-    tar -C "$work" --dereference -cf "$3" oci-layout index.json blobs
-    rm -rf "$work"
+        >"$layout/index.json"
+    printf '{"imageLayoutVersion":"1.0.0"}' >"$layout/oci-layout"
+    tar -C "$layout" --dereference -cf "$3" oci-layout index.json blobs
+    rm -rf "$layout"
 }
 
 # blob DIRECTORY FILE: moves the file to its place among the blobs and prints its digest.

@@ -44,12 +44,12 @@ between() {
     (($1 >= $2 && $1 <= $3)) || fail "$4: wanted $2..$3, got $1"
 }
 
-# status WANTED COMMAND...: the command ends with that status. Its output is kept in $OUT.
+# status WANTED COMMAND...: the command ends with that status (`126|127`: one of them). Its output is kept in $OUT.
 status() {
     local wanted=$1 got=0
     shift
     OUT=$("$@" 2>&1) || got=$?
-    is "$got" "$wanted" "status of ${*:1:12} (it said: $OUT)"
+    like "$got" "^($wanted)$" "status of ${*:1:12} (it said: $OUT)"
 }
 
 # pause_briefly: the length of one turn of a poll loop, without a process.
@@ -205,13 +205,13 @@ answers() { ask "$1" "$2" 2>/dev/null | grep -q -- "$3"; }
 
 # ours PATTERN: pids of processes whose command line names our work directory and matches the pattern.
 ours() {
-    local pid line
+    local pid words line
     for pid in /proc/[0-9]*; do
-        line=$(tr '\0' ' ' 2>/dev/null <"$pid/cmdline") || continue
+        mapfile -d '' -t words 2>/dev/null <"$pid/cmdline" || continue
+        line="${words[*]} "
         pid=${pid#/proc/}
-        [[ $line == *"$WORK"* && $line =~ $1 && $pid != "$$" && $pid != "$BASHPID" ]] && printf '%d\n' "$pid"
+        if [[ $line == *"$WORK"* && $line =~ $1 && $pid != "$$" && $pid != "$BASHPID" ]]; then printf '%d\n' "$pid"; fi
     done
-    return 0
 }
 
 # our_cgroups: every cgroup below the parents that are ours alone, deepest first.
@@ -271,7 +271,7 @@ closing_lines() {
             printf '%-10s %-8s %s, %d s\n' "$engine" "$runtime" "$(counts "$engine" "$runtime")" \
                 "${TOOK[$engine/$runtime]:-0}"
             for kind in ok FAIL skip; do
-                TALLY[total/$runtime/$kind]=$((TALLY[total/$runtime/$kind] + ${TALLY[$engine/$runtime/$kind]:-0}))
+                TALLY[total/$runtime/$kind]=$((${TALLY[total/$runtime/$kind]} + ${TALLY[$engine/$runtime/$kind]:-0}))
             done
         done
         printf '%-10s %-8s %s\n' total "$runtime" "$(counts total "$runtime")"

@@ -5,7 +5,7 @@ podman_start() {
     local index
     mkdir -p "$WORK/podman"
     PODMAN_VERSION=$(podman --version | awk '{ print $3 }')
-    ENGINE_VERSION[podman]=$PODMAN_VERSION
+    ENGINE_VERSION["podman"]=$PODMAN_VERSION
     cat >"$WORK/podman/storage.conf" <<TOML
 [storage]
 driver = "overlay"
@@ -121,7 +121,7 @@ P06() { # init, start: the runtime creates, and starts later
     is "$(inspect '{{.State.Status}}')" initialized 'state'
     is "$(engine logs "$NAME")" '' 'output before start'
     engine start "$NAME" >/dev/null
-    wait_for 10 'the start' has_logged started
+    wait_for 20 'the start' has_logged started
 }
 
 P07() { # --rootfs: a plain directory
@@ -177,15 +177,25 @@ P13() { # --cidfile, --pidfile, inspect, wait
 P14() { # start -a, attach: output of a container started again
     engine create "${RUN[@]:1}" --name "$NAME" "$IMAGE" sh -c 'echo run >>/log; wc -l </log' >/dev/null
     is "$(engine start -a "$NAME")" 1 'first time'
-    wait_for 10 'the end of the clean-up' nothing podman_new_state
+    wait_for 20 'the end of the clean-up' nothing podman_new_state
     is "$(engine start -a "$NAME")" 2 'second time'
 }
 
 P15() { # SIGKILL from outside: the engine sees 137
     detached "$IMAGE" sh -c 'sleep 1000 & while :; do sleep 0.1; done'
     kill -KILL "$(pid_of)"
-    wait_for 10 'the end' state_is Running false
+    wait_for 20 'the end' state_is Running false
     is "$(inspect '{{.State.ExitCode}}')" 137 'status'
+}
+
+P16() { # init, rm: created, never started, removed
+    engine create "${RUN[@]:1}" --name "$NAME" "$IMAGE" "${IDLE[@]}" >/dev/null
+    engine init "$NAME" >/dev/null
+    local pid
+    pid=$(pid_of)
+    engine rm -f -t 5 "$NAME" >/dev/null
+    wait_for 20 'the end of the process' nothing find "/proc/$pid" -maxdepth 0 2>/dev/null
+    wait_for 20 'the end of the state' nothing podman_new_state
 }
 
 P99() { # nothing left: cgroups, mounts, processes, state
