@@ -1,0 +1,50 @@
+# skep: `make help` lists what there is. Each target installs what it lacks (Debian, rustup) and needs no other first.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+.PHONY: build run check test test-peers engines bench bench-check install clean help
+
+build: ## build the release binary: static, musl where rustup has it
+	@hack/setup.sh build
+	@hack/build.sh
+
+run: ## build skep and show a container running (root)
+	@hack/setup.sh run
+	@hack/build.sh >/dev/null
+	@hack/run-demo.sh
+
+check: ## what every commit passes: format, lints, layers, docs, unit tests (no root)
+	@hack/setup.sh check
+	@hack/check.sh
+
+test: ## all tests of the built binary on this kernel (root)
+	@hack/setup.sh test
+	@hack/test.sh
+
+test-peers: ## the black-box tests on this host's runc and crun (root)
+	@hack/setup.sh test
+	@hack/setup.sh peers
+	@hack/test-peers.sh
+
+engines: ## Docker, Podman and containerd with skep, runc and crun (root)
+	@hack/setup.sh build
+	@SKEP=$$(hack/build.sh) integration/engines/run $(ARGS)
+
+bench: ## compare the kernel's floor, skep, crun and runc (root)
+	@hack/setup.sh build
+	@SKEP=$$(hack/build.sh) integration/perf/bench $(ARGS)
+
+bench-check: ## fail when skep is slower or larger than its budget (root)
+	@hack/setup.sh build
+	@SKEP=$$(hack/build.sh) integration/perf/bench-check $(ARGS)
+
+install: ## install skep, manual pages and completions below DESTDIR and PREFIX
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' hack/install.sh
+
+clean: ## remove what was built
+	@rm -rf target integration/seccomp-oracle/target
+
+help: ## show this
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+	@echo; echo '  ARGS=... goes to engines, bench and bench-check; PREFIX=$(PREFIX)'

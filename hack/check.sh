@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# What every commit passes: formatting, lints, layers, documentation, unit and plan tests. Neither root nor a container.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+# shellcheck source-path=SCRIPTDIR
+. hack/steps.sh
+
+# Of its own, so that nobody who builds skep needs libseccomp.
+ORACLE=(--manifest-path integration/seccomp-oracle/Cargo.toml)
+
+formatting() { cargo fmt --all --check -- --color never && cargo fmt "${ORACLE[@]}" --check -- --color never; }
+
+lints() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
+
+lints_of_the_oracle() {
+    cargo clippy --locked "${ORACLE[@]}" --target-dir "$TARGET_DIR/seccomp-oracle" --all-targets -- -D warnings
+}
+
+scripts() {
+    local files file
+    mapfile -t files < <(grep -rlE '^#!/(usr/bin/env bash|bin/(ba)?sh)|^# shellcheck shell=' .ci hack integration)
+    for file in "${files[@]}"; do bash -n "$file"; done
+    command -v shellcheck >/dev/null || { echo 'no shellcheck here'; return 75; }
+    # Those of integration/engines are parts of one script, whose variables it cannot follow.
+    shellcheck --severity=error "${files[@]}"
+    shellcheck --external-sources --severity=warning .ci/run hack/*.sh
+}
+
+documentation() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps; }
+
+other_architecture() {
+    has_target aarch64-unknown-linux-musl || { echo 'rustup has no aarch64-unknown-linux-musl here'; return 75; }
+    cargo check --locked --workspace --target aarch64-unknown-linux-musl
+}
+
+# Linked into a program that runs as root. A new one needs a design note: what it saves, what it brings, who keeps it.
+linked_crates() {
+    local allowed=' bitflags cfg-if itoa libc memchr memoffset nix serde serde_core serde_json skep skep-libcontainer zmij '
+    local name unknown=()
+    while read -r name _; do
+        [[ $allowed == *" $name "* ]] || unknown+=("$name")
+    done < <(cargo tree --locked --package skep --edges normal,no-proc-macro --prefix none \
+        --target "$(release_target)" | sort -u)
+    ((${#unknown[@]} == 0)) || { echo "skep links more than hack/check.sh allows: ${unknown[*]}"; return 1; }
+}
+
+# unit_tests CARGO-ARGUMENT...: what needs root skips. As root they run as nobody, so that this is seen.
+unit_tests() {
+    if ((EUID != 0)) || ! command -v setpriv >/dev/null; then
+        cargo test --locked "$@" -- --show-output
+        return
+    fi
+    local place file status=0 files
+    place=$(mktemp -d)
+    # shellcheck disable=SC2064 # now, not later
+    trap "rm -rf '$place'" EXIT
+    mapfile -t files < <(cargo test --locked --no-run "$@" 2>&1 | tee "$place/log" | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
+    ((${#files[@]})) || { cat "$place/log"; return 1; }
+    # Where cargo has put them nobody may not come.
+    chmod 755 "$place"
+    install -d -m 1777 "$place/tmp"
+    for file in "${files[@]}"; do
+        install -m 755 "$file" "$place/test"
+        (
+            cd "$place/tmp"
+            TMPDIR=$place/tmp HOME=$place/tmp setpriv --reuid 65534 --regid 65534 --clear-groups \
+                "$place/test" --show-output
+        ) || status=1
+    done
+    return "$status"
+}
+
+step 'formatting' formatting
+step 'lints' lints
+step 'lints of the seccomp oracle' lints_of_the_oracle
+step 'layers' hack/layers.sh
+step 'linked crates' linked_crates
+step 'scripts' scripts
+step 'documentation' documentation
+step 'types on aarch64' other_architecture
+step 'unit tests, without root' unit_tests --workspace --lib --bins
+step 'plan snapshots' cargo test --locked --package skep-libcontainer --test plan
+finish

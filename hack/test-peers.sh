@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The black-box tests on the runc and crun of this host: a test that they fail is wrong, or a known difference.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+# shellcheck source-path=SCRIPTDIR
+. hack/steps.sh
+
+((EUID == 0)) || die 'containers are made as root: sudo make test-peers'
+
+for peer in runc crun; do
+    step "black-box tests on $peer" env RUNTIME="$(command -v "$peer")" cargo test --locked --test blackbox
+done
+finish

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# What decides whether a change lands, beyond `make check`: the built binary on the real kernel. Needs root.
+#
+# In the environment: UPDATE_SNAPSHOTS=1 rewrites the plan snapshots, BLACKBOX="name --skip other" chooses black-box tests.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+# shellcheck source-path=SCRIPTDIR
+. hack/steps.sh
+
+((EUID == 0)) || die 'containers are made as root: sudo make test'
+
+release_build() { hack/build.sh; }
+
+seccomp_oracle() {
+    cargo run --locked --quiet --manifest-path integration/seccomp-oracle/Cargo.toml \
+        --target-dir "$TARGET_DIR/seccomp-oracle" --bin seccomp-oracle
+}
+
+# The tests are built by the host's own compiler settings; what they run is what `make install` installs.
+black_box() {
+    local arguments
+    read -ra arguments <<<"${BLACKBOX:-}"
+    RUNTIME=$(release_binary) cargo test --locked --test blackbox -- "${arguments[@]}"
+}
+
+installation() {
+    local place
+    place=$(mktemp -d)
+    # shellcheck disable=SC2064 # now, not later
+    trap "rm -rf '$place'" EXIT
+    DESTDIR=$place PREFIX=/usr hack/install.sh
+    "$place/usr/sbin/skep" --version
+    for file in man/man8/skep.8 man/man8/skep-run.8 bash-completion/completions/skep; do
+        test -s "$place/usr/share/$file"
+    done
+}
+
+step 'release build' release_build
+step 'unit tests, as root' cargo test --locked --workspace --lib --bins -- --show-output
+step 'plan snapshots' cargo test --locked --package skep-libcontainer --test plan
+step 'seccomp against libseccomp' seccomp_oracle
+step 'black-box tests' black_box
+step 'make run' hack/run-demo.sh
+step 'make install' installation
+finish
