@@ -11,7 +11,6 @@ use serde::Deserialize;
 use crate::error::{Context, Error, Kind, Result};
 use crate::spec::Spec;
 use crate::spec::objects::Objects;
-use crate::store::read_all;
 use crate::sys::fd;
 
 /// The largest `config.json` that is read, in bytes: a real one has a thousandth of it.
@@ -71,7 +70,7 @@ pub fn read_config(path: &Path) -> Result<Vec<u8>> {
     if fd::stat(file.as_fd(), c"").on("stat", path)?.is(libc::S_IFDIR) {
         return Err(Error::os("read", Errno::EISDIR).path(path));
     }
-    match read_all(&file, MAX_CONFIG) {
+    match fd::read_all(&file, MAX_CONFIG) {
         Err(Errno::EFBIG) => Err(Error::config("the file is over 16 MiB").path(path)),
         other => other.on("read", path),
     }

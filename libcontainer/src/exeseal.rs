@@ -10,7 +10,6 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 
 use crate::error::{Context, Error, Result};
-use crate::store::read_all;
 use crate::sys::entry::Arguments;
 use crate::sys::exec::execve_again;
 use crate::sys::fd::{self, CWD};
@@ -45,7 +44,7 @@ pub fn seal(arguments: Arguments) -> Result<()> {
             {
                 return Ok(());
             }
-            let binary = read_all(&file, MAX_BINARY).on("read", "/proc/self/exe")?;
+            let binary = fd::read_all(&file, MAX_BINARY).on("read", "/proc/self/exe")?;
             fd::sealed_memfd(c"skep", &binary).doing("memfd_create")?
         }
         Err(errno) => return Err(Error::os("open_tree", errno).path("/proc/self/exe")),

@@ -12,8 +12,9 @@ use nix::unistd::{Pid, getpid};
 pub use self::tty::Tty;
 use crate::error::{Context, Result};
 use crate::notify::Proxy;
+use crate::sys::pidfd;
 use crate::sys::spawn::signal::{Received, SignalFd, SignalMask, set_default};
-use crate::sys::spawn::{ExitStatus, pidfd_send_signal, try_wait, try_wait_any};
+use crate::sys::spawn::{ExitStatus, try_wait, try_wait_any};
 
 /// Whose ends are waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +155,7 @@ fn pass_on(received: Received, process: BorrowedFd<'_>, tty: Option<&Tty>) {
         libc::SIGPIPE if received.sender == getpid().as_raw() => {}
         signal => {
             // The process may have ended by now, and its end is about to be seen.
-            let _may_be_dead = pidfd_send_signal(process, signal);
+            let _may_be_dead = pidfd::send_signal(process, signal);
         }
     }
 }

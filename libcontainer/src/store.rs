@@ -227,7 +227,7 @@ impl StateDir {
             Err(Errno::ENOENT) => return Ok(None),
             other => other.on("open", path())?,
         };
-        read_all(&file, MAX_STATE).on("read", path()).map(Some)
+        fd::read_all(&file, MAX_STATE).on("read", path()).map(Some)
     }
 
     /// Writes a new file.
@@ -239,7 +239,7 @@ impl StateDir {
         let file = CString::new(name).map_err(|_nul| Error::internal("a file name with NUL"))?;
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOFOLLOW;
         let file = fd::openat(self.fd(), &file, flags, 0o600).on("create", path())?;
-        write_all(&file, content).on("write", path())
+        fd::write_all(&file, content).on("write", path())
     }
 
     /// Replaces the record.
@@ -417,43 +417,4 @@ pub fn parse<'a>(bytes: &'a [u8], path: &Path) -> Result<Record<'a>> {
         )));
     }
     Ok(record)
-}
-
-/// Reads a file of at most `limit` bytes: one read(2) of its size, and one that finds its end.
-pub(crate) fn read_all(file: &OwnedFd, limit: u64) -> Result<Vec<u8>, Errno> {
-    let size = fd::stat(file.as_fd(), c"")?.size;
-    if size > limit {
-        return Err(Errno::EFBIG);
-    }
-    let mut content = vec![0; usize::try_from(size).unwrap_or(0) + 1];
-    let mut length = 0;
-    loop {
-        let Some(rest) = content.get_mut(length..).filter(|rest| !rest.is_empty()) else {
-            if length as u64 > limit {
-                return Err(Errno::EFBIG);
-            }
-            content.resize(length * 2, 0);
-            continue;
-        };
-        match nix::unistd::read(file, rest) {
-            Ok(0) => break,
-            Ok(n) => length += n,
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    content.truncate(length);
-    Ok(content)
-}
-
-/// Writes all of `content`.
-pub(crate) fn write_all(file: &OwnedFd, mut content: &[u8]) -> Result<(), Errno> {
-    while !content.is_empty() {
-        match nix::unistd::write(file, content) {
-            Ok(n) => content = content.get(n..).unwrap_or_default(),
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
 }

@@ -245,7 +245,7 @@ fn every_signal_but_three_is_passed_on() {
 }
 
 fn send(child: &Child, signal: i32) {
-    pidfd_send_signal(child.pidfd.as_fd(), signal).unwrap();
+    crate::sys::pidfd::send_signal(child.pidfd.as_fd(), signal).unwrap();
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn content(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
     loop {
         match nix::unistd::read(from, &mut chunk) {
             Ok(0) => return Ok(()),
-            Ok(n) => crate::store::write_all(to, chunk.get(..n).unwrap_or_default())?,
+            Ok(n) => fd::write_all(to, chunk.get(..n).unwrap_or_default())?,
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
         }

@@ -6,15 +6,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use nix::errno::Errno;
 
 use super::enter::{self, Label, Privileges};
-use super::{Channel, prepare};
-use crate::path;
+use super::{Channel, console, prepare};
 use crate::plan::ProcessPlan;
 use crate::sync::{At, Fault, Frame, Step, Tag};
 use crate::sys::clone::setns;
 use crate::sys::fd;
 use crate::sys::process;
 use crate::sys::spawn::signal::{SignalMask, reset_dispositions};
-use crate::terminal::{self, Pty};
+use crate::terminal;
 
 /// What the parent has opened for the child of an `exec`.
 #[derive(Debug)]
@@ -69,9 +68,9 @@ fn enter_container(child: &mut ExecChild<'_>) -> Result<CString, Fault> {
         }
     }
     apply_oom_score(child, user_namespace)?;
-    let slave = make_console(child)?;
-    let streams = match slave {
-        Some(slave) => terminal::make_controlling(slave),
+    let root = fd::openat(fd::CWD, c"/", libc::O_PATH, 0).at(Step::Console, 0)?;
+    let streams = match console::make(child.process, root.as_fd(), &child.channel)? {
+        Some(pty) => terminal::make_controlling(pty.slave),
         None => terminal::chown_stdio(nix::unistd::Uid::from_raw(child.process.uid)),
     };
     streams.map_err(|error| Fault::new(Step::Stdio, 0, error.raw_errno().unwrap_or(Errno::EIO)))?;
@@ -123,25 +122,4 @@ fn apply_oom_score(child: &ExecChild<'_>, user_namespace: bool) -> Result<(), Fa
         )
         .at(Step::OomScoreAdj, 0),
     }
-}
-
-fn make_console(child: &ExecChild<'_>) -> Result<Option<OwnedFd>, Fault> {
-    let Some(size) = child.process.terminal else { return Ok(None) };
-    let console = |error: crate::Error| {
-        let errno = error.raw_errno().unwrap_or(Errno::EIO);
-        Fault::new(Step::Console, 0, errno).detail(error.to_string())
-    };
-    let root = fd::openat(fd::CWD, c"/", libc::O_PATH, 0).at(Step::Console, 0)?;
-    let pts = path::open(root.as_fd(), c"dev/pts").at(Step::Console, 0)?;
-    let pty = Pty::open(pts.as_fd()).map_err(console)?;
-    if let Some(size) = size {
-        pty.set_size(size).map_err(console)?;
-    }
-    pty.chown(nix::unistd::Uid::from_raw(child.process.uid)).map_err(console)?;
-    let number = pty.name().rsplit('/').next().and_then(|number| number.parse().ok()).unwrap_or(0);
-    child
-        .channel
-        .send_fd(Frame::of(Tag::Console, number), pty.master.as_fd())
-        .at(Step::Console, 2)?;
-    Ok(Some(pty.slave))
 }

@@ -5,6 +5,7 @@
 //! ([`Fault`](crate::sync::Fault)).
 
 mod channel;
+mod console;
 mod copy_up;
 mod device;
 mod diagnose;

@@ -6,14 +6,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 
 use super::enter::{self, Label, Privileges};
-use super::{ChildHooks, InitChild, device, mount, namespace, rootfs};
+use super::{ChildHooks, InitChild, console, device, mount, namespace, rootfs};
 use crate::hooks::{self, Phase};
 use crate::path::{self, Make};
 use crate::plan::Plan;
 use crate::sync::{At, Fault, Frame, Step, Tag};
 use crate::sys::spawn::signal::{SignalMask, reset_dispositions};
 use crate::sys::{self, creds, fd, process};
-use crate::terminal::{self, Pty};
+use crate::terminal;
 
 /// Builds the container, waits for `start`, becomes the program.
 pub(crate) fn run(mut child: InitChild<'_>) -> ! {
@@ -124,28 +124,13 @@ fn run_hooks(own: &ChildHooks<'_>, phase: Phase, cwd: Option<BorrowedFd<'_>>) ->
         .map_err(|error| Fault::new(Step::Hook, 0, Errno::EIO).detail(error.to_string()))
 }
 
-/// Makes the terminal of the container's own devpts and sends its master to the parent (CVE-2025-52565: never by path).
+/// Makes the terminal, also as `/dev/console`.
 fn make_console(child: &InitChild<'_>, root: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Fault> {
-    let Some(size) = child.plan.process.terminal else { return Ok(None) };
-    let pts = path::open(root, c"dev/pts").at(Step::Console, 0)?;
-    let console = |error: crate::Error| {
-        let errno = error.raw_errno().unwrap_or(Errno::EIO);
-        Fault::new(Step::Console, 0, errno).detail(error.to_string())
+    let Some(pty) = console::make(&child.plan.process, root, &child.channel)? else {
+        return Ok(None);
     };
-    let pty = Pty::open(pts.as_fd()).map_err(console)?;
-    if let Some(size) = size {
-        pty.set_size(size).map_err(console)?;
-    }
-    pty.chown(nix::unistd::Uid::from_raw(child.plan.process.uid)).map_err(console)?;
     device::console(root, pty.slave.as_fd()).at(Step::Console, 1)?;
-    send_console(child, &pty).at(Step::Console, 2)?;
     Ok(Some(pty.slave))
-}
-
-fn send_console(child: &InitChild<'_>, pty: &Pty) -> Result<(), Errno> {
-    let name = pty.name();
-    let number = name.rsplit('/').next().and_then(|number| number.parse().ok()).unwrap_or(0);
-    child.channel.send_fd(Frame::of(Tag::Console, number), pty.master.as_fd())
 }
 
 fn write_names(plan: &Plan) -> Result<(), Fault> {

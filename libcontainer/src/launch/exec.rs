@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use super::serve::{self, go, receive, set_limits, why_died};
-use super::{open_proc, write_pid_file};
+use super::{open_proc, pid_file};
 use crate::bundle;
 use crate::cgroup::{Cgroup, Join};
 use crate::error::{Context, Error, Result};
@@ -25,8 +25,7 @@ use crate::store::{self, Record, StateDir};
 use crate::sync::{self, Frame, Tag};
 use crate::sys::clone::{Side, clone_single_threaded, setns};
 use crate::sys::fd;
-use crate::sys::socket;
-use crate::sys::spawn;
+use crate::sys::{pidfd, socket, spawn};
 use crate::terminal;
 
 /// What `exec` is asked, beside the process itself.
@@ -94,7 +93,7 @@ pub(crate) fn exec_in(
         }),
         Err(error) => {
             let pidfd = server.child.pidfd.as_fd();
-            let _gone = spawn::pidfd_send_signal(pidfd, libc::SIGKILL);
+            let _gone = pidfd::send_signal(pidfd, libc::SIGKILL);
             let _reaped = spawn::wait(pidfd);
             if let Some(path) = options.pid_file.as_deref()
                 && server.child.pid_written
@@ -195,7 +194,7 @@ impl Server<'_> {
             terminal::send_pidfd(socket.as_fd(), kind, self.child.pidfd.as_fd())?;
         }
         if let Some(path) = &options.pid_file {
-            write_pid_file(path, self.child.pid)?;
+            pid_file::write(path, self.child.pid)?;
             self.child.pid_written = true;
         }
         self.go()?;

@@ -2,12 +2,15 @@
 
 mod exec;
 mod idmap;
+mod pid_file;
+mod prepared;
+mod record;
 mod serve;
 mod undo;
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -17,23 +20,23 @@ use crate::bundle::{self, Bundle};
 use crate::cgroup::{self, Cgroup, CgroupPlan};
 use crate::error::{Context, Error, Result};
 use crate::foreground::Tty;
-use crate::hooks::{self, Phase, StateTemplate};
+use crate::hooks::{Phase, StateTemplate};
 use crate::id::ContainerId;
-use crate::init::{self, Channel, ChildHooks, Gate, InitChild, Namespace};
+use crate::init::{self, Channel, ChildHooks, Gate, InitChild};
 use crate::log::Log;
 use crate::notify;
-use crate::plan::mounts::Action;
 use crate::plan::{self, HostFacts, Plan};
-use crate::process::{Init, Stat};
+use crate::process::Init;
 use crate::spec::{self, Spec};
-use crate::store::{self, Record, StateDir, Store};
+use crate::store::{self, StateDir, Store};
 use crate::sys::clone::{Side, bits, setns};
 use crate::sys::{creds, fd, socket};
 use crate::terminal;
-use crate::time;
 
 pub use exec::{ExecOptions, Started};
 pub(crate) use exec::{Target, exec_in};
+use prepared::Prepared;
+use prepared::open_proc;
 use serve::Server;
 use undo::Undo;
 
@@ -176,40 +179,6 @@ fn extra_environment(options: &Options<'_>) -> Vec<String> {
     list
 }
 
-/// What is opened before anything exists that would have to be taken back.
-struct Prepared {
-    rootfs: Option<OwnedFd>,
-    proc: OwnedFd,
-    namespaces: Vec<Namespace>,
-    console: Option<OwnedFd>,
-    pidfd_socket: Option<OwnedFd>,
-    hook_stdout: Option<OwnedFd>,
-    hook_stderr: Option<OwnedFd>,
-}
-
-impl Prepared {
-    fn open(options: &Options<'_>, plan: &mut Plan, spec: &Spec<'_>) -> Result<Self> {
-        let detach = options.mode != Mode::RunForeground;
-        let terminal = plan.process.terminal.is_some();
-        terminal::check_terminal(terminal, detach, options.console_socket.is_some())?;
-        let rootfs = open_root(plan)?;
-        open_sources(plan)?;
-        let path = |key: &str| spec.annotations.get(key).map(|path| PathBuf::from(path.as_str()));
-        let output = |key: &str| path(key).map(|path| hooks::open_output(&path)).transpose();
-        let console = options.console_socket.as_deref().map(terminal::connect_console_socket);
-        let pidfd = options.pidfd_socket.clone().or_else(|| path("run.oci.pidfd_receiver"));
-        Ok(Self {
-            rootfs,
-            proc: open_proc()?,
-            namespaces: open_namespaces(plan)?,
-            console: console.transpose()?,
-            pidfd_socket: pidfd.as_deref().map(terminal::connect_pidfd_socket).transpose()?,
-            hook_stdout: output("run.oci.hooks.stdout")?,
-            hook_stderr: output("run.oci.hooks.stderr")?,
-        })
-    }
-}
-
 /// Checks that the `kept` descriptors from 3 on are open; before anything of our own takes their numbers.
 ///
 /// # Errors
@@ -222,116 +191,6 @@ pub fn check_kept(kept: u32) -> Result<()> {
                 "unable to stat preserved-fd {offset} (of {kept}): descriptor {number} is not open"
             ))
             .hint("--preserve-fds counts descriptors from 3 on"));
-        }
-    }
-    Ok(())
-}
-
-/// The tree of the root, or a good error: a missing directory, a file.
-fn open_root(plan: &Plan) -> Result<Option<OwnedFd>> {
-    let path = plan.root.path.to_string_lossy().into_owned();
-    let result = if plan.namespaces.has(libc::CLONE_NEWNS) {
-        init::clone_root(plan).map(Some)
-    } else {
-        fd::openat(fd::CWD, &plan.root.path, libc::O_PATH | libc::O_DIRECTORY, 0).map(|_| None)
-    };
-    match result {
-        // Only the child, as root of its own user namespace, may clone mounts.
-        Err(Errno::EPERM) => Ok(None),
-        Err(errno) => {
-            let error = Error::os("open the root filesystem", errno).path(path).field("root.path");
-            Err(match errno {
-                Errno::ENOENT => error.hint("unpack an image there, or correct root.path"),
-                _ => error,
-            })
-        }
-        Ok(tree) => Ok(tree),
-    }
-}
-
-/// Clones the sources of bind mounts with the runtime's privileges: the child may not be able to walk to them.
-fn open_sources(plan: &mut Plan) -> Result<()> {
-    for op in &mut plan.mounts {
-        let Action::Bind(bind) = &op.action else { continue };
-        let prepared = init::clone_bind(bind, op.is_over_proc()).and_then(|(tree, directory)| {
-            init::attach_attributes(op, tree.as_fd())?;
-            Ok((tree, directory))
-        });
-        match prepared {
-            Err(Errno::EPERM) => {}
-            Err(errno) => {
-                let source = bind.source.to_string_lossy().into_owned();
-                let error = Error::os("mount", errno)
-                    .path(source)
-                    .field(format!("mounts[{}].source", op.index));
-                return Err(match errno {
-                    Errno::ENOENT => error.hint("the source of a bind mount has to exist"),
-                    Errno::EMEDIUMTYPE => {
-                        Error::config("only a procfs may be mounted on \"/proc\"")
-                            .field(format!("mounts[{}].source", op.index))
-                    }
-                    _ => error,
-                });
-            }
-            Ok((tree, directory)) => {
-                if let Action::Bind(bind) = &mut op.action {
-                    bind.tree = Some(tree);
-                    bind.directory = directory;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The host's procfs, and nothing mounted in its place.
-pub(crate) fn open_proc() -> Result<OwnedFd> {
-    const PROC_SUPER_MAGIC: u64 = 0x9fa0;
-    let proc =
-        fd::openat(fd::CWD, c"/proc", libc::O_PATH | libc::O_DIRECTORY, 0).on("open", "/proc")?;
-    if fd::fs_magic(proc.as_fd()).on("statfs", "/proc")? != PROC_SUPER_MAGIC {
-        return Err(Error::unsupported("/proc is not a procfs").hint("mount -t proc proc /proc"));
-    }
-    Ok(proc)
-}
-
-fn open_namespaces(plan: &Plan) -> Result<Vec<Namespace>> {
-    let mut list = Vec::with_capacity(plan.namespaces.join.len());
-    for join in &plan.namespaces.join {
-        let field = || format!("linux.namespaces[{}].path", join.index);
-        let path = join.path.to_string_lossy().into_owned();
-        let file = fd::openat(fd::CWD, &join.path, libc::O_RDONLY, 0)
-            .map_err(|errno| Error::os("open the namespace", errno).path(&path).field(field()))?;
-        let kind = crate::sys::clone::namespace_kind(file.as_fd())
-            .map_err(|errno| Error::os("not a namespace:", errno).path(&path).field(field()))?;
-        if kind != join.kind {
-            return Err(Error::config(format!(
-                "it is a namespace of type {}, not {}",
-                plan::namespaces::name(kind),
-                plan::namespaces::name(join.kind)
-            ))
-            .path(path)
-            .field(field()));
-        }
-        list.push(Namespace { index: join.index, kind: join.kind, fd: file });
-    }
-    check_own_network(plan, &list)?;
-    Ok(list)
-}
-
-/// sysctl net.* in a "joined" network namespace that is the runtime's own would change the host.
-fn check_own_network(plan: &Plan, namespaces: &[Namespace]) -> Result<()> {
-    let wants = plan.sysctl.iter().find(|sysctl| sysctl.file.to_bytes().starts_with(b"sys/net/"));
-    let joined = namespaces.iter().find(|namespace| namespace.kind == libc::CLONE_NEWNET);
-    if let (Some(sysctl), Some(joined)) = (wants, joined) {
-        let own = fd::stat_follow(fd::CWD, c"/proc/self/ns/net").on("stat", "/proc/self/ns/net")?;
-        let other = fd::stat(joined.fd.as_fd(), c"").doing("stat the network namespace")?;
-        if (own.ino, own.dev) == (other.ino, other.dev) {
-            return Err(Error::config(format!(
-                "sysctl {:?} is not allowed in the hosts network namespace",
-                sysctl.name
-            ))
-            .field(format!("linux.sysctl[{:?}]", sysctl.name)));
         }
     }
     Ok(())
@@ -436,7 +295,7 @@ impl Launch<'_> {
             terminal::send_pidfd(socket.as_fd(), kind, server.pidfd.as_fd())?;
         }
         if let Some(path) = &self.options.pid_file {
-            write_pid_file(path, server.pid)?;
+            pid_file::write(path, server.pid)?;
         }
         server.go()?;
         if self.options.mode != Mode::Create {
@@ -464,13 +323,6 @@ impl Launch<'_> {
         {
             self.log.warn(&error.to_string());
         }
-    }
-
-    /// Writes down where the cgroup will be, before there is one: should this process be killed, `delete --force` finds it.
-    fn reserve_record(&self, state: &StateDir, plan: &CgroupPlan) -> Result<()> {
-        let mut record = self.draft(plan.record());
-        record.creating = true;
-        state.save_first(&record)
     }
 
     /// Makes the cgroup; without the right to, and without limits to enforce, none.
@@ -611,44 +463,6 @@ impl Launch<'_> {
             Err(errno) => Err(clone_error(errno, flags, into.is_some(), cgroup)),
         }
     }
-
-    /// Writes the record.
-    fn record(&self, state: &StateDir, cgroup: &Cgroup, pid: Pid, creating: bool) -> Result<Init> {
-        let start_time = Stat::read(pid).map_err(|errno| {
-            Error::os("read the start time of init", errno).path(format!("/proc/{pid}/stat"))
-        })?;
-        let start_time = start_time.start_time;
-        let mut record = self.draft(cgroup.record().clone());
-        record.pid = pid.as_raw();
-        record.start_time = start_time;
-        record.creating = creating;
-        state.save(&record)?;
-        Ok(Init { pid, start_time })
-    }
-
-    /// All of the record that is known before there is a process.
-    fn draft(&self, cgroup: cgroup::Record) -> Record<'_> {
-        let hooks = self.spec.hooks.as_ref();
-        let namespaces = &self.plan.namespaces;
-        let joined = namespaces.join.iter().fold(0, |all, join| all | join.kind);
-        Record {
-            version: Record::VERSION,
-            oci_version: spec::OCI_VERSION.into(),
-            id: self.options.id.as_str().into(),
-            pid: 0,
-            start_time: 0,
-            bundle: self.bundle.path_text().into(),
-            rootfs: self.plan.root.path.to_string_lossy().into_owned().into(),
-            created: time::rfc3339_nano(time::now()).into(),
-            owner: self.facts.euid,
-            annotations: self.spec.annotations.clone(),
-            cgroup,
-            namespaces: namespaces.new | joined,
-            creating: false,
-            hooks: hooks
-                .is_some_and(|hooks| !hooks.poststart.is_empty() || !hooks.poststop.is_empty()),
-        }
-    }
 }
 
 fn run_child(child: InitChild<'_>, two_stages: bool, new: libc::c_int) -> ! {
@@ -691,34 +505,6 @@ impl Drop for Rejoin {
 
 fn v2_directory(host: &cgroup::Host, plan: &CgroupPlan) -> Option<CString> {
     host.is_v2().then(|| CString::new(format!("/sys/fs/cgroup{}", plan.path())).unwrap_or_default())
-}
-
-/// Writes the pid, and nothing else, under its final name at once: callers watch for the file.
-pub(crate) fn write_pid_file(path: &Path, pid: Pid) -> Result<()> {
-    use std::os::unix::ffi::OsStrExt;
-    let directory =
-        path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Some(name) = path.file_name() else {
-        return Err(Error::config("the pid file has no name").path(path));
-    };
-    let directory_name = CString::new(directory.as_os_str().as_bytes())
-        .map_err(|_nul| Error::config("a path with NUL").path(path))?;
-    let flags = libc::O_PATH | libc::O_DIRECTORY;
-    let dir = fd::openat(fd::CWD, &directory_name, flags, 0)
-        .on("open the directory of the pid file", directory)?;
-    // Unlike a fixed name, one with our own pid cannot have been left by a crash of somebody alive.
-    let temporary = format!(".{}.{}", name.to_string_lossy(), std::process::id());
-    let temporary = CString::new(temporary).unwrap_or_default();
-    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOFOLLOW;
-    let file = fd::openat(dir.as_fd(), &temporary, flags, 0o644).on("create the pid file", path)?;
-    let written = store::write_all(&file, pid.to_string().as_bytes())
-        .and_then(|()| nix::fcntl::renameat(&dir, temporary.as_c_str(), &dir, name));
-    if let Err(errno) = written {
-        let no_dir = nix::unistd::UnlinkatFlags::NoRemoveDir;
-        let _gone = nix::unistd::unlinkat(&dir, temporary.as_c_str(), no_dir);
-        return Err(Error::os("write the pid file", errno).path(path));
-    }
-    Ok(())
 }
 
 /// Keeps the runtime out of reach of what it makes: not traceable, not dumpable, its /proc files root's (CVE-2016-9962).

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::cgroup::Cgroup;
 use crate::log::Log;
 use crate::store::StateDir;
-use crate::sys::spawn;
+use crate::sys::{pidfd, spawn};
 
 /// Everything a launch has left behind so far. Dropped before [`commit`](Undo::commit), it takes all of it back, newest
 /// first; what cannot be taken back is a warning beside the first error, never instead of it.
@@ -31,7 +31,7 @@ impl<'a> Undo<'a> {
     /// Ends the child and waits for it: nothing of the container runs any more.
     pub(super) fn end_child(&mut self) {
         if let Some(child) = self.child.take() {
-            let _gone = spawn::pidfd_send_signal(child.as_fd(), libc::SIGKILL);
+            let _gone = pidfd::send_signal(child.as_fd(), libc::SIGKILL);
             let _reaped = spawn::wait(child.as_fd());
         }
     }

@@ -70,7 +70,7 @@ fn readiness_is_told_with_the_pid_and_waited_for() {
     fixture.say(b"STATUS=starting");
     // READY=1 is not the first line: runc would miss it.
     fixture.say(b"STATUS=up\nREADY=1\nMAINPID=1\n");
-    let init = crate::sys::spawn::pidfd_open(getpid()).unwrap();
+    let init = crate::sys::pidfd::open(getpid()).unwrap();
     let child =
         in_fork(|| i32::from(proxy.wait_ready(init.as_fd(), Pid::from_raw(4242)).unwrap_or(false)));
     assert_eq!(fixture.heard(), ("STATUS=starting\n".into(), false));

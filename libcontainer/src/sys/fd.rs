@@ -1,7 +1,7 @@
 //! Descriptors: opening below a root, close_range(2), statx(2).
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -320,4 +320,49 @@ pub fn flock(fd: libc::c_int) -> Result<(), Errno> {
 pub fn funlock(fd: libc::c_int) -> Result<(), Errno> {
     // SAFETY: no memory is passed.
     check(unsafe { libc::flock(fd, libc::LOCK_UN) }.into()).map(drop)
+}
+
+/// Reads a file of at most `limit` bytes: one read(2) of its size, and one that finds its end.
+///
+/// # Errors
+/// EFBIG for a larger one; those of read(2).
+pub fn read_all(file: &OwnedFd, limit: u64) -> Result<Vec<u8>, Errno> {
+    let size = stat(file.as_fd(), c"")?.size;
+    if size > limit {
+        return Err(Errno::EFBIG);
+    }
+    let mut content = vec![0; usize::try_from(size).unwrap_or(0) + 1];
+    let mut length = 0;
+    loop {
+        let Some(rest) = content.get_mut(length..).filter(|rest| !rest.is_empty()) else {
+            if length as u64 > limit {
+                return Err(Errno::EFBIG);
+            }
+            content.resize(length * 2, 0);
+            continue;
+        };
+        match nix::unistd::read(file, rest) {
+            Ok(0) => break,
+            Ok(n) => length += n,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    content.truncate(length);
+    Ok(content)
+}
+
+/// Writes all of `content`.
+///
+/// # Errors
+/// Those of write(2).
+pub fn write_all(file: &OwnedFd, mut content: &[u8]) -> Result<(), Errno> {
+    while !content.is_empty() {
+        match nix::unistd::write(file, content) {
+            Ok(n) => content = content.get(n..).unwrap_or_default(),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }

@@ -14,7 +14,6 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use self::signal::{SignalMask, reset_dispositions, set_default};
-pub use self::signal::{pidfd_open, pidfd_send_signal};
 
 /// The stack of a child before its execve, in bytes, without the guard page.
 const STACK_SIZE: usize = 64 * 1024;
@@ -160,7 +159,7 @@ impl Child {
     pub fn kill_group(&self) {
         // A program may have left its group, and the group may have outlived it: each call covers the other's case.
         let _may_be_empty = killpg(self.pid, Signal::SIGKILL);
-        let _may_be_dead = pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let _may_be_dead = super::pidfd::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
     }
 }
 
@@ -397,7 +396,7 @@ pub(crate) fn in_fork(body: impl FnOnce() -> i32) -> Child {
         unsafe { libc::_exit(code) };
     }
     let pid = Pid::from_raw(pid);
-    Child { pid, pidfd: pidfd_open(pid).unwrap() }
+    Child { pid, pidfd: super::pidfd::open(pid).unwrap() }
 }
 
 /// Replaces the calling process by `argv`, with the descriptors it has.

@@ -1,6 +1,6 @@
 //! Signals as the kernel counts them, all 64: nix knows no real-time signals, and libc hides those it uses itself.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use nix::errno::Errno;
@@ -177,33 +177,6 @@ impl AsFd for SignalFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
-}
-
-/// pidfd_open(2), close-on-exec.
-///
-/// # Errors
-/// `ESRCH` when there is no such process, and the others of the page.
-pub fn pidfd_open(pid: unistd::Pid) -> nix::Result<OwnedFd> {
-    // SAFETY: no pointers are passed.
-    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })
-}
-
-/// pidfd_send_signal(2).
-///
-/// # Errors
-/// `ESRCH` when the process is gone, and the others of the page.
-pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
-    // SAFETY: a null siginfo is what kill(2) would make of it.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal,
-            ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
-    Errno::result(result).map(drop)
 }
 
 /// Wraps the descriptor that a system call returned.
