@@ -30,6 +30,16 @@ counts() {
         END { print seen + 0, passed - silent, failed + 0, skipped + silent }' "$1"
 }
 
+# shorten: how it began and how it ended, indented.
+shorten() {
+    awk '{ line[NR] = $0 } END {
+        for (i = 1; i <= NR; i++) {
+            if (NR <= 200 || i <= 60 || i > NR - 140) print "    " line[i]
+            else if (i == 61) print "    ... " NR - 200 " lines ..."
+        }
+    }'
+}
+
 # step NAME COMMAND...: quiet unless it fails. Status 75 (EX_TEMPFAIL) is a skip, whose last line says why.
 step() {
     local name=$1 log=$STEPS/log status=0 began seen passed failed skipped words
@@ -63,7 +73,7 @@ step() {
     if ((status && status != 75)); then
         # What a test run says about its successes is in nobody's way here.
         grep -vE '^test .* \.\.\. (ok|ignored.*|known difference.*)$|^ *(Compiling|Checking|Documenting|Downloaded) ' \
-            "$log" | awk 'NR <= 150 { print "    " $0 } END { if (NR > 150) print "    ... and " NR - 150 " lines more" }' >&2 || true
+            "$log" | shorten >&2 || true
     elif ((status == 0 && skipped)); then
         skips "$log" | sort | uniq -c | sort -rn | head -n 40 | sed -E 's/^ *1 /  /; s/^ *([0-9]+) (.*)/  \2 (\1 times)/; s/^ */    skipped: /' >&2
     fi
