@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::harness::host::Layout;
 use crate::harness::runner::cases;
-use crate::harness::{Test, Value, json, say, wait};
+use crate::harness::{Kind, Test, Value, json, say, wait};
 
 cases![
     stats_is_one_line_of_json,
@@ -19,7 +19,12 @@ cases![
     an_oom_kill_is_an_event,
 ];
 
+fn need_events(t: &Test) {
+    t.need(t.kind() != Kind::Crun, "crun has no events");
+}
+
 fn stats(c: &crate::harness::Container<'_>) -> Value {
+    need_events(c.test);
     let output = c.call("events", &["--stats"]).run().ok().no_stderr();
     assert_eq!(output.stdout.lines().count(), 1, "{output}");
     let event = output.json();
@@ -76,6 +81,7 @@ fn stats_of_a_created_container_works(t: &Test) {
 }
 
 fn events_come_at_an_interval(t: &Test) {
+    need_events(t);
     let c = t.container().lasting();
     c.run_detached();
     let events = c.call("events", &["--interval", "50ms"]).spawn();
@@ -90,6 +96,7 @@ fn events_come_at_an_interval(t: &Test) {
 }
 
 fn events_end_with_the_container(t: &Test) {
+    need_events(t);
     let c = t.container().lasting();
     c.run_detached();
     let events = c.call("events", &["--interval=100ms"]).limit(Duration::from_secs(10)).spawn();
@@ -102,6 +109,7 @@ fn events_end_with_the_container(t: &Test) {
 }
 
 fn events_of_a_stopped_container_fail(t: &Test) {
+    need_events(t);
     let c = t.container();
     c.run_detached();
     c.wait_exit();
@@ -110,10 +118,12 @@ fn events_of_a_stopped_container_fail(t: &Test) {
 }
 
 fn events_of_an_unknown_id_fail(t: &Test) {
+    need_events(t);
     t.call(&["events", "--stats", &t.id]).run().fails().says(&say::NO_SUCH_CONTAINER);
 }
 
 fn an_invalid_interval_is_refused(t: &Test) {
+    need_events(t);
     let c = t.container().lasting();
     c.run_detached();
     for interval in ["soon", "0s", "-5s", "5"] {
@@ -123,6 +133,7 @@ fn an_invalid_interval_is_refused(t: &Test) {
 }
 
 fn an_oom_kill_is_an_event(t: &Test) {
+    need_events(t);
     t.need_controller("memory");
     let c = t
         .container()

@@ -249,7 +249,7 @@ fn exec_with_a_terminal_has_its_size(t: &Test) {
     let file = process_file(
         t,
         &json!({"terminal": true, "consoleSize": {"height": 19, "width": 83}, "cwd": "/",
-        "args": ["sh", "-c", "stty size; read x"], "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}),
+        "args": ["sh", "-c", "until stty size; do sleep 0.05; done; read x"], "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}),
     );
     t.call(&["exec", "--process", &file, "--detach", "--console-socket", socket.arg(), &c.id])
         .run()
@@ -320,7 +320,8 @@ fn run_puts_the_terminal_into_raw_mode_and_back(t: &Test) {
 
 fn run_passes_the_first_size_on(t: &Test) {
     let mut host = HostTerminal::open(37, 93);
-    let c = on_terminal(t.container()).sh("echo up; read x; stty size; read x");
+    let c = on_terminal(t.container())
+        .sh("echo up; read x; until stty size; do sleep 0.05; done; read x");
     let run = foreground(&c, &host);
     host.terminal.expect("up");
     host.terminal.send("\r");
@@ -374,7 +375,10 @@ fn exec_in_the_foreground_on_a_terminal(t: &Test) {
     let c = t.container().lasting();
     c.run_detached();
     let exec = c
-        .exec_with(&["--tty"], &["sh", "-c", "tty; read x; stty size; exit 6"])
+        .exec_with(
+            &["--tty"],
+            &["sh", "-c", "tty; read x; until stty size; do sleep 0.05; done; exit 6"],
+        )
         .stdin_fd(host.slave())
         .streams(host.slave(), host.slave())
         .with(sys::control_stdin_terminal)
