@@ -21,14 +21,14 @@ sync
 path        sys
 process     sys
 seccomp     spec sys::seccomp
-hooks       spec sys::spawn
-terminal    spec::ConsoleSize sys::pty sys::socket sys::spawn
-notify      sys::socket sys::spawn
-foreground  notify terminal spec::ConsoleSize sys::pty sys::spawn
+hooks       spec sys
+terminal    spec::ConsoleSize sys
+notify      sys
+foreground  notify terminal spec::ConsoleSize sys
 cgroup      spec sys
-store       id cgroup spec::Map spec::Str sys::fd
-bundle      spec store::read_all sys::fd
-exeseal     store::read_all sys
+store       id cgroup spec::Map spec::Str sys
+bundle      spec sys
+exeseal     sys
 plan        hooks path seccomp spec sync::Fault sync::Step sys::creds::CapSet sys::exec::CStrArray sys::mount::Attr sys::mount::Recursive
 init        cgroup::V1View hooks path plan spec::Hook sync sys terminal
 launch      bundle cgroup foreground::Tty hooks id init log notify path plan process seccomp spec store sync sys terminal time
