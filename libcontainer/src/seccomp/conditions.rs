@@ -75,8 +75,8 @@ struct Test {
     index: u8,
     high: bool,
     jump: Jump,
-    mask: u64,
-    datum: u64,
+    mask: u32,
+    datum: u32,
     /// The operator of the condition this is a part of; it decides the order.
     operator: Operator,
     /// The whole value of that condition.
@@ -147,8 +147,8 @@ fn narrow(condition: &Condition, success: Branch) -> Branch {
         index: condition.index,
         high: false,
         jump,
-        mask: condition.mask,
-        datum: condition.value & condition.mask,
+        mask: low(condition.mask),
+        datum: low(condition.value) & low(condition.mask),
         operator: condition.operator,
         value: condition.value,
         then,
@@ -159,7 +159,7 @@ fn narrow(condition: &Condition, success: Branch) -> Branch {
 /// Compares the high half first: where it is equal the low half decides.
 fn wide(condition: &Condition, success: Branch) -> Branch {
     let test = |is_high: bool, jump: Jump, then: Branch, otherwise: Branch| {
-        let half = |word: u64| if is_high { word >> 32 } else { low(word) };
+        let half = |word: u64| if is_high { low(word >> 32) } else { low(word) };
         Branch::Level(vec![Test {
             index: condition.index,
             high: is_high,
@@ -191,8 +191,9 @@ fn wide(condition: &Condition, success: Branch) -> Branch {
     }
 }
 
-fn low(word: u64) -> u64 {
-    word & u64::from(u32::MAX)
+#[expect(clippy::cast_possible_truncation, reason = "that is what it is for")]
+fn low(word: u64) -> u32 {
+    word as u32
 }
 
 impl Test {
@@ -318,7 +319,7 @@ fn emit_test(
     accumulator: Accumulator,
 ) -> Target {
     let offset = 16 + 8 * u32::from(test.index) + 4 * u32::from(test.high != layout.big_endian);
-    let (mask, k) = (word(test.mask), word(test.datum));
+    let (mask, k) = (test.mask, test.datum);
     let always = mask == 0 && test.jump == Jump::Eq;
     let holds = if always { accumulator } else { Some((offset, mask)) };
     let mut follow = |branch: &Branch| match branch {
@@ -344,10 +345,4 @@ fn emit_test(
         Some((known, u32::MAX)) if known == offset => entry,
         _ => assembler.load(offset),
     }
-}
-
-/// The part of a 64-bit value a 32-bit test uses.
-#[expect(clippy::cast_possible_truncation, reason = "that is what it is for")]
-fn word(value: u64) -> u32 {
-    value as u32
 }
