@@ -135,8 +135,8 @@ mod tests {
             // Every fourth goes to the far end by way of one shared instruction.
             next = assembler.branch(Jump::Eq, nr, Target::Return(nr % 7 + 1), next);
         }
-        next = assembler.load(0);
-        let program = assembler.finish(next);
+        let entry = assembler.load(0);
+        let program = assembler.finish(entry);
         for nr in 0..1000 {
             assert_eq!(answer(&program, nr), nr % 7 + 1);
         }
@@ -151,9 +151,9 @@ mod tests {
         for nr in (0..600).rev() {
             next = assembler.branch(Jump::Eq, nr, far, next);
         }
-        next = assembler.branch(Jump::Ge, 4000, far, next);
-        next = assembler.load(0);
-        let program = assembler.finish(next);
+        assembler.branch(Jump::Ge, 4000, far, next);
+        let entry = assembler.load(0);
+        let program = assembler.finish(entry);
         assert_eq!(answer(&program, 0), 2);
         assert_eq!(answer(&program, 599), 2);
         assert_eq!(answer(&program, 600), 3);

@@ -1,5 +1,7 @@
 //! The compiled form of a profile, and its bytes in the state directory.
 
+use super::arch::Arch;
+use super::simulator::{Call, run};
 use crate::error::{Error, Result};
 use crate::sys::seccomp::{Instruction, NEW_LISTENER};
 
@@ -26,6 +28,14 @@ const HEADER: usize = MAGIC.len() + 4 + 4;
 const INSTRUCTION: usize = size_of::<Instruction>();
 
 impl Filter {
+    /// Says whether the filter lets this host's system call `number` pass, with arguments that are all zero.
+    pub fn allows(&self, number: libc::c_long) -> bool {
+        let Ok(nr) = u32::try_from(number) else { return false };
+        let call = Call { nr, arch: Arch::native().token, args: [0; 6] };
+        let action = run(&self.program, &call, cfg!(target_endian = "big"));
+        action.is_ok_and(|action| action == libc::SECCOMP_RET_ALLOW)
+    }
+
     /// Returns the bytes `exec` reads back instead of compiling the profile again: a header of 16 bytes, then the
     /// program as the kernel has it, everything in the byte order of this host. Warnings are not kept.
     pub fn to_bytes(&self) -> Vec<u8> {

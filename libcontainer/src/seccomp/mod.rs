@@ -12,7 +12,6 @@ mod filter;
 mod names;
 mod program;
 mod rules;
-#[cfg(test)]
 mod simulator;
 mod tables;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Runs a filter the way the kernel does, for tests.
+//! Runs a filter the way the kernel does: for tests, and to know beforehand what a filter answers.
 
 use crate::sys::seccomp::Instruction;
 
@@ -40,7 +40,9 @@ fn word(call: &Call, offset: u32, big_endian: bool) -> Result<u32, String> {
         0 => Ok(call.nr),
         4 => Ok(call.arch),
         16..64 if offset.is_multiple_of(4) => {
-            let arg = call.args[(offset as usize - 16) / 8];
+            let Some(arg) = call.args.get((offset as usize - 16) / 8) else {
+                return Err(format!("loads from {offset}"));
+            };
             let high = offset.is_multiple_of(8) == big_endian;
             let half = if high { arg >> 32 } else { arg & u64::from(u32::MAX) };
             u32::try_from(half).map_err(|error| error.to_string())

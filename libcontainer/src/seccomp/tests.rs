@@ -354,6 +354,17 @@ fn a_profile_with_one_answer_is_one_instruction() {
 }
 
 #[test]
+fn a_filter_knows_what_it_lets_pass_here() {
+    let profile = r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["read","open"],"action":"SCMP_ACT_ALLOW"},
+        {"names":["write"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":1,"op":"SCMP_CMP_EQ"}]}]}"#;
+    let filter = compiled_for(Arch::native().name, profile).unwrap();
+    assert!(filter.allows(libc::SYS_read));
+    assert!(!filter.allows(libc::SYS_write));
+    assert!(!filter.allows(libc::SYS_close));
+    assert!(!filter.allows(-1));
+}
+
+#[test]
 fn an_empty_profile_is_no_seccomp() {
     let profile: Seccomp<'_> = serde_json::from_str("{}").unwrap();
     assert_eq!(compile(&profile, &CompileOptions::default()).unwrap(), None);
