@@ -55,12 +55,11 @@ need_component() {
     "$2" --version >/dev/null 2>&1 || rustup component add "$1" >&2 || die "rustup cannot add $1"
 }
 
-# offer_target TRIPLE: adds it where that is possible.
+# offer_target TRIPLE: adds it where that is possible, and says why where it is not.
 offer_target() {
     has_target "$1" && return
-    command -v rustup >/dev/null || return 1
     note "adding the target $1"
-    rustup target add "$1" >/dev/null 2>&1
+    rustup target add "$1" >/dev/null
 }
 
 [[ $# -eq 1 ]] || die 'usage: hack/setup.sh build|run|check|test|peers'
@@ -86,8 +85,9 @@ install_packages
 need_rust
 
 machine=$(uname -m)
-offer_target "$machine-unknown-linux-musl" ||
-    note "WARNING: rustup cannot add $machine-unknown-linux-musl: skep is linked with glibc, statically. It works and starts 0.6 ms later."
+offer_target "$machine-unknown-linux-musl" || note "
+WARNING: there is no $machine-unknown-linux-musl here. skep is linked with glibc, statically: it works, and starts 0.6 ms later.
+"
 if [[ $1 == check ]]; then
     need_component rustfmt rustfmt
     need_component clippy cargo-clippy
