@@ -1,8 +1,9 @@
 //! The allocator of the `skep` binary: a bump pointer with free lists.
 //!
 //! A runtime lives for a millisecond and every page it touches is paid for: musl's allocator doubles the cost of
-//! parsing a `config.json`. Blocks are cut from one growing area and never given back to the kernel; freed ones wait
-//! in a list per power of two, so the loops of `events` and a foreground `run` stay bounded.
+//! parsing a `config.json`. Blocks are cut from one growing area and never given back to the kernel. A request is rounded
+//! up to its size class and a freed block waits in the list of the same class: a class never holds more blocks than were
+//! alive at once, so the loops of `events` and a foreground `run` stay bounded.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
@@ -11,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const AREA: usize = 256 * 1024;
 const SMALLEST: usize = 16;
-const CLASSES: usize = 48;
+/// Four classes between two powers of two, so at most a fifth of a block is unused; the last ends at 2^40 bytes.
+const CLASSES: usize = 4 + 34 * 4;
 
 struct State {
     next: usize,
@@ -60,9 +62,16 @@ impl Bump {
     }
 }
 
-fn class(layout: &Layout) -> usize {
-    let size = layout.size().max(layout.align()).max(SMALLEST);
-    size.next_power_of_two().trailing_zeros() as usize
+/// The class of blocks of `size` bytes, and how long these are: 16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, …
+fn class(size: usize) -> (usize, usize) {
+    if size <= 64 {
+        let steps = size.max(1).div_ceil(SMALLEST);
+        return (steps - 1, steps * SMALLEST);
+    }
+    let last = size - 1;
+    let power = last.ilog2() as usize;
+    let quarter = last >> (power - 2) & 3;
+    (4 + (power - 6) * 4 + quarter, (quarter + 5) << (power - 2))
 }
 
 fn map(length: usize) -> *mut u8 {
@@ -100,27 +109,23 @@ impl State {
     }
 }
 
-// SAFETY: a block comes from fresh memory or from the free list of its class, whose blocks all have at least the
-// class's size and the alignment that was asked for when they were cut; none is handed out twice.
+// SAFETY: a block comes from fresh memory or from the free list of its class, whose blocks all have the class's size and
+// an alignment of 16; none is handed out twice.
 unsafe impl GlobalAlloc for Bump {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let class = class(&layout);
+        let (class, size) = class(layout.size());
         self.lock();
         // SAFETY: the lock is held.
         let state = unsafe { &mut *self.state.get() };
         let block = match state.free.get_mut(class) {
-            // Blocks over a page's alignment are rare and never reused.
+            // Blocks of a greater alignment are rare and never reused.
             Some(head) if !head.is_null() && layout.align() <= SMALLEST => {
                 let block = *head;
                 // SAFETY: a freed block begins with the pointer to the next one.
                 *head = unsafe { block.cast::<*mut u8>().read() };
                 block
             }
-            // Fresh memory is cut to the size asked for, rounded to 16, not to the class: fewer pages touched.
-            _ => state.carve(
-                layout.size().max(1).next_multiple_of(SMALLEST),
-                layout.align().max(SMALLEST),
-            ),
+            _ => state.carve(size, layout.align().max(SMALLEST)),
         };
         self.unlock();
         block
@@ -130,13 +135,13 @@ unsafe impl GlobalAlloc for Bump {
         if layout.align() > SMALLEST {
             return;
         }
+        let (class, size) = class(layout.size());
         self.lock();
         // SAFETY: the lock is held.
         let state = unsafe { &mut *self.state.get() };
-        let size = layout.size().max(1).next_multiple_of(SMALLEST);
         if block as usize + size == state.next {
             state.next = block as usize;
-        } else if let Some(head) = state.free.get_mut(floor_class(size)) {
+        } else if let Some(head) = state.free.get_mut(class) {
             // SAFETY: the block is ours again and at least 16 bytes long.
             unsafe { block.cast::<*mut u8>().write(*head) };
             *head = block;
@@ -145,21 +150,21 @@ unsafe impl GlobalAlloc for Bump {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        let old = layout.size().max(1).next_multiple_of(SMALLEST);
-        let new = new_size.max(1).next_multiple_of(SMALLEST);
-        if new <= old && layout.align() <= SMALLEST && new * 2 > old {
+        let (_, old) = class(layout.size());
+        let (_, new) = class(new_size);
+        if new == old {
             return block;
         }
         if layout.align() <= SMALLEST {
             self.lock();
             // SAFETY: the lock is held.
             let state = unsafe { &mut *self.state.get() };
-            let grows = block as usize + old == state.next && block as usize + new <= state.end;
-            if grows {
+            let last = block as usize + old == state.next && block as usize + new <= state.end;
+            if last {
                 state.next = block as usize + new;
             }
             self.unlock();
-            if grows {
+            if last {
                 return block;
             }
         }
@@ -177,14 +182,83 @@ unsafe impl GlobalAlloc for Bump {
     }
 }
 
-/// The class whose requests a block of `size` bytes surely satisfies.
-fn floor_class(size: usize) -> usize {
-    size.ilog2() as usize
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn a_block_holds_what_was_asked_for_and_little_more() {
+        let (mut before, mut length) = class(0);
+        assert_eq!((before, length), (0, 16));
+        for size in 1..70_000 {
+            let (class, block) = class(size);
+            assert!(block >= size && block % SMALLEST == 0, "{size}: {block}");
+            assert!(block < size + SMALLEST || (block - size) * 4 < size, "{size}: {block}");
+            assert!(class == before && block == length || class == before + 1 && block > length);
+            (before, length) = (class, block);
+        }
+        assert!(class(1 << 40).0 < CLASSES);
+        assert!(class(isize::MAX.unsigned_abs()).0 >= CLASSES);
+    }
+
+    /// What a loop does: something old goes, something like it comes, while something else stays.
+    #[test]
+    fn alternating_blocks_are_used_again() {
+        for size in [1, 17, 33, 65, 100, 1000, 1025, 5000, 100_000] {
+            let bump = Bump::new();
+            let layout = Layout::from_size_align(size, 8).unwrap();
+            let mut places = HashSet::new();
+            // SAFETY: the size is not zero.
+            let mut kept = unsafe { bump.alloc(layout) };
+            for _ in 0..2000 {
+                // SAFETY: the size is not zero, and `kept` came from here with this layout.
+                let fresh = unsafe { bump.alloc(layout) };
+                // SAFETY: as above.
+                unsafe { bump.dealloc(kept, layout) };
+                places.insert(fresh as usize);
+                kept = fresh;
+            }
+            assert!(places.len() <= 2, "{size} bytes were cut {} times", places.len());
+        }
+    }
+
+    #[test]
+    fn shrunk_and_grown_blocks_are_used_again() {
+        let bump = Bump::new();
+        let layout = |size| Layout::from_size_align(size, 8).unwrap();
+        let mut places = HashSet::new();
+        for round in 0..2000_u32 {
+            // SAFETY: every size is not zero, and each block goes back with the size it last had.
+            unsafe {
+                let large = bump.alloc(layout(1000));
+                let other = bump.alloc(layout(48));
+                large.write_bytes(round as u8, 1000);
+                let small = bump.realloc(large, layout(1000), 600);
+                let last = bump.alloc(layout(48));
+                let grown = bump.realloc(small, layout(600), 3000);
+                assert_eq!((grown.read(), grown.add(599).read()), (round as u8, round as u8));
+                places.extend([large, other, small, last, grown].map(|block| block as usize));
+                bump.dealloc(other, layout(48));
+                bump.dealloc(grown, layout(3000));
+                bump.dealloc(last, layout(48));
+            }
+        }
+        assert!(places.len() <= 12, "{} places", places.len());
+    }
+
+    #[test]
+    fn the_last_block_grows_and_shrinks_where_it_is() {
+        let bump = Bump::new();
+        let layout = |size| Layout::from_size_align(size, 8).unwrap();
+        // SAFETY: the sizes are not zero, and the block goes on with the size it last had.
+        unsafe {
+            let block = bump.alloc(layout(100));
+            assert_eq!(bump.realloc(block, layout(100), 50_000), block);
+            assert_eq!(bump.realloc(block, layout(50_000), 200), block);
+            assert_eq!(bump.alloc(layout(16)) as usize, block as usize + 224);
+        }
+    }
 
     #[test]
     fn freed_blocks_come_back_and_nothing_overlaps() {
