@@ -216,6 +216,21 @@ const CRUN: Table = &[
             "cgroups::unified_is_refused_on_v1",
         ],
     ),
+    (
+        "crun drops what it cannot set without privilege",
+        &[
+            "rootless::a_limit_that_cannot_be_set_is_reported",
+            "rootless::additional_groups_are_refused",
+        ],
+    ),
+    (
+        "crun maps ids by /etc/subuid when the config maps none",
+        &["rootless::the_rootless_template_runs"],
+    ),
+    (
+        "crun 1.8 cannot make the mount of a file recursively read-only",
+        &["engine_configs::docker_limited", "mounts::recursive_read_only_works_for_a_file"],
+    ),
     ("crun crashes", &["bad_config::a_nul_in_a_string"]),
     ("crun takes only the 1.0 versions", &["bad_config::later_minor_versions_are_accepted"]),
     (

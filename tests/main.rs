@@ -35,11 +35,14 @@ mod cve;
 mod cve_process;
 mod descriptors;
 mod devices;
+mod engine_configs;
 mod events;
 mod exec;
 mod exec_user;
+mod flags;
 mod harness;
 mod hooks;
+mod keyring;
 mod known_differences;
 mod lifecycle;
 mod mounts;
@@ -48,6 +51,7 @@ mod pause;
 mod printing;
 mod process;
 mod root;
+mod rootless;
 mod run;
 mod seccomp;
 mod terminal;
@@ -78,6 +82,10 @@ fn main() -> ExitCode {
         bad_input::CASES,
         bad_targets::CASES,
         cve::CASES,
+        engine_configs::CASES,
+        flags::CASES,
+        keyring::CASES,
+        rootless::CASES,
         cve_process::CASES,
     ]
     .concat();

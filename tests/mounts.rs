@@ -32,6 +32,7 @@ cases![
     contrary_options_the_last_wins,
     access_time_options_are_set,
     recursive_read_only_reaches_submounts,
+    recursive_read_only_works_for_a_file,
     recursive_options_are_set,
     plain_read_only_does_not_reach_submounts,
     a_remount_changes_a_mount,
@@ -418,6 +419,17 @@ fn recursive_read_only_reaches_submounts(t: &Test) {
     let c = showing(t).mount("/mnt", "bind", &dir, &["rbind", "rro"]);
     let text = mountinfo(&c);
     assert!(seen(&text, "/mnt").has("ro") && seen(&text, "/mnt/sub").has("ro"), "{text}");
+}
+
+fn recursive_read_only_works_for_a_file(t: &Test) {
+    // Docker asks for it on /etc/resolv.conf.
+    let dir = host_dir(t, "dir");
+    let c = t
+        .container()
+        .mount("/etc/hosts", "bind", &format!("{dir}/file"), &["rbind", "rro", "rprivate"])
+        .sh("cat /etc/hosts; echo x > /etc/hosts");
+    let output = c.run().code(1);
+    assert_eq!(output.stdout, "from the host\n", "{output}");
 }
 
 fn recursive_options_are_set(t: &Test) {

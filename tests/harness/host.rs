@@ -24,7 +24,6 @@ pub struct Host {
     pub controllers: Vec<String>,
     effective: u64,
     pub user_namespaces: bool,
-    pub security_modules: String,
 }
 
 const CAPABILITIES: [(&str, u32); 5] = [
@@ -100,7 +99,6 @@ impl Host {
             controllers,
             effective,
             user_namespaces: number("/proc/sys/user/max_user_namespaces").unwrap_or(0) > 0,
-            security_modules: fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default(),
         }
     }
 

@@ -66,12 +66,9 @@ pub const NO_SUCH_FILE: Phrase =
     Phrase::new("no such file or directory").crun("No such file or directory");
 /// moby, Podman: exit status 126.
 pub const PERMISSION_DENIED: Phrase = Phrase::new("permission denied").crun("Permission denied");
-pub const IS_A_DIRECTORY: Phrase = Phrase::new("is a directory").crun("regular file");
 pub const EXEC_FORMAT: Phrase = Phrase::new("exec format error").crun("Exec format error");
 /// moby: exit status 127.
 pub const NOT_A_DIRECTORY: Phrase = Phrase::new("not a directory").crun("ot a directory");
-pub const NOT_PERMITTED: Phrase =
-    Phrase::new("operation not permitted").crun("Operation not permitted");
 pub const NEEDS_CONSOLE_SOCKET: Phrase =
     Phrase::new("cannot allocate tty if runc will detach without setting console socket")
         .crun("console socket");

@@ -142,6 +142,20 @@ impl<'t> Call<'t> {
         self
     }
 
+    /// Runs the runtime by another program, as `setpriv OPTIONS… RUNTIME …`.
+    pub fn by(mut self, words: &[&str]) -> Self {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg(&self.runtime.path).env_clear();
+        for (key, value) in self.command.get_envs() {
+            command.env(key, value.unwrap_or_default());
+        }
+        if let Some(dir) = self.command.get_current_dir() {
+            command.current_dir(dir);
+        }
+        self.command = command;
+        self
+    }
+
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
@@ -205,10 +219,6 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn pid(&self) -> i32 {
-        self.child.pid
-    }
-
     /// Sends a signal to the runtime's own process.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.pid), signal).unwrap();

@@ -206,7 +206,7 @@ impl Test {
             if pid == own || !wait::is_alive(pid) {
                 continue;
             }
-            let mut read = |file: &str| {
+            let read = |file: &str| {
                 let bytes = fs::read(entry.path().join(file)).unwrap_or_default();
                 self.mentions(&String::from_utf8_lossy(&bytes))
             };
