@@ -10,16 +10,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use crate::bundle;
-use crate::cgroup::{Cgroup, OomWatch, Stats};
+use crate::cgroup::{self, Cgroup, CgroupPlan, Driver, OomWatch, Stats};
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks::{self, Phase, StateTemplate};
 use crate::id::ContainerId;
+use crate::init::INIT_NAME;
 use crate::launch::{ExecOptions, Started, Target, exec_in};
 use crate::log::Log;
 use crate::notify::Proxy;
 use crate::plan::ProcessPlan;
 use crate::plan::process::Context as ProcessContext;
-use crate::process::Init;
+use crate::process::{Init, Stat};
 use crate::spec::{self, Process, Resources, Spec};
 use crate::store::{self, Record, StateDir, Store};
 use crate::sync;
@@ -67,6 +68,17 @@ impl Saved {
     /// [`Kind::NotFound`] if there is no such container.
     pub fn open(store: &Store, id: &ContainerId) -> Result<Self> {
         let state = store.open(id)?;
+        let bytes = state.load()?;
+        Ok(Self { state, bytes })
+    }
+
+    /// The same, once no other command changes the container; until this one ends.
+    ///
+    /// # Errors
+    /// Those of [`Saved::open`] and [`StateDir::lock`].
+    pub fn open_locked(store: &Store, id: &ContainerId) -> Result<Self> {
+        let state = store.open(id)?;
+        state.lock()?;
         let bytes = state.load()?;
         Ok(Self { state, bytes })
     }
@@ -138,12 +150,12 @@ impl<'a> Container<'a> {
         Ok(if waits { Status::Created } else { Status::Running })
     }
 
-    /// Starts the process of a created container, and says so only once it runs.
+    /// Starts the process of a created container, which was [opened locked](Saved::open_locked), and says so only once it
+    /// runs.
     ///
     /// # Errors
     /// [`Kind::Lifecycle`] if it is not created; why a startContainer hook, the exec or a poststart hook failed.
     pub fn start(&self, notify_socket: Option<&OsStr>, log: &dyn Log) -> Result<()> {
-        self.state.lock()?;
         match self.status()? {
             Status::Created => {}
             Status::Stopped => {
@@ -193,6 +205,10 @@ impl<'a> Container<'a> {
             return Err(self.explain(&fault));
         }
         self.state.unlink(store::FAULT);
+        if Stat::died_as(self.init.pid, self.init.start_time, INIT_NAME) {
+            return Err(Error::lifecycle("container init died before it became the program")
+                .hint("killed, perhaps by a seccomp profile that forbids execve"));
+        }
         Ok(())
     }
 
@@ -261,16 +277,16 @@ impl<'a> Container<'a> {
     /// # Errors
     /// [`Kind::Lifecycle`] with the words engines look for if it does not run.
     pub fn kill(&self, signal: i32, all: bool) -> Result<()> {
-        let shares_pids = self.record.namespaces & libc::CLONE_NEWPID == 0;
         // Without a pid namespace of its own the container's processes outlive its init.
-        if all || (shares_pids && signal == libc::SIGKILL) {
-            if !all && !self.init.is_alive() && self.cgroup.pids()?.is_empty() {
+        if all || (!self.record.has_own_pids() && signal == libc::SIGKILL) {
+            if !self.init.is_alive() && self.cgroup.pids()?.is_empty() {
                 return Err(not_running());
             }
-            if all && !self.init.is_alive() && self.cgroup.pids()?.is_empty() {
-                return Err(not_running());
+            self.cgroup.signal_all(signal)?;
+            // A container without cgroups has at least an init; one that had the signal already has it once more pending.
+            if self.cgroup.driver() != Driver::Disabled {
+                return Ok(());
             }
-            return self.cgroup.signal_all(signal);
         }
         let Some(init) = self.init.pidfd().doing("pidfd_open")? else { return Err(not_running()) };
         match pidfd::send_signal(init.as_fd(), signal) {
@@ -306,10 +322,11 @@ impl<'a> Container<'a> {
         let status = self.status()?;
         match status {
             Status::Stopped => {}
-            // A create that was killed. Its init ends by itself; whatever else is in the cgroup is not ours to kill.
+            // A create that was killed, for a living one has the lock. Before it had made its cgroup, that may be another's.
             Status::Creating if force && self.record.pid == 0 => {
-                if let Err(error) = self.cgroup.remove() {
-                    log.warn(&error.to_string());
+                if self.state.has_cgroup() {
+                    self.cgroup.signal_all(libc::SIGKILL)?;
+                    self.cgroup.remove()?;
                 }
                 return self.state.remove();
             }
@@ -326,7 +343,7 @@ impl<'a> Container<'a> {
             }
         }
         // Without a pid namespace others may have outlived init.
-        if self.record.namespaces & libc::CLONE_NEWPID == 0 && status == Status::Stopped {
+        if status == Status::Stopped && (force || !self.record.has_own_pids()) {
             self.cgroup.signal_all(libc::SIGKILL)?;
         }
         self.remove(log)
@@ -500,12 +517,32 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool, log: &dyn Log) -> Re
         Err(error) => return Err(error),
     };
     let container = match saved.container() {
-        // Nobody can tell what the record said; what is certain is taken away.
         Err(error) if force => {
             log.warn(&error.to_string());
-            return saved.state.remove();
+            return remove_damaged(&saved.state, id);
         }
         other => other?,
     };
     container.delete(force, log)
+}
+
+/// Removes a container whose record cannot be read: where its cgroup is, its configuration says as well.
+fn remove_damaged(state: &StateDir, id: &ContainerId) -> Result<()> {
+    let config = state.read(store::CONFIG)?.unwrap_or_default();
+    let spec = bundle::parse(&config).unwrap_or_default();
+    let linux = spec.linux.as_ref();
+    let request = cgroup::Request {
+        id: id.as_str(),
+        cgroups_path: linux.and_then(|linux| linux.cgroups_path.as_deref()),
+        resources: linux.and_then(|linux| linux.resources.as_ref()),
+        driver: Driver::Cgroupfs,
+        default_devices: false,
+    };
+    if state.has_cgroup() {
+        let plan = CgroupPlan::build(&request, &cgroup::Host::probe()?)?;
+        let cgroup = Cgroup::from_record(plan.record())?;
+        cgroup.signal_all(libc::SIGKILL)?;
+        cgroup.remove()?;
+    }
+    state.remove()
 }

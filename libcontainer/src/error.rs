@@ -125,7 +125,14 @@ impl Error {
 
 /// The POSIX text of `errno` as engines match it: in lower case, without the number.
 pub fn errno_text(errno: Errno) -> String {
-    let text = errno.desc();
+    let text = match errno {
+        // Where the crate's words are not strerror(3)'s.
+        Errno::EAGAIN => "resource temporarily unavailable",
+        Errno::ELOOP => "too many levels of symbolic links",
+        Errno::EOPNOTSUPP => "operation not supported",
+        Errno::EBUSY => "device or resource busy",
+        other => other.desc(),
+    };
     let mut chars = text.chars();
     match chars.next() {
         Some(first) => first.to_lowercase().chain(chars).collect(),
@@ -213,7 +220,7 @@ mod tests {
             .hint("the destination is a symlink");
         assert_eq!(
             error.to_string(),
-            "mount \"/etc/x\" (config.json: mounts[7]): too many symbolic links encountered; \
+            "mount \"/etc/x\" (config.json: mounts[7]): too many levels of symbolic links; \
              the destination is a symlink"
         );
     }
@@ -226,5 +233,9 @@ mod tests {
         assert_eq!(errno_text(Errno::EISDIR), "is a directory");
         assert_eq!(errno_text(Errno::ENOEXEC), "exec format error");
         assert_eq!(errno_text(Errno::ENOTDIR), "not a directory");
+        assert_eq!(errno_text(Errno::EAGAIN), "resource temporarily unavailable");
+        assert_eq!(errno_text(Errno::EINVAL), "invalid argument");
+        assert_eq!(errno_text(Errno::ENOSPC), "no space left on device");
+        assert_eq!(errno_text(Errno::EBUSY), "device or resource busy");
     }
 }

@@ -44,7 +44,6 @@ pub struct Attached<'a> {
 #[derive(Debug)]
 pub struct Foreground {
     signals: SignalFd,
-    old_mask: SignalMask,
 }
 
 impl Foreground {
@@ -57,16 +56,10 @@ impl Foreground {
     pub fn prepare() -> Result<Self> {
         // Ignored, as our caller may have left it, it would reap the process before we do.
         set_default(libc::SIGCHLD).doing("sigaction")?;
-        let old_mask = SignalMask::ALL.set().doing("sigprocmask")?;
+        SignalMask::ALL.set().doing("sigprocmask")?;
         let signals = SignalFd::all().doing("signalfd")?;
-        Ok(Self { signals, old_mask })
+        Ok(Self { signals })
     }
-
-    /// The mask before, which the process sets before its execve.
-    pub fn old_mask(&self) -> SignalMask {
-        self.old_mask
-    }
-
     /// Makes orphans among the container's processes our children (PR_SET_CHILD_SUBREAPER); `run` only.
     ///
     /// # Errors

@@ -15,18 +15,11 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::stat::{Mode, mkdirat, umask};
 use nix::unistd::{Pid, UnlinkatFlags, pipe2, unlinkat};
 
-use crate::error::{Context, Error, Result};
-use crate::sys::socket::{self, SockType};
-
-/// The directory in the container's state directory that is bound on [`TARGET`].
+/// The directory in the container's state directory that is bound on `/run/notify`.
 pub const DIRECTORY: &str = "notify";
 
-/// Where the container sees it.
-pub const TARGET: &str = "/run/notify";
-
-/// The options of that mount, as a `config.json` would write them.
-pub const MOUNT_OPTIONS: [&str; 5] = ["bind", "nosuid", "noexec", "nodev", "ro"];
-
+use crate::error::{Context, Error, Result};
+use crate::sys::socket::{self, SockType};
 /// What the container's process gets in its environment.
 pub const ENV: &str = "NOTIFY_SOCKET=/run/notify/notify.sock";
 

@@ -1,6 +1,6 @@
 //! A container's init as the host sees it: a pid is only half a name, the start time is the other half.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
@@ -37,6 +37,18 @@ impl Stat {
         let state = *fields.next()?.first()?;
         let start_time = std::str::from_utf8(fields.nth(18)?).ok()?.trim_end().parse().ok()?;
         Some(Self { state, start_time })
+    }
+
+    /// Whether `pid`, started at `start_time`, has ended under the name `name`; false if it is reaped already.
+    pub fn died_as(pid: Pid, start_time: u64, name: &CStr) -> bool {
+        let path = CString::new(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let mut text = [0; 1024];
+        let read = fd::openat(fd::CWD, &path, libc::O_RDONLY, 0)
+            .and_then(|file| nix::unistd::read(&file, &mut text));
+        let text = text.get(..read.unwrap_or(0)).unwrap_or_default();
+        let begins = format!("{pid} ({}) ", name.to_string_lossy());
+        text.starts_with(begins.as_bytes())
+            && Self::parse(text).is_some_and(|stat| stat.start_time == start_time && stat.is_dead())
     }
 
     /// Whether it has ended, though perhaps nobody has reaped it.

@@ -27,9 +27,13 @@ pub const CONFIG: &str = "config.json";
 pub const SECCOMP: &str = "seccomp.bpf";
 /// What `start` writes to.
 pub const FIFO: &str = "exec.fifo";
+/// There once the cgroup is the container's own.
+const CGROUP_MADE: &str = "cgroup.made";
 /// Where init says why it could not start.
 pub const FAULT: &str = "start.fault";
 
+/// How long one command waits for another.
+const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
 /// The newest layout of [`Record`] this version writes; fields are only ever added.
 const VERSION: u32 = 1;
 /// Larger than any record by far.
@@ -71,6 +75,12 @@ pub struct Record<'a> {
     pub cgroup: cgroup::Record,
     /// `CLONE_NEW*` of the namespaces that are not the runtime's own.
     pub namespaces: i32,
+    /// Those of them that were made for the container, not joined.
+    #[serde(default)]
+    pub made: Option<i32>,
+    /// Whether it has a session keyring of its own.
+    #[serde(default = "yes")]
+    pub keyring: bool,
     /// Whether `create` is still at it (a hook may ask).
     #[serde(default)]
     pub creating: bool,
@@ -79,7 +89,16 @@ pub struct Record<'a> {
     pub hooks: bool,
 }
 
+fn yes() -> bool {
+    true
+}
+
 impl Record<'_> {
+    /// Whether the container's processes end with its init, because the pid namespace is its own.
+    pub fn has_own_pids(&self) -> bool {
+        self.made.unwrap_or(self.namespaces) & libc::CLONE_NEWPID != 0
+    }
+
     /// The layout written by this version.
     pub const VERSION: u32 = VERSION;
 }
@@ -127,7 +146,10 @@ impl Store {
             }
             other => other.on("mkdir", self.root.join(id.as_str()))?,
         }
-        StateDir::open(root, id, &self.root)
+        let state = StateDir::open(root, id, &self.root)?;
+        // Until it is committed or this process is gone, `delete` and `start` wait.
+        state.lock()?;
+        Ok(state)
     }
 
     /// Opens the directory of `id`.
@@ -298,6 +320,20 @@ impl StateDir {
         fd::openat(self.fd(), c"exec.fifo", libc::O_RDWR | libc::O_NOFOLLOW, 0).on("open", path())
     }
 
+    /// Notes that the cgroup of the record has been made, for this container.
+    ///
+    /// # Errors
+    /// Those of symlinkat(2), ENOSPC among them.
+    pub fn mark_cgroup(&self) -> Result<()> {
+        nix::unistd::symlinkat(STATE, &self.dir, CGROUP_MADE)
+            .on("mark", self.path.join(CGROUP_MADE))
+    }
+
+    /// Whether the cgroup of the record has been made for this container.
+    pub fn has_cgroup(&self) -> bool {
+        nix::fcntl::readlinkat(&self.dir, CGROUP_MADE).is_ok()
+    }
+
     /// Opens the FIFO for writing; `None` if nobody waits at it.
     ///
     /// # Errors
@@ -327,10 +363,30 @@ impl StateDir {
     /// Waits until no other command changes this container.
     ///
     /// # Errors
-    /// Those of flock(2).
+    /// [`Kind::Lifecycle`] when another one is at it for longer than ten seconds; [`Kind::NotFound`] if it has deleted the
+    /// container; those of flock(2).
     pub fn lock(&self) -> Result<()> {
         use std::os::fd::AsRawFd;
-        crate::sys::fd::flock(self.dir.as_raw_fd()).on("lock", &self.path)
+        let deadline = std::time::Instant::now() + LOCK_WAIT;
+        loop {
+            match crate::sys::fd::try_flock(self.dir.as_raw_fd()) {
+                Err(Errno::EWOULDBLOCK) if std::time::Instant::now() < deadline => {
+                    // flock(2) has no time limit of its own.
+                    let _waited = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(5_u8));
+                }
+                Err(Errno::EWOULDBLOCK) => {
+                    return Err(Error::lifecycle("another command is at work on the container")
+                        .path(&self.path)
+                        .hint("it may wait for a hook: see its process"));
+                }
+                other => {
+                    other.on("lock", &self.path)?;
+                    break;
+                }
+            }
+        }
+        let links = fd::stat(self.fd(), c"").on("stat", &self.path)?.links;
+        if links == 0 { Err(not_found()) } else { Ok(()) }
     }
 
     /// Lets other commands change this container again.
@@ -346,7 +402,7 @@ impl StateDir {
     /// Those of unlinkat(2).
     pub fn remove(&self) -> Result<()> {
         // The usual files by name: no listing, and no descriptor, which a failing create may not have.
-        for name in [STATE, CONFIG, SECCOMP, FIFO, FAULT] {
+        for name in [STATE, CONFIG, SECCOMP, FIFO, FAULT, CGROUP_MADE] {
             self.unlink(name);
         }
         match self.rmdir() {

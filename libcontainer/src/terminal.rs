@@ -54,15 +54,6 @@ pub fn connect_pidfd_socket(path: &Path) -> Result<OwnedFd> {
     socket::connect(path, SockType::Stream).on("connect to the pidfd socket", path)
 }
 
-/// Sends the master of `pty` over a connected console socket: the name as data, the descriptor beside it, once.
-///
-/// # Errors
-/// Those of sendmsg(2).
-pub fn send_master(console_socket: BorrowedFd<'_>, pty: &Pty) -> Result<()> {
-    socket::send_fd(console_socket, pty.name().as_bytes(), pty.master.as_fd())
-        .doing("send the terminal to the console socket")
-}
-
 /// Whose pidfd goes over `--pidfd-socket`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PidfdKind {

@@ -127,7 +127,6 @@ fn text(plan: &Plan) -> String {
         sysctl,
         process: process_plan,
         keyring,
-        create_container_hooks,
         start_container_hooks,
         create_runtime_hooks,
         warnings,
@@ -176,7 +175,6 @@ fn text(plan: &Plan) -> String {
     writeln!(out, "keyring: {keyring:?}").unwrap();
     writeln!(
         out,
-        "hooks: createRuntime {create_runtime_hooks}, createContainer {create_container_hooks}, startContainer \
          {start_container_hooks}"
     )
     .unwrap();

@@ -9,7 +9,6 @@ use libcontainer::error::Context;
 use libcontainer::foreground::{Attached, Foreground, Reap};
 use libcontainer::launch::{Launched, Mode, Options, launch};
 use libcontainer::log::Log;
-use libcontainer::notify::Proxy;
 use libcontainer::store::Store;
 use libcontainer::{Error, Result};
 
@@ -48,8 +47,7 @@ fn run_container(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result
     enter_bundle(&options.bundle);
     if detach {
         let launched = launch(&options, log)?;
-        if let Some(socket) = &options.notify_socket {
-            let proxy = Proxy::bind(launched.state.fd(), socket)?;
+        if let Some(proxy) = &launched.proxy {
             proxy.wait_ready(launched.pidfd.as_fd(), launched.init.pid)?;
         }
         return Ok(0);
@@ -59,7 +57,7 @@ fn run_container(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result
         foreground.become_subreaper()?;
     }
     let launched = launch(&options, log)?;
-    let status = attend(&foreground, launched, options.notify_socket.as_ref());
+    let status = attend(&foreground, launched);
     if !args.flag(&flag::KEEP)
         && let Err(error) = container::delete(&store, &options.id, true, log)
     {
@@ -69,18 +67,13 @@ fn run_container(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result
 }
 
 /// Stays with the container until its process ends.
-fn attend(
-    foreground: &Foreground,
-    mut launched: Launched,
-    notify_socket: Option<&OsString>,
-) -> Result<i32> {
-    let proxy = notify_socket.map(|socket| Proxy::bind(launched.state.fd(), socket)).transpose()?;
+fn attend(foreground: &Foreground, mut launched: Launched) -> Result<i32> {
     let tty = launched.terminal.take();
     let status = foreground.wait(Attached {
         pidfd: launched.pidfd.as_fd(),
         pid: launched.init.pid,
         tty,
-        notify: proxy.as_ref(),
+        notify: launched.proxy.as_ref(),
         reap: Reap::All,
     })?;
     Ok(status.code())

@@ -41,7 +41,7 @@ struct Features {
     mount_options: Vec<&'static str>,
     linux: Linux,
     annotations: Annotations,
-    potentially_unsafe_config_annotations: [&'static str; 0],
+    potentially_unsafe_config_annotations: [&'static str; 1],
 }
 
 #[derive(Serialize)]
@@ -121,7 +121,8 @@ fn document() -> Result<Vec<u8>> {
             .collect(),
         linux: linux(),
         annotations: Annotations { commit: version::COMMIT, version: env!("CARGO_PKG_VERSION") },
-        potentially_unsafe_config_annotations: [],
+        // run.oci.hooks.stdout opens any file as the runtime, run.oci.pidfd_receiver hands out a pidfd, others change ids.
+        potentially_unsafe_config_annotations: ["run.oci."],
     };
     let text =
         serde_json::to_string_pretty(&features).map_err(|e| Error::internal(e.to_string()))?;

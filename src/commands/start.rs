@@ -1,8 +1,9 @@
 //! `start`.
 
 use libcontainer::Result;
+use libcontainer::container::Saved;
 
-use super::{create, open};
+use super::{create, id, store};
 use crate::cli::{Args, Globals};
 use crate::logging::Logger;
 
@@ -11,6 +12,6 @@ use crate::logging::Logger;
 /// # Errors
 /// It is not created, or a hook or its program failed.
 pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result<()> {
-    let saved = open(args, globals)?;
+    let saved = Saved::open_locked(&store(globals)?, &id(args)?)?;
     saved.container()?.start(create::notify_socket().as_deref(), log)
 }

@@ -21,7 +21,7 @@ pub(super) fn all(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Fault> {
     let dev = if plan.devices.is_empty() && !plan.dev_links {
         None
     } else {
-        Some(path::open_or_make(root, c"dev", Make::Directory).at(Step::Device, usize::MAX)?.0)
+        Some(open_dev(root).at(Step::Device, usize::MAX)?)
     };
     for (i, device) in plan.devices.iter().enumerate() {
         let (above, name) = place(root, dev.as_ref(), &device.target).at(Step::Device, i)?;
@@ -32,6 +32,14 @@ pub(super) fn all(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Fault> {
         links(plan, dev.as_fd())?;
     }
     Ok(())
+}
+
+/// Opens /dev, which no symlink of the image may stand in for: behind it could be a volume of the host's (CVE-2026-41579).
+fn open_dev(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    match path::open_no_symlinks(root, c"dev") {
+        Err(Errno::ENOENT) => path::open_or_make(root, c"dev", Make::Directory).map(|(dev, _)| dev),
+        other => other,
+    }
 }
 
 /// The directory a device goes into (`None` for `/dev` itself, which is open) and its name there.
@@ -50,13 +58,24 @@ fn place(
         Some(b"dev") if dev.is_some() => None,
         other => {
             let above = CString::new(other.unwrap_or_default()).map_err(|_nul| Errno::EINVAL)?;
-            Some(path::open_or_make(root, &above, Make::Directory)?.0)
+            match path::open_no_symlinks(root, &above) {
+                Ok(found) => Some(found),
+                // Below /dev nothing is followed; elsewhere the image's own links lead to where it keeps its devices.
+                Err(Errno::ELOOP) if above.to_bytes().starts_with(b"dev/") => {
+                    return Err(Errno::ELOOP);
+                }
+                Err(_) => Some(path::open_or_make(root, &above, Make::Directory)?.0),
+            }
         }
     };
     Ok((above, name))
 }
 
 fn one(plan: &Plan, device: &DeviceOp, above: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    if plan.bind_devices && !plan.namespaces.has(libc::CLONE_NEWNS) {
+        // A bind would be the host's own mount.
+        return Ok(());
+    }
     if plan.bind_devices && device.mode & libc::S_IFMT != libc::S_IFIFO {
         return bind(device, above, name);
     }
@@ -142,7 +161,7 @@ fn ptmx(dev: BorrowedFd<'_>) -> Result<(), Errno> {
 
 /// Binds the terminal onto `/dev/console`.
 pub(super) fn console(root: BorrowedFd<'_>, slave: BorrowedFd<'_>) -> Result<(), Errno> {
-    let dev = path::open_or_make(root, c"dev", Make::Directory)?.0;
+    let dev = open_dev(root)?;
     let target = empty_file(dev.as_fd(), c"console")?;
     let tree = open_tree_clone(slave, c"", Recursive::No, false)?;
     move_mount(tree.as_fd(), target.as_fd())

@@ -18,7 +18,7 @@ pub(super) fn why(program: &CStr, errno: Errno) -> String {
         return why_script(line);
     }
     if head.starts_with(b"\x7fELF") {
-        return why_elf(&head, program);
+        return why_elf(&head);
     }
     match errno {
         Errno::ENOEXEC if head.is_empty() => "the file is empty".to_owned(),
@@ -73,7 +73,7 @@ const MACHINES: &[(u16, &str)] = &[
     (258, "loongarch64"),
 ];
 
-fn why_elf(head: &[u8], program: &CStr) -> String {
+fn why_elf(head: &[u8]) -> String {
     let Some(elf) = Elf::parse(head) else { return "its ELF header is damaged".to_owned() };
     let own = std::env::consts::ARCH;
     let machine = MACHINES.iter().find(|(number, _)| *number == elf.machine);
@@ -87,10 +87,7 @@ fn why_elf(head: &[u8], program: &CStr) -> String {
             "its dynamic loader {:?} is not in the container (a musl or glibc program in the other's image?)",
             display(interpreter)
         ),
-        _ => {
-            let _ = program;
-            String::new()
-        }
+        _ => String::new(),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::plan::ProcessPlan;
 use crate::plan::caps::{NAMES, SYS_ADMIN, bit};
 use crate::sync::{At, Fault, Frame, Step, Tag};
 use crate::sys::creds::{self, ThreadCaps};
-use crate::sys::exec::execve;
+use crate::sys::exec::{CStrArray, execve};
 use crate::sys::{self, fd, process};
 
 /// PATH where the environment has none.
@@ -62,13 +62,30 @@ impl Label {
     }
 }
 
+/// What execve(2) gets.
+#[derive(Debug)]
+pub(super) struct Program {
+    path: CString,
+    /// The environment, where HOME had to be added.
+    env: Option<CStrArray>,
+}
+
+/// When the filter is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Load {
+    /// As soon as the privileges are given up.
+    Now,
+    /// With no_new_privs, after the startContainer hooks, by [`Privileges::load_filter`].
+    Later,
+}
+
 impl Privileges<'_> {
     /// Applies limits, ids, capabilities, cwd, no_new_privs and the filter; finds the program on the way, as the user
     /// but before the filter, which need not allow the search.
     ///
     /// seccomp(2): without no_new_privs a filter needs CAP_SYS_ADMIN, so that one is kept until the filter is loaded; with it
     /// the filter comes last. Either way a single capset(2) or nothing at all runs under the filter.
-    pub(super) fn apply(&self) -> Result<CString, Fault> {
+    pub(super) fn apply(&self, load: Load) -> Result<Program, Fault> {
         let plan = self.process;
         if let Some(label) = self.label {
             label.apply()?;
@@ -77,12 +94,16 @@ impl Privileges<'_> {
         let had = creds::capget().at(Step::Capabilities, 0)?;
         let sets = plan.caps.within(had.permitted);
         creds::ambient_clear().at(Step::Ambient, 0)?;
+        // A directory only root may enter is entered as root, one only the user may (on NFS, say) as the user.
+        let entered = nix::unistd::chdir(plan.cwd.as_c_str());
         if self.set_limits {
             for (i, (resource, soft, hard)) in plan.rlimits.iter().enumerate() {
                 let own = nix::unistd::Pid::from_raw(0);
                 process::prlimit(own, *resource, *soft, *hard).at(Step::Rlimit, i)?;
             }
         }
+        // Before the ids change, for the file may be root's alone; and before the filter.
+        let env = plan.find_home.then(|| with_home(plan));
         set_ids(plan)?;
         let filter_needs_admin = plan.seccomp.is_some() && !plan.no_new_privileges;
         let extra = if filter_needs_admin { bit(SYS_ADMIN) & had.permitted } else { 0 };
@@ -98,20 +119,25 @@ impl Privileges<'_> {
         };
         creds::capset(with_admin).at(Step::Capabilities, 1)?;
         raise_ambient(sets.ambient)?;
-        change_directory(plan)?;
-        let program = find(plan)?;
+        change_directory(plan, entered)?;
+        let path = find(plan)?;
         process::umask(plan.umask);
+        // From here on the runtime's death is noticed at the channel.
+        creds::set_parent_death_signal(0).at(Step::Parent, 1)?;
         if plan.no_new_privileges {
             creds::set_no_new_privs().at(Step::NoNewPrivs, 0)?;
         }
-        self.load_filter()?;
+        if load == Load::Now || !plan.no_new_privileges {
+            self.load_filter()?;
+        }
         if with_admin != target {
             creds::capset(target).at(Step::Capabilities, 2)?;
         }
-        Ok(program)
+        Ok(Program { path, env })
     }
 
-    fn load_filter(&self) -> Result<(), Fault> {
+    /// Loads the filter.
+    pub(super) fn load_filter(&self) -> Result<(), Fault> {
         let Some(filter) = &self.process.seccomp else { return Ok(()) };
         if filter.notify {
             // The next descriptor will be the listener: the parent is told its number beforehand and takes it, because the
@@ -136,12 +162,16 @@ fn drop_bounding(plan: &ProcessPlan) -> Result<(), Fault> {
         if plan.caps.bounding & bit(cap) != 0 {
             continue;
         }
-        match creds::bounding_has(cap) {
-            None => break,
-            Some(false) => {}
-            Some(true) => {
-                let index = usize::try_from(cap).unwrap_or(NAMES.len());
-                creds::bounding_drop(cap).at(Step::Bounding, index)?;
+        match creds::bounding_drop(cap) {
+            Ok(()) => {}
+            // Past the last one this kernel knows.
+            Err(Errno::EINVAL) => break,
+            // Without CAP_SETPCAP only those that are there still are a failure.
+            Err(errno) => {
+                if creds::bounding_has(cap) == Some(true) {
+                    let index = usize::try_from(cap).unwrap_or(NAMES.len());
+                    return Err(Fault::new(Step::Bounding, index, errno));
+                }
             }
         }
     }
@@ -171,9 +201,13 @@ fn raise_ambient(ambient: u64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// As the user, who may lack the right; and never to a place outside the root (CVE-2024-21626).
-fn change_directory(plan: &ProcessPlan) -> Result<(), Fault> {
-    nix::unistd::chdir(plan.cwd.as_c_str()).at(Step::Cwd, 0)?;
+/// Enters cwd as the user if root could not, and checks that it is a place inside the root (CVE-2024-21626).
+fn change_directory(plan: &ProcessPlan, entered: nix::Result<()>) -> Result<(), Fault> {
+    match entered {
+        Err(Errno::EACCES | Errno::EPERM) => nix::unistd::chdir(plan.cwd.as_c_str()),
+        other => other,
+    }
+    .at(Step::Cwd, 0)?;
     let mut buffer = [0; 4096];
     match process::getcwd(&mut buffer) {
         Ok(_) if buffer.first() == Some(&b'/') => Ok(()),
@@ -222,21 +256,23 @@ fn executable(path: &CStr) -> Result<(), Errno> {
 }
 
 /// execve(2). Returns only to say why not.
-pub(super) fn become_program(plan: &ProcessPlan, program: &CStr) -> Fault {
-    let mut errno = if plan.find_home {
-        let mut home = b"HOME=".to_vec();
-        home.extend_from_slice(&home_of(plan.uid));
-        let mut strings = plan.env.strings().to_vec();
-        strings.push(CString::new(home).unwrap_or_default());
-        execve(program, &plan.argv, &crate::sys::exec::CStrArray::new(strings))
-    } else {
-        execve(program, &plan.argv, &plan.env)
-    };
+pub(super) fn become_program(plan: &ProcessPlan, program: &Program) -> Fault {
+    let path = &program.path;
+    let mut errno = execve(path, &plan.argv, program.env.as_ref().unwrap_or(&plan.env));
     // EACCES for a directory is what the kernel says; callers look for the other word.
-    if errno == Errno::EACCES && executable(program) == Err(Errno::EISDIR) {
+    if errno == Errno::EACCES && executable(path) == Err(Errno::EISDIR) {
         errno = Errno::EISDIR;
     }
-    Fault::new(Step::Exec, 0, errno).detail(diagnose::why(program, errno))
+    Fault::new(Step::Exec, 0, errno).detail(diagnose::why(path, errno))
+}
+
+/// The environment with HOME from the container's own /etc/passwd.
+fn with_home(plan: &ProcessPlan) -> CStrArray {
+    let mut home = b"HOME=".to_vec();
+    home.extend_from_slice(&home_of(plan.uid));
+    let mut strings = plan.env.strings().to_vec();
+    strings.push(CString::new(home).unwrap_or_default());
+    CStrArray::new(strings)
 }
 
 /// The home directory of `uid` in the container's own /etc/passwd; `/` for somebody who is not in it.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::enter::{self, Label, Privileges};
+use super::enter::{self, Label, Load, Privileges, Program};
 use super::{Channel, console, prepare};
 use crate::plan::ProcessPlan;
 use crate::sync::{At, Fault, Frame, Step, Tag};
@@ -32,6 +32,8 @@ pub(crate) struct ExecChild<'a> {
     pub(crate) keep_fds: u32,
     /// Name of the session keyring to join.
     pub(crate) keyring: Option<CString>,
+    /// The root of a container that has no mount namespace of its own to join.
+    pub(crate) root: Option<OwnedFd>,
 }
 
 /// Joins the container and becomes the program.
@@ -49,31 +51,29 @@ pub(crate) fn exec(mut child: ExecChild<'_>) -> ! {
     child.channel.fail(&fault)
 }
 
-fn enter_container(child: &mut ExecChild<'_>) -> Result<CString, Fault> {
+fn enter_container(child: &mut ExecChild<'_>) -> Result<Program, Fault> {
     for (i, tasks) in child.tasks.iter().enumerate() {
         nix::unistd::write(tasks, b"0").at(Step::CgroupJoin, i)?;
     }
     child.tasks.clear();
     let _denied = process::reset_affinity();
     join(child)?;
+    if let Some(root) = child.root.take() {
+        nix::unistd::fchdir(&root).at(Step::Chroot, 0)?;
+        nix::unistd::chroot(c".").at(Step::Chroot, 0)?;
+        nix::unistd::chdir(c"/").at(Step::Chroot, 0)?;
+    }
     let user_namespace = child.namespaces & libc::CLONE_NEWUSER != 0;
     if user_namespace {
         super::namespace::become_root()?;
     }
     let _leader_already = nix::unistd::setsid();
     if let Some(name) = &child.keyring {
-        match process::join_session_keyring(name) {
-            Ok(_) | Err(Errno::ENOSYS) => {}
-            Err(errno) => return Err(Fault::new(Step::Keyring, 0, errno)),
-        }
+        // As at create, but a full quota is no reason to lose a probe.
+        let _serial = process::join_session_keyring(name);
     }
     apply_oom_score(child, user_namespace)?;
-    let root = fd::openat(fd::CWD, c"/", libc::O_PATH, 0).at(Step::Console, 0)?;
-    let streams = match console::make(child.process, root.as_fd(), &child.channel)? {
-        Some(pty) => terminal::make_controlling(pty.slave),
-        None => terminal::chown_stdio(nix::unistd::Uid::from_raw(child.process.uid)),
-    };
-    streams.map_err(|error| Fault::new(Step::Stdio, 0, error.raw_errno().unwrap_or(Errno::EIO)))?;
+    standard_streams(child)?;
     SignalMask::EMPTY.set().at(Step::Stdio, 0)?;
     reset_dispositions();
     let label = Label::open(child.process, child.proc.as_fd())?;
@@ -86,7 +86,7 @@ fn enter_container(child: &mut ExecChild<'_>) -> Result<CString, Fault> {
         set_limits: !user_namespace,
         label: label.as_ref(),
     };
-    own.apply()
+    own.apply(Load::Now)
 }
 
 /// All namespaces in one call (setns(2) with a pidfd); in two if some belong to the host's user namespace.
@@ -122,4 +122,14 @@ fn apply_oom_score(child: &ExecChild<'_>, user_namespace: bool) -> Result<(), Fa
         )
         .at(Step::OomScoreAdj, 0),
     }
+}
+
+/// The terminal, or the caller's streams. Nothing opened here outlives it: the descriptors are swept up next.
+fn standard_streams(child: &ExecChild<'_>) -> Result<(), Fault> {
+    let root = fd::openat(fd::CWD, c"/", libc::O_PATH, 0).at(Step::Console, 0)?;
+    match console::make(child.process, root.as_fd(), &child.channel)? {
+        Some(pty) => terminal::make_controlling(pty.slave),
+        None => terminal::chown_stdio(nix::unistd::Uid::from_raw(child.process.uid)),
+    }
+    .map_err(|error| Fault::new(Step::Stdio, 0, error.raw_errno().unwrap_or(Errno::EIO)))
 }

@@ -27,7 +27,7 @@ pub(crate) use channel::Channel;
 pub(crate) use exec::{ExecChild, exec};
 pub(crate) use mount::{attach_attributes, clone_bind, clone_root};
 pub(crate) use namespace::stage1;
-pub(crate) use prepare::run;
+pub(crate) use prepare::{INIT_NAME, run};
 
 /// What the parent has opened and rendered for the child before the clone.
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub(crate) struct InitChild<'a> {
     pub(crate) keep_fds: u32,
     /// Whether the user namespace is new or joined: the parent sets what needs the host's privileges.
     pub(crate) user_namespace: bool,
+    /// Whether the runtime is root, who may write the id maps of an undumpable process.
+    pub(crate) privileged: bool,
     /// The clone of the directory with the notify socket, to mount at /run/notify.
     pub(crate) notify_mount: Option<OwnedFd>,
 }

@@ -42,6 +42,11 @@ pub(super) fn become_root() -> Result<(), Fault> {
     creds::set_dumpable(false).at(Step::UserNamespaceRoot, 0)
 }
 
+/// A new mount namespace, a copy of the one this process has joined.
+pub(super) fn new_mount_namespace() -> Result<(), Fault> {
+    unshare(libc::CLONE_NEWNS).at(Step::NamespaceNew, 1)
+}
+
 /// A new cgroup namespace, rooted where this process now is.
 pub(super) fn new_cgroup_namespace() -> Result<(), Fault> {
     unshare(libc::CLONE_NEWCGROUP).at(Step::NamespaceNew, 0)
@@ -60,9 +65,11 @@ pub(crate) fn stage1(
     join(namespaces)?;
     become_root()?;
     match clone_sibling(bits(new)).at(Step::NamespaceNew, 0)? {
-        Side::Child => Ok(()),
-        Side::Parent(pid, _pidfd) => {
-            let told = channel.send(Frame::of(Tag::InitForked, pid.as_raw()));
+        // The parent has to know this process before it is asked anything by it.
+        Side::Child => channel.wait().map(drop),
+        Side::Parent(_, pidfd) => {
+            // The number is of this process's pid namespace, which may not be the parent's: the descriptor is nobody's.
+            let told = channel.send_fd(Frame::of(Tag::InitForked, 0), pidfd.as_fd());
             process::exit_now(i32::from(told.is_err()));
         }
     }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::enter::{self, Label, Privileges};
+use super::enter::{self, Label, Load, Privileges, Program};
 use super::{ChildHooks, InitChild, console, device, mount, namespace, rootfs};
 use crate::hooks::{self, Phase};
 use crate::path::{self, Make};
@@ -14,6 +14,9 @@ use crate::sync::{At, Fault, Frame, Step, Tag};
 use crate::sys::spawn::signal::{SignalMask, reset_dispositions};
 use crate::sys::{self, creds, fd, process};
 use crate::terminal;
+
+/// Name of a process (proc_pid_comm(5)) that has not become the program yet: `start` tells by it who died too early.
+pub(crate) const INIT_NAME: &CStr = c"skep:init";
 
 /// Builds the container, waits for `start`, becomes the program.
 pub(crate) fn run(mut child: InitChild<'_>) -> ! {
@@ -24,28 +27,18 @@ pub(crate) fn run(mut child: InitChild<'_>) -> ! {
     start(&child, &built)
 }
 
-/// What is left to know once the container is built.
+/// What is left to do once the container is built.
 struct Built {
     label: Option<Label>,
-    /// The program, unless startContainer hooks come first.
-    program: Option<CString>,
+    program: Program,
 }
 
 fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     let plan = child.plan;
+    die_with_the_runtime()?;
     process::umask(0);
     join_cgroups(child)?;
-    namespace::join(&child.namespaces)?;
-    child.namespaces.clear();
-    if child.user_namespace {
-        if plan.idmaps.is_some() {
-            child.channel.ask(Tag::MapIds, 0)?;
-        }
-        namespace::become_root()?;
-    }
-    if plan.namespaces.makes(libc::CLONE_NEWCGROUP) {
-        namespace::new_cgroup_namespace()?;
-    }
+    enter_namespaces(child)?;
     let _leader_already = nix::unistd::setsid();
     // The caller's own mask is not the container's: Kubernetes' static CPU manager starts from all the cpuset allows.
     let _denied = process::reset_affinity();
@@ -61,7 +54,10 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
         child.channel.ask(Tag::RunHooks, 0)?;
     }
     if let Some(own) = &child.hooks {
+        // Files that a hook makes are not to be everybody's.
+        process::umask(0o022);
         run_hooks(own, Phase::CreateContainer, Some(root.as_fd()))?;
+        process::umask(0);
     }
     let slave = make_console(child, root.as_fd())?;
     write_sysctls(plan, child.proc.as_fd())?;
@@ -77,12 +73,44 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     reset_dispositions();
     let label = Label::open(&plan.process, child.proc.as_fd())?;
     enter::close_descriptors(child, label.as_ref()).at(Step::Descriptors, 0)?;
-    let program = if plan.start_container_hooks {
-        None
-    } else {
-        Some(drop_privileges(child, label.as_ref())?)
-    };
+    // Everything that is not read, write or execve comes before the filter.
+    process::set_name(INIT_NAME);
+    if child.gate.is_some() {
+        process::end_on_termination_signals();
+    }
+    let load = if plan.start_container_hooks { Load::Later } else { Load::Now };
+    let program = privileges(child, label.as_ref()).apply(load)?;
     Ok(Built { label, program })
+}
+
+/// Says SIGKILL for the runtime's death: until it has recorded this process, nobody else could find it.
+fn die_with_the_runtime() -> Result<(), Fault> {
+    creds::set_parent_death_signal(libc::SIGKILL).at(Step::Parent, 1)
+}
+
+fn enter_namespaces(child: &mut InitChild<'_>) -> Result<(), Fault> {
+    let plan = child.plan;
+    namespace::join(&child.namespaces)?;
+    child.namespaces.clear();
+    if child.user_namespace {
+        if plan.idmaps.is_some() {
+            // The files of an undumpable process are root's: an ordinary user could not write its maps.
+            creds::set_dumpable(!child.privileged).at(Step::UserNamespaceRoot, 1)?;
+            child.channel.ask(Tag::MapIds, 0)?;
+            creds::set_dumpable(false).at(Step::UserNamespaceRoot, 1)?;
+        }
+        namespace::become_root()?;
+        // A change of ids takes the signal back.
+        die_with_the_runtime()?;
+    }
+    if plan.namespaces.joins(libc::CLONE_NEWNS).is_some() {
+        // The container's root is mounted in a copy: the namespace itself is somebody else's, and keeps what it has.
+        namespace::new_mount_namespace()?;
+    }
+    if plan.namespaces.makes(libc::CLONE_NEWCGROUP) {
+        namespace::new_cgroup_namespace()?;
+    }
+    Ok(())
 }
 
 fn join_cgroups(child: &mut InitChild<'_>) -> Result<(), Fault> {
@@ -129,7 +157,9 @@ fn make_console(child: &InitChild<'_>, root: BorrowedFd<'_>) -> Result<Option<Ow
     let Some(pty) = console::make(&child.plan.process, root, &child.channel)? else {
         return Ok(None);
     };
-    device::console(root, pty.slave.as_fd()).at(Step::Console, 1)?;
+    if child.plan.namespaces.has(libc::CLONE_NEWNS) {
+        device::console(root, pty.slave.as_fd()).at(Step::Console, 1)?;
+    }
     Ok(Some(pty.slave))
 }
 
@@ -202,65 +232,53 @@ fn standard_streams(plan: &Plan, slave: Option<OwnedFd>) -> Result<(), Fault> {
     })
 }
 
-fn drop_privileges(child: &InitChild<'_>, label: Option<&Label>) -> Result<CString, Fault> {
-    let plan = child.plan;
-    let own = Privileges {
-        process: &plan.process,
+fn privileges<'c>(child: &'c InitChild<'_>, label: Option<&'c Label>) -> Privileges<'c> {
+    Privileges {
+        process: &child.plan.process,
         channel: &child.channel,
         set_limits: !child.user_namespace,
         label,
-    };
-    own.apply()
+    }
 }
 
 /// Says ready, waits, runs the startContainer hooks, becomes the program.
 fn start(child: &InitChild<'_>, built: &Built) -> ! {
-    if child.gate.is_some() {
-        process::end_on_termination_signals();
-        sys::image::release_text_pages();
-    }
     let ready = child.channel.send(Frame::of(Tag::Ready, 0));
-    if ready.is_err() {
-        process::exit_now(1);
-    }
-    // Said once the container is recorded; a runtime that was killed before has left nobody who could find this one.
-    if child.channel.wait().is_err() {
+    // Go is said once the container is recorded; a runtime that was killed before has left nobody who could find this one.
+    if ready.is_err() || child.channel.wait().is_err() {
         process::exit_now(1);
     }
     let fail_to = match &child.gate {
         Some(gate) => {
-            wait_at(gate.fifo.as_fd());
+            let filter = child.plan.process.seccomp.as_ref();
+            let lean = filter.is_none_or(|filter| filter.allows(libc::SYS_madvise));
+            if !sys::image::wait_for_byte(gate.fifo.as_fd(), lean) {
+                process::exit_now(1);
+            }
             gate.fault.as_fd()
         }
         None => child.channel.0.as_fd(),
     };
-    let enter = || -> Result<CString, Fault> {
-        if let Some(program) = &built.program {
-            return Ok(program.clone());
-        }
-        if let Some(own) = &child.hooks {
-            run_hooks(own, Phase::StartContainer, None)?;
-        }
-        drop_privileges(child, built.label.as_ref())
-    };
-    let fault = match enter() {
-        Ok(program) => enter::become_program(&child.plan.process, &program),
+    let fault = match run_start_hooks(child, built) {
+        Ok(()) => enter::become_program(&child.plan.process, &built.program),
         Err(fault) => fault,
     };
     super::channel::report(fail_to, &fault)
 }
 
-/// Blocks until `start` writes its byte.
-fn wait_at(fifo: BorrowedFd<'_>) {
-    let mut byte = [0; 1];
-    loop {
-        match nix::unistd::read(fifo, &mut byte) {
-            Ok(1) => return,
-            // Open for writing here as well, so there is no end of file; a signal without a handler only interrupts.
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => process::exit_now(1),
-        }
+/// The startContainer hooks are files of the image: they have what the container has, and no more.
+fn run_start_hooks(child: &InitChild<'_>, built: &Built) -> Result<(), Fault> {
+    if !child.plan.start_container_hooks {
+        return Ok(());
     }
+    if let Some(own) = &child.hooks {
+        run_hooks(own, Phase::StartContainer, None)?;
+    }
+    // Without no_new_privs it is loaded already.
+    if child.plan.process.no_new_privileges {
+        privileges(child, built.label.as_ref()).load_filter()?;
+    }
+    Ok(())
 }
 
 /// The descriptors a waiting init still needs.

@@ -21,11 +21,9 @@ pub(super) fn attach(child: &mut InitChild<'_>) -> Result<OwnedFd, Fault> {
         let flags = libc::O_PATH | libc::O_DIRECTORY;
         return fd::openat(CWD, &plan.root.path, flags, 0).at(Step::Rootfs, 0);
     }
-    if plan.namespaces.makes(libc::CLONE_NEWNS) {
-        // What is mounted from here on stays here; what the host unmounts still goes away.
-        mount::set_propagation(c"/", libc::MS_REC | libc::MS_SLAVE)
-            .at(Step::Propagation, usize::MAX)?;
-    }
+    // What is mounted from here on stays here; what the host unmounts still goes away.
+    mount::set_propagation(c"/", libc::MS_REC | libc::MS_SLAVE)
+        .at(Step::Propagation, usize::MAX)?;
     let tree = match child.rootfs.take() {
         Some(tree) => tree,
         None => super::clone_root(plan).at(Step::Rootfs, 0)?,
@@ -45,7 +43,7 @@ pub(super) fn attach(child: &mut InitChild<'_>) -> Result<OwnedFd, Fault> {
 /// Makes `root` this process's root and leaves the host's behind.
 pub(super) fn enter(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Fault> {
     nix::unistd::fchdir(root).at(Step::Pivot, 0)?;
-    if !plan.namespaces.makes(libc::CLONE_NEWNS) {
+    if !plan.namespaces.has(libc::CLONE_NEWNS) {
         nix::unistd::chroot(c".").at(Step::Chroot, 0)?;
     } else if plan.root.no_pivot {
         mount::move_here_to_root().at(Step::Chroot, 0)?;

@@ -16,8 +16,8 @@ use crate::foreground::Tty;
 use crate::hooks::StateTemplate;
 use crate::init::{self, Channel, ExecChild};
 use crate::log::Log;
-use crate::plan::ProcessPlan;
 use crate::plan::process::Context as ProcessContext;
+use crate::plan::{self, ProcessPlan};
 use crate::process::Init;
 use crate::seccomp::Filter;
 use crate::spec::{self, Process};
@@ -106,8 +106,19 @@ pub(crate) fn exec_in(
 }
 
 /// The program that `create` compiled.
+///
+/// Without it, or with one that another version of skep has written, the profile is compiled anew: a container that has
+/// a filter never gets a process without one.
 fn saved_filter(state: &StateDir) -> Result<Option<Filter>> {
-    state.read(store::SECCOMP)?.map(|bytes| Filter::from_bytes(&bytes)).transpose()
+    let saved = state.read(store::SECCOMP)?;
+    if let Some(Ok(filter)) = saved.as_deref().map(Filter::from_bytes) {
+        return Ok(Some(filter));
+    }
+    let config = state
+        .read(store::CONFIG)?
+        .ok_or_else(|| Error::internal("the saved config.json is gone").path(state.path()))?;
+    let spec = bundle::parse(&config)?;
+    plan::compile_seccomp(&spec, &mut Vec::new())
 }
 
 struct Child {
@@ -141,7 +152,12 @@ fn clone_child(
                 namespaces: own & !libc::CLONE_NEWPID,
                 proc,
                 keep_fds: options.preserve_fds,
-                keyring: CString::new(format!("_ses.{}", target.record.id.as_str())).ok(),
+                keyring: keyring(target.record),
+                root: if own & libc::CLONE_NEWNS == 0 {
+                    Some(open_root(target.record)?)
+                } else {
+                    None
+                },
             }),
             Ok(Side::Parent(pid, pidfd)) => {
                 drop(back);
@@ -156,6 +172,18 @@ fn clone_child(
             Err(errno) => return Err(Error::os("clone3", errno)),
         }
     }
+}
+
+fn keyring(record: &Record<'_>) -> Option<CString> {
+    record.keyring.then(|| CString::new(format!("_ses.{}", record.id.as_str())).ok()).flatten()
+}
+
+/// The root of a container that lives in the host's mount namespace: there is nothing to join that would lead to it.
+fn open_root(record: &Record<'_>) -> Result<OwnedFd> {
+    let path = CString::new(record.rootfs.as_str()).unwrap_or_default();
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    fd::openat(fd::CWD, &path, flags, 0)
+        .on("open the root of the container", record.rootfs.as_str())
 }
 
 /// Children of this process are born in the container's pid namespace until the guard goes.
@@ -254,6 +282,7 @@ impl Server<'_> {
 
     fn pass_listener(&self, number: i32) -> Result<()> {
         let listener = serve::take_listener(self.child.pidfd.as_fd(), &self.child.socket, number)?;
+        let Some(listener) = listener else { return Ok(()) };
         let config = self.target.state.read(store::CONFIG)?.unwrap_or_default();
         let saved = bundle::parse(&config)?;
         let profile = saved.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());

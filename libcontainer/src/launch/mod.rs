@@ -24,7 +24,8 @@ use crate::hooks::{Phase, StateTemplate};
 use crate::id::ContainerId;
 use crate::init::{self, Channel, ChildHooks, Gate, InitChild};
 use crate::log::Log;
-use crate::notify;
+use crate::notify::{self, Proxy};
+use crate::plan::mounts::Action;
 use crate::plan::{self, HostFacts, Plan};
 use crate::process::Init;
 use crate::spec::{self, Spec};
@@ -101,6 +102,8 @@ pub struct Launched {
     pub cgroup: Cgroup,
     /// The terminal, when the caller relays it.
     pub terminal: Option<Tty>,
+    /// The notification socket of a container that runs.
+    pub proxy: Option<Proxy>,
 }
 
 /// Makes a container.
@@ -136,6 +139,7 @@ pub fn launch(options: &Options<'_>, log: &dyn Log) -> Result<Launched> {
         &host,
     )?;
     plan.warnings.iter().chain(cgroup_plan.warnings()).for_each(|warning| log.warn(warning));
+    warn_of_missing_capabilities(&plan, log);
     clock.step("made the plan");
     let fds = Prepared::open(options, &mut plan, &spec)?;
     clock.step("opened the root, the sources of mounts and the namespaces");
@@ -160,6 +164,23 @@ impl<'a> Clock<'a> {
         if let Some(start) = self.start {
             self.log.debug(&format!("{what} ({} us)", start.elapsed().as_micros()));
         }
+    }
+}
+
+/// config.md "capabilities": what cannot be granted is told, and left out.
+fn warn_of_missing_capabilities(plan: &Plan, log: &dyn Log) {
+    let caps = &plan.process.caps;
+    let wanted = caps.permitted | caps.effective | caps.inheritable;
+    if plan.namespaces.has(libc::CLONE_NEWUSER) || wanted == 0 {
+        return;
+    }
+    let Ok(own) = creds::capget() else { return };
+    let missing = wanted & !own.permitted;
+    let names = plan::caps::NAMES.iter().enumerate();
+    let names = names.filter(|(number, _)| missing >> number & 1 == 1).map(|(_, name)| *name);
+    let names: Vec<&str> = names.collect();
+    if !names.is_empty() {
+        log.warn(&format!("ignoring capabilities the runtime itself lacks: {}", names.join(" ")));
     }
 }
 
@@ -225,9 +246,19 @@ impl Launch<'_> {
             Mode::RunDetached | Mode::RunForeground => None,
         };
         let notify_mount = self.prepare_notify(state)?;
+        let proxy = match (&self.options.notify_socket, self.options.mode) {
+            // Before the program can say that it is ready; `start` binds it for a created container.
+            (Some(socket), Mode::RunDetached | Mode::RunForeground) => {
+                Some(Proxy::bind(state.fd(), socket)?)
+            }
+            _ => None,
+        };
         self.reserve_record(state, cgroup_plan)?;
         self.clock.step("wrote the state directory");
         let cgroup = undo.cgroup.insert(self.make_cgroup(cgroup_plan, host)?);
+        // From here on whoever finds an unfinished container may kill what is in its cgroup.
+        state.mark_cgroup()?;
+        self.delegate(cgroup, host)?;
         self.clock.step("made the cgroup");
         let join = cgroup.join()?;
         let (parent_end, child_end) = socket::seqpacket_pair().doing("socketpair")?;
@@ -246,6 +277,7 @@ impl Launch<'_> {
             hooks: self.child_hooks(fds.hook_stdout.as_ref(), fds.hook_stderr.as_ref())?,
             keep_fds: self.options.listen_fds + self.options.preserve_fds,
             user_namespace,
+            privileged: self.facts.euid == 0,
             notify_mount,
         };
         let (pid, pidfd) = self.clone_init(child, join.into.as_ref(), cgroup)?;
@@ -274,7 +306,8 @@ impl Launch<'_> {
         let (Some(state), Some(cgroup)) = undo.commit() else {
             return Err(Error::internal("the launch lost its state directory"));
         };
-        Ok(Launched { init, pidfd, state, cgroup, terminal: master })
+        state.unlock();
+        Ok(Launched { init, pidfd, state, cgroup, terminal: master, proxy })
     }
 
     /// Serves the child until it is ready, records it, and for `run` lets it go.
@@ -332,7 +365,13 @@ impl Launch<'_> {
             other => return other,
         };
         let denied = matches!(error.raw_errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS));
-        if !denied || self.wants_limits() {
+        if !denied {
+            return Err(error);
+        }
+        if self.facts.euid == 0 && !self.plan.namespaces.has(libc::CLONE_NEWUSER) {
+            return Err(error);
+        }
+        if self.wants_limits() {
             return Err(error.hint(
                 "an ordinary user needs a delegated cgroup to set limits (systemd-run --user --scope -p Delegate=yes)",
             ));
@@ -346,6 +385,19 @@ impl Launch<'_> {
             default_devices: false,
         };
         Cgroup::create(&CgroupPlan::build(&request, host)?, host)
+    }
+
+    /// Gives a container with a user namespace of its own the cgroup it may write to (config-linux.md "Cgroup ownership").
+    fn delegate(&self, cgroup: &Cgroup, host: &cgroup::Host) -> Result<()> {
+        let Some(maps) = &self.plan.idmaps else { return Ok(()) };
+        let writable = self.plan.mounts.iter().any(|op| {
+            matches!(op.action, Action::CgroupV2) && op.attr.set & libc::MOUNT_ATTR_RDONLY == 0
+        });
+        let own = self.plan.namespaces.makes(libc::CLONE_NEWCGROUP);
+        match maps.host_uid(0) {
+            Some(uid) if host.is_v2() && own && writable => cgroup.delegate(uid),
+            _ => Ok(()),
+        }
     }
 
     /// Whether config.json asks for limits beyond the rules for devices, which a user namespace does not need.
@@ -367,7 +419,9 @@ impl Launch<'_> {
     }
 
     fn prepare_notify(&self, state: &StateDir) -> Result<Option<OwnedFd>> {
-        if self.options.notify_socket.is_none() {
+        // Without a mount namespace the mount would be the host's, and stay.
+        let mounts = self.plan.namespaces.has(libc::CLONE_NEWNS);
+        if self.options.notify_socket.is_none() || !mounts {
             return Ok(None);
         }
         notify::create_directory(state.fd())?;

@@ -56,6 +56,8 @@ impl Launch<'_> {
             annotations: self.spec.annotations.clone(),
             cgroup,
             namespaces: namespaces.new | joined,
+            made: Some(namespaces.new),
+            keyring: self.plan.keyring.is_some(),
             creating: false,
             hooks: hooks
                 .is_some_and(|hooks| !hooks.poststart.is_empty() || !hooks.poststop.is_empty()),

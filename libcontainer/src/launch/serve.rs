@@ -30,9 +30,11 @@ pub(super) fn receive(socket: &OwnedFd) -> Result<(Vec<u8>, Option<OwnedFd>)> {
 
 /// Sends go, with a value.
 pub(super) fn go(socket: &OwnedFd, value: i32) -> Result<()> {
-    nix::unistd::write(socket, &Frame::of(Tag::Go, value).encode())
-        .map(drop)
-        .doing("answer the container's init")
+    match nix::unistd::write(socket, &Frame::of(Tag::Go, value).encode()) {
+        // It has died since it asked: the next read finds the end, and the reason is looked for.
+        Err(Errno::EPIPE) => Ok(()),
+        other => other.map(drop).doing("answer the container's init"),
+    }
 }
 
 /// What is known of a child whose socket has closed without a word.
@@ -68,23 +70,23 @@ pub(super) fn set_limits(pid: Pid, plan: &ProcessPlan) -> Result<()> {
 /// Takes the seccomp listener that the child is about to have as descriptor `number`, and returns it.
 ///
 /// The child cannot be asked to send it: whatever it would send it with may be what the filter holds up. Until its
-/// seccomp(2) has returned there is no such descriptor, so this tries again, as long as the child lives.
+/// seccomp(2) has returned there is no such descriptor, so this tries again, as long as the child lives; `None` if it
+/// says something instead, which is a fault.
 pub(super) fn take_listener(
     child: BorrowedFd<'_>,
     socket: &OwnedFd,
     number: i32,
-) -> Result<OwnedFd> {
+) -> Result<Option<OwnedFd>> {
     loop {
         match pidfd::getfd(child, number) {
-            Ok(listener) => return Ok(listener),
+            Ok(listener) => return Ok(Some(listener)),
             Err(Errno::EBADF) => {}
             Err(errno) => return Err(Error::os("take the seccomp listener", errno)),
         }
         let mut watched = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
         let millisecond = PollTimeout::from(1_u8);
         if poll(&mut watched, millisecond).doing("poll")? > 0 {
-            // A fault, or the end: the caller's next read says which.
-            return Err(Error::internal("init ended before its seccomp filter was loaded"));
+            return Ok(None);
         }
     }
 }
@@ -153,7 +155,7 @@ impl Server<'_, '_> {
                 Tag::Ready => return Ok(()),
                 Tag::Fault => return Err(self.explain(&message)),
                 Tag::MapIds => self.map_ids()?,
-                Tag::InitForked => self.adopt(frame.value, child)?,
+                Tag::InitForked => self.adopt(fd, child)?,
                 Tag::RunHooks => self.runtime_hooks(state, cgroup)?,
                 Tag::Console => self.take_console(frame.value, fd)?,
                 Tag::Listener => self.pass_listener(frame.value, "creating")?,
@@ -187,13 +189,14 @@ impl Server<'_, '_> {
     }
 
     /// Stage 1 has cloned the init and ends: the init is our child as well.
-    fn adopt(&mut self, pid: i32, child: &mut Option<OwnedFd>) -> Result<()> {
-        let pid = Pid::from_raw(pid);
-        let init = pidfd::open(pid).doing("pidfd_open of the container's init")?;
+    fn adopt(&mut self, init: Option<OwnedFd>, child: &mut Option<OwnedFd>) -> Result<()> {
+        let init = init.ok_or_else(|| Error::internal("stage 1 sent no pidfd"))?;
+        let pid = pidfd::pid_of(init.as_fd()).doing("read the pid of the container's init")?;
         *child = Some(init.try_clone().doing("dup")?);
         let stage1 = std::mem::replace(&mut self.pidfd, init);
         self.pid = pid;
-        spawn::wait(stage1.as_fd()).map(drop).doing("wait for stage 1")
+        spawn::wait(stage1.as_fd()).map(drop).doing("wait for stage 1")?;
+        self.go()
     }
 
     fn runtime_hooks(&self, state: &StateDir, cgroup: &Cgroup) -> Result<()> {
@@ -237,6 +240,7 @@ impl Server<'_, '_> {
 
     fn pass_listener(&self, number: i32, status: &str) -> Result<()> {
         let listener = take_listener(self.pidfd.as_fd(), &self.socket, number)?;
+        let Some(listener) = listener else { return Ok(()) };
         let profile = self.launch.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
         let profile = profile.ok_or_else(|| Error::internal("a listener without a profile"))?;
         let state = self.launch.template()?.render(status, self.pid.as_raw());

@@ -43,6 +43,9 @@ impl Plan {
                         None => error,
                     }
                 }
+                None if fault.errno == Errno::ELOOP => {
+                    error.path("/dev").hint("\"/dev\" must not be a symlink")
+                }
                 None => error,
             },
             Step::NamespaceJoin => match self.namespaces.join.get(index) {

@@ -85,9 +85,7 @@ pub struct Plan {
     pub process: ProcessPlan,
     /// Name of the session keyring to join; `None` keeps the caller's.
     pub keyring: Option<CString>,
-    /// Whether there are createContainer hooks.
-    pub create_container_hooks: bool,
-    /// Whether there are startContainer hooks: they run with the container's privileges, so dropping those waits.
+    /// Whether there are startContainer hooks: with no_new_privs the filter is loaded after them.
     pub start_container_hooks: bool,
     /// Whether the runtime has hooks to run before pivot_root(2).
     pub create_runtime_hooks: bool,
@@ -133,7 +131,7 @@ impl Plan {
             .process
             .as_ref()
             .ok_or_else(|| Error::config("process property must not be empty").field("process"))?;
-        let seccomp = compile_seccomp(spec, linux, &mut warnings)?;
+        let seccomp = compile_seccomp(spec, &mut warnings)?;
         let keep_groups =
             spec.annotations.get("run.oci.keep_original_groups").is_some_and(|v| *v == "1");
         let context = process::Context { seccomp, extra_env: request.extra_env, keep_groups };
@@ -159,7 +157,6 @@ impl Plan {
             domainname: uts_name(spec.domainname.as_deref(), "domainname", &namespaces)?,
             sysctl: sysctl::plan(&linux.sysctl, &namespaces, spec.domainname.as_deref())?,
             keyring: keyring(request.no_new_keyring, id)?,
-            create_container_hooks: has(|hooks| !hooks.create_container.is_empty()),
             start_container_hooks: has(|hooks| !hooks.start_container.is_empty()),
             create_runtime_hooks: has(|hooks| {
                 !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty()
@@ -231,12 +228,17 @@ fn refuse_later_fields(linux: &spec::Linux<'_>) -> Result<()> {
     Ok(())
 }
 
-fn compile_seccomp(
+/// Compiles `linux.seccomp`, if there is one.
+///
+/// # Errors
+/// [`Kind::Config`](crate::Kind::Config) naming the field.
+pub(crate) fn compile_seccomp(
     spec: &Spec<'_>,
-    linux: &spec::Linux<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<seccomp::Filter>> {
-    let Some(profile) = &linux.seccomp else { return Ok(None) };
+    let Some(profile) = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()) else {
+        return Ok(None);
+    };
     let fail =
         spec.annotations.get("run.oci.seccomp_fail_unknown_syscall").is_some_and(|v| *v == "1");
     for (i, rule) in profile.syscalls.iter().enumerate() {

@@ -133,7 +133,7 @@ pub(super) fn plan(index: usize, mount: &spec::Mount<'_>, host: &HostFacts<'_>) 
         attr: options.attr,
         below: options.below,
         propagation: options.propagation,
-        no_symlinks: procfs,
+        no_symlinks: procfs || target == "dev",
         target_nofollow: options.destination_nofollow,
     })
 }

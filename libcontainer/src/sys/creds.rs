@@ -127,14 +127,6 @@ pub fn set_dumpable(on: bool) -> Result<(), Errno> {
     prctl(libc::PR_SET_DUMPABLE, on.into(), 0).map(drop)
 }
 
-/// Makes orphans below this process its children.
-///
-/// # Errors
-/// Those of prctl(2).
-pub fn set_child_subreaper(on: bool) -> Result<(), Errno> {
-    prctl(libc::PR_SET_CHILD_SUBREAPER, on.into(), 0).map(drop)
-}
-
 /// Asks for `signal` when the parent dies; 0 for none.
 ///
 /// # Errors

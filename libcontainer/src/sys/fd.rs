@@ -79,18 +79,6 @@ pub fn openat(
     }
 }
 
-/// Marks every descriptor from `first` on close-on-exec (Linux 5.11).
-///
-/// # Errors
-/// Those of close_range(2).
-pub fn cloexec_from(first: libc::c_uint) -> Result<(), Errno> {
-    // SAFETY: no memory is passed; no descriptor is closed before exec.
-    check(unsafe {
-        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    })
-    .map(drop)
-}
-
 /// Clears or sets close-on-exec on one inherited descriptor by number.
 ///
 /// # Errors
@@ -299,21 +287,21 @@ fn close_range(first: libc::c_uint, last: libc::c_uint) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
 }
 
-/// flock(2), exclusive, waiting.
+/// flock(2), exclusive, without waiting.
 ///
 /// # Errors
-/// Those of flock(2).
-pub fn flock(fd: libc::c_int) -> Result<(), Errno> {
+/// EWOULDBLOCK if somebody else has it; those of flock(2).
+pub fn try_flock(fd: libc::c_int) -> Result<(), Errno> {
     loop {
         // SAFETY: no memory is passed.
-        match check(unsafe { libc::flock(fd, libc::LOCK_EX) }.into()) {
+        match check(unsafe { libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) }.into()) {
             Err(Errno::EINTR) => {}
             other => return other.map(drop),
         }
     }
 }
 
-/// Gives up the lock of [`flock`].
+/// Gives up the lock of [`try_flock`].
 ///
 /// # Errors
 /// Those of flock(2).

@@ -39,3 +39,22 @@ pub fn getfd(pidfd: BorrowedFd<'_>, fd: libc::c_int) -> Result<OwnedFd, Errno> {
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(int(fd)) })
 }
+
+/// The pid, in the pid namespace of the procfs at /proc, of the process `pidfd` stands for (pidfd_open(2) "fdinfo").
+///
+/// # Errors
+/// ESRCH if it is gone or not visible there.
+pub fn pid_of(pidfd: BorrowedFd<'_>) -> Result<Pid, Errno> {
+    let path = std::ffi::CString::new(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))
+        .map_err(|_nul| Errno::EINVAL)?;
+    let file = super::fd::openat(super::fd::CWD, &path, libc::O_RDONLY, 0)?;
+    let mut text = [0; 512];
+    let n = nix::unistd::read(&file, &mut text)?;
+    std::str::from_utf8(text.get(..n).unwrap_or_default())
+        .ok()
+        .and_then(|text| text.lines().find_map(|line| line.strip_prefix("Pid:")))
+        .and_then(|number| number.trim().parse().ok())
+        .filter(|number| *number > 0)
+        .map(Pid::from_raw)
+        .ok_or(Errno::ESRCH)
+}

@@ -35,6 +35,13 @@ pub fn ignore_pipe_signals() {
     let _cannot_fail = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
+/// Names this process (PR_SET_NAME); at most 15 bytes count.
+pub fn set_name(name: &CStr) {
+    // SAFETY: name is a C string that outlives the call.
+    let _cannot_fail =
+        unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+}
+
 extern "C" fn end_on_signal(signal: libc::c_int) {
     exit_now(128 + signal);
 }
