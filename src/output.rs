@@ -29,7 +29,7 @@ pub(crate) struct State<'a> {
     pub(crate) id: &'a str,
     /// The process id in the caller's pid namespace; 0 once it has ended.
     pub(crate) pid: i32,
-    /// creating, created, running, paused or stopped.
+    /// creating, created, running, paused or stopped; in `list` also unknown.
     pub(crate) status: &'a str,
     /// The absolute path of the bundle.
     pub(crate) bundle: &'a str,
@@ -82,30 +82,62 @@ pub(crate) fn state(state: &State<'_>) -> Result<Vec<u8>> {
     serde_json::to_vec_pretty(state).map_err(|e| Error::internal(e.to_string()))
 }
 
-/// `list --format json`: one line; `null` without containers, which is what Go makes of no slice.
-///
-/// # Errors
-/// None that the document could cause.
-pub(crate) fn list_json(states: &[State<'_>]) -> Result<Vec<u8>> {
-    let states = (!states.is_empty()).then_some(states);
-    let mut line = serde_json::to_vec(&states).map_err(|e| Error::internal(e.to_string()))?;
-    line.push(b'\n');
-    Ok(line)
+/// What `list` prints, one container after the other: nothing else is kept of them.
+#[derive(Debug)]
+pub(crate) enum Listing {
+    /// `--quiet`: one id on each line.
+    Ids(String),
+    /// A header and a row for each.
+    Table(Vec<[String; 6]>),
+    /// `--format json`: one line.
+    Json(Vec<u8>),
 }
 
-/// `list`.
-pub(crate) fn list_table(states: &[State<'_>]) -> String {
-    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
-    rows.extend(states.iter().map(|state| {
-        let pid = state.pid.to_string();
-        [state.id, &pid, state.status, state.bundle, state.created, state.owner].map(str::to_owned)
-    }));
-    table(&rows)
-}
+impl Listing {
+    /// A listing without containers.
+    pub(crate) fn new(format: Format, quiet: bool) -> Self {
+        let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
+        match format {
+            _ if quiet => Self::Ids(String::new()),
+            Format::Table => Self::Table(vec![header.map(str::to_owned)]),
+            Format::Json => Self::Json(Vec::new()),
+        }
+    }
 
-/// `list --quiet`: one id on each line.
-pub(crate) fn list_ids(states: &[State<'_>]) -> String {
-    states.iter().flat_map(|state| [state.id, "\n"]).collect()
+    /// Appends a container.
+    ///
+    /// # Errors
+    /// None that the document could cause.
+    pub(crate) fn add(&mut self, state: &State<'_>) -> Result<()> {
+        match self {
+            Self::Ids(lines) => lines.extend([state.id, "\n"]),
+            Self::Table(rows) => {
+                let pid = state.pid.to_string();
+                let row = [state.id, &pid, state.status, state.bundle, state.created, state.owner];
+                rows.push(row.map(str::to_owned));
+            }
+            Self::Json(line) => {
+                line.push(if line.is_empty() { b'[' } else { b',' });
+                let document = serde_json::to_vec(state);
+                line.extend(document.map_err(|e| Error::internal(e.to_string()))?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes to print.
+    pub(crate) fn finish(self) -> Vec<u8> {
+        match self {
+            Self::Ids(lines) => lines.into_bytes(),
+            Self::Table(rows) => table(&rows).into_bytes(),
+            // What Go makes of no slice.
+            Self::Json(line) if line.is_empty() => b"null\n".to_vec(),
+            Self::Json(mut line) => {
+                line.extend_from_slice(b"]\n");
+                line
+            }
+        }
+    }
 }
 
 /// Columns as Go's tabwriter makes them for runc: at least 12 wide, 3 of it space; the last one is not padded.

@@ -57,9 +57,17 @@ fn state_leaves_out_what_there_is_not() {
     );
 }
 
+fn listing(format: Format, quiet: bool, states: &[State<'_>]) -> String {
+    let mut listing = Listing::new(format, quiet);
+    for state in states {
+        listing.add(state).expect("a document");
+    }
+    text(Ok(listing.finish()))
+}
+
 #[test]
 fn a_list_is_null_or_one_line_of_json() {
-    assert_eq!(text(list_json(&[])), "null\n");
+    assert_eq!(listing(Format::Json, false, &[]), "null\n");
     let mut one = sample("c1", "/b");
     one.owner = "root";
     let want = concat!(
@@ -67,20 +75,26 @@ fn a_list_is_null_or_one_line_of_json() {
         r#""rootfs":"/b/rootfs","created":"2026-09-01T10:00:00.5Z","owner":"root"}]"#,
         "\n"
     );
-    assert_eq!(text(list_json(&[one])), want);
-    assert_eq!(list_ids(&[]), "");
-    assert_eq!(list_ids(&[sample("a", ""), sample("b", "")]), "a\nb\n");
+    assert_eq!(listing(Format::Json, false, &[one]), want);
+    let two = [sample("a", ""), sample("b", "")];
+    let parsed: serde_json::Value =
+        serde_json::from_str(&listing(Format::Json, false, &two)).expect("JSON");
+    assert_eq!((&parsed[0]["id"], &parsed[1]["id"]), (&"a".into(), &"b".into()));
+    for format in [Format::Json, Format::Table] {
+        assert_eq!(listing(format, true, &[]), "");
+        assert_eq!(listing(format, true, &two), "a\nb\n");
+    }
 }
 
 #[test]
 fn a_table_has_runcs_columns() {
     // Printed by runc 1.1.5 for no containers.
     let header = "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n";
-    assert_eq!(list_table(&[]), header);
+    assert_eq!(listing(Format::Table, false, &[]), header);
     let mut wide = sample("a-long-container-id", "/ü");
     wide.owner = "root";
     assert_eq!(
-        list_table(&[wide, sample("b", "/b")]),
+        listing(Format::Table, false, &[wide, sample("b", "/b")]),
         "\
 ID                    PID         STATUS      BUNDLE      CREATED                  OWNER
 a-long-container-id   42          running     /ü          2026-09-01T10:00:00.5Z   root

@@ -21,6 +21,7 @@ cases![
     list_as_a_table_has_a_header_and_rows,
     list_quiet_prints_ids,
     list_survives_a_broken_entry,
+    list_shows_more_containers_than_it_may_open_files,
     list_refuses_an_unknown_format,
     list_shows_the_status_of_each_container,
     state_is_indented_json,
@@ -284,6 +285,39 @@ fn list_survives_a_broken_entry(t: &Test) {
         1
     );
     fs::remove_dir(t.root.join("broken")).unwrap();
+}
+
+fn list_shows_more_containers_than_it_may_open_files(t: &Test) {
+    t.need_program("prlimit");
+    t.need(t.kind() == Kind::Skep, "the test writes state directories of skep");
+    let c = t.container().lasting();
+    c.create();
+    let state = fs::read_to_string(t.root.join(&c.id).join("state.json")).unwrap();
+    let of =
+        |name: &str| state.replace(&format!("\"id\":\"{}\"", c.id), &format!("\"id\":\"{name}\""));
+    let names: Vec<String> = (0..2000).map(|number| format!("copy-{number:04}")).collect();
+    for name in &names {
+        fs::create_dir(t.root.join(name)).unwrap();
+        fs::write(t.root.join(name).join("state.json"), of(name)).unwrap();
+    }
+    // Damaged, and one whose status cannot be told.
+    fs::write(t.root.join("copy-0007/state.json"), "{").unwrap();
+    std::os::unix::fs::symlink("exec.fifo", t.root.join("copy-1000/exec.fifo")).unwrap();
+    let mut list = std::process::Command::new("prlimit");
+    list.arg("--nofile=256:256").arg(&t.runtime.path).arg("--root").arg(&t.root);
+    let output = crate::harness::reaper::output(list.args(["list", "--format", "json"])).unwrap();
+    for name in &names {
+        fs::remove_dir_all(t.root.join(name)).unwrap();
+    }
+    assert!(output.status.success(), "{output:?}");
+    let listed: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(listed.len(), 2000, "one is damaged, one is the original");
+    let status =
+        |id: &str| listed.iter().find(|entry| entry["id"] == id).unwrap()["status"].clone();
+    assert_eq!(status(&c.id), "created");
+    assert_eq!(status("copy-0999"), "running");
+    assert_eq!(status("copy-1000"), "unknown");
+    assert_eq!(status("copy-1999"), "running");
 }
 
 fn list_refuses_an_unknown_format(t: &Test) {

@@ -18,19 +18,27 @@ pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>) -> Result<()> {
 }
 
 /// The document of `container`.
-pub(super) fn document<'c>(container: &'c Container<'_>, owner: &'c str) -> Result<State<'c>> {
-    let status = container.status()?;
+fn document<'c>(container: &'c Container<'_>, owner: &'c str) -> Result<State<'c>> {
+    container.status().map(|status| described(container, owner, Some(status)))
+}
+
+/// The document of `container`, whose status may be one that could not be told.
+pub(super) fn described<'c>(
+    container: &'c Container<'_>,
+    owner: &'c str,
+    status: Option<Status>,
+) -> State<'c> {
     let record = container.record();
-    Ok(State {
+    State {
         oci_version: &record.oci_version,
         id: &record.id,
-        pid: if status == Status::Stopped { 0 } else { record.pid },
-        status: status.name(),
+        pid: if status == Some(Status::Stopped) { 0 } else { record.pid },
+        status: status.map_or("unknown", Status::name),
         bundle: &record.bundle,
         rootfs: &record.rootfs,
         created: &record.created,
         annotations: Some(&record.annotations),
         owner,
         systemd_scope: None,
-    })
+    }
 }
