@@ -70,12 +70,12 @@ check() {
     local engine=$1 id=$2 title=$3 began=${EPOCHREALTIME/./} status=0 took
     local key="$engine/$id" column="$engine/$RUNTIME_NAME"
     NAME="e-$RUNTIME_NAME-${id,,}"
-    rm -f "$WORK/reason"
+    rm -f "$WORK/reason" "$WORK/check.log"
     set +e
     (
         set -e
         "$id"
-    ) >"$WORK/check.log" 2>&1 </dev/null
+    ) >>"$WORK/check.log" 2>&1 </dev/null
     status=$?
     "${engine}_sweep" "$NAME" >/dev/null 2>&1
     set -e
