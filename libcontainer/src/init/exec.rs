@@ -26,6 +26,8 @@ pub(crate) struct ExecChild<'a> {
     pub(crate) init: OwnedFd,
     /// `CLONE_NEW*` of the container's own namespaces, less the pid namespace, which the parent has chosen before the clone.
     pub(crate) namespaces: libc::c_int,
+    /// Whether the pid namespace is left to the child, which takes a second clone.
+    pub(crate) two_stages: bool,
     /// The host's procfs.
     pub(crate) proc: OwnedFd,
     /// Descriptors from 3 on that the process keeps.
@@ -57,13 +59,19 @@ fn enter_container(child: &mut ExecChild<'_>) -> Result<Program, Fault> {
     }
     child.tasks.clear();
     let _denied = process::reset_affinity();
+    let user_namespace = child.namespaces & libc::CLONE_NEWUSER != 0;
+    if child.two_stages {
+        setns(child.init.as_fd(), libc::CLONE_NEWUSER).at(Step::NamespaceJoin, usize::MAX)?;
+        setns(child.init.as_fd(), libc::CLONE_NEWPID).at(Step::NamespaceJoin, usize::MAX)?;
+        super::namespace::fork_sibling(&child.channel, 0)?;
+        child.namespaces &= !libc::CLONE_NEWUSER;
+    }
     join(child)?;
     if let Some(root) = child.root.take() {
         nix::unistd::fchdir(&root).at(Step::Chroot, 0)?;
         nix::unistd::chroot(c".").at(Step::Chroot, 0)?;
         nix::unistd::chdir(c"/").at(Step::Chroot, 0)?;
     }
-    let user_namespace = child.namespaces & libc::CLONE_NEWUSER != 0;
     if user_namespace {
         super::namespace::become_root()?;
     }

@@ -64,6 +64,11 @@ pub(crate) fn stage1(
 ) -> Result<(), Fault> {
     join(namespaces)?;
     become_root()?;
+    fork_sibling(channel, new)
+}
+
+/// Clones this process as its own sibling and ends; returns in the new one, once the parent knows it.
+pub(super) fn fork_sibling(channel: &Channel, new: libc::c_int) -> Result<(), Fault> {
     match clone_sibling(bits(new)).at(Step::NamespaceNew, 0)? {
         // The parent has to know this process before it is asked anything by it.
         Side::Child => channel.wait().map(drop),

@@ -138,7 +138,7 @@ fn clone_child(
     let own = target.record.namespaces;
     let mut join = target.cgroup.join_exec(&options.cgroup)?;
     let proc = open_proc()?;
-    let back = enter_pid_namespace(&init, own)?;
+    let (back, two_stages) = enter_pid_namespace(&init, own)?;
     let mut fell_back = false;
     loop {
         let (socket, child_end) = socket::seqpacket_pair().doing("socketpair")?;
@@ -150,6 +150,7 @@ fn clone_child(
                 tasks,
                 init,
                 namespaces: own & !libc::CLONE_NEWPID,
+                two_stages,
                 proc,
                 keep_fds: options.preserve_fds,
                 keyring: keyring(target.record),
@@ -187,14 +188,21 @@ fn open_root(record: &Record<'_>) -> Result<OwnedFd> {
 }
 
 /// Children of this process are born in the container's pid namespace until the guard goes.
-fn enter_pid_namespace(init: &OwnedFd, own: libc::c_int) -> Result<Option<Back>> {
+///
+/// An ordinary user may not, before it is in the container's user namespace: then the child has to do it, in two stages.
+fn enter_pid_namespace(init: &OwnedFd, own: libc::c_int) -> Result<(Option<Back>, bool)> {
     if own & libc::CLONE_NEWPID == 0 {
-        return Ok(None);
+        return Ok((None, false));
     }
     let back = fd::openat(fd::CWD, c"/proc/self/ns/pid", libc::O_RDONLY, 0)
         .on("open", "/proc/self/ns/pid")?;
-    setns(init.as_fd(), libc::CLONE_NEWPID).doing("join the pid namespace of the container")?;
-    Ok(Some(Back(back)))
+    match setns(init.as_fd(), libc::CLONE_NEWPID) {
+        Err(Errno::EPERM) if own & libc::CLONE_NEWUSER != 0 => Ok((None, true)),
+        other => {
+            other.doing("join the pid namespace of the container")?;
+            Ok((Some(Back(back)), false))
+        }
+    }
 }
 
 struct Back(OwnedFd);
@@ -253,11 +261,21 @@ impl Server<'_> {
                     self.go()?;
                 }
                 Tag::Listener => self.pass_listener(frame.value)?,
-                Tag::MapIds | Tag::InitForked | Tag::RunHooks | Tag::Go => {
+                Tag::InitForked => self.adopt(fd)?,
+                Tag::MapIds | Tag::RunHooks | Tag::Go => {
                     return Err(Error::internal("the process asked for what only init asks for"));
                 }
             }
         }
+    }
+
+    /// Stage 1 has cloned the process and ends: it is our child as well.
+    fn adopt(&mut self, process: Option<OwnedFd>) -> Result<()> {
+        let process = process.ok_or_else(|| Error::internal("stage 1 sent no pidfd"))?;
+        self.child.pid = pidfd::pid_of(process.as_fd()).doing("read the pid of the process")?;
+        let stage1 = std::mem::replace(&mut self.child.pidfd, process);
+        spawn::wait(stage1.as_fd()).map(drop).doing("wait for stage 1")?;
+        self.go()
     }
 
     fn explain(&self, message: &[u8]) -> Error {

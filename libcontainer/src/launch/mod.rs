@@ -272,7 +272,10 @@ impl Launch<'_> {
             namespaces: std::mem::take(&mut fds.namespaces),
             rootfs: fds.rootfs.take(),
             proc: fds.proc,
-            v1_views: cgroup_plan.v1_views(),
+            v1_views: match cgroup.driver() {
+                cgroup::Driver::Disabled => Vec::new(),
+                _ => cgroup_plan.v1_views(),
+            },
             v2_directory: v2_directory(host, cgroup_plan),
             hooks: self.child_hooks(fds.hook_stdout.as_ref(), fds.hook_stderr.as_ref())?,
             keep_fds: self.options.listen_fds + self.options.preserve_fds,

@@ -60,17 +60,21 @@ pub(super) struct Layout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Conflict;
 
+/// A test, as an index into the forest.
+type Id = usize;
+
 /// Where a test leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Branch {
     /// To the next test of the level, or of the one above when this was the last.
     Next,
     Return(u32),
-    Level(Vec<Test>),
+    /// To a level, which this test begins.
+    Level(Id),
 }
 
 /// One comparison of 32 bits.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Test {
     index: u8,
     high: bool,
@@ -83,39 +87,256 @@ struct Test {
     value: u64,
     then: Branch,
     otherwise: Branch,
+    /// The one after it on its level.
+    next: Option<Id>,
 }
 
 /// The rules of one system call on one architecture.
-#[derive(Debug)]
-pub(super) struct Tree {
-    tests: Vec<Test>,
+#[derive(Debug, Clone, Copy)]
+struct Tree {
+    first: Option<Id>,
     layout: Layout,
 }
 
-impl Tree {
-    /// Makes a tree without rules for an architecture of `layout`.
-    pub(super) fn new(layout: Layout) -> Self {
-        Self { tests: Vec::new(), layout }
+/// All trees of a profile. Their tests are in one list: allocating each would take longer than all the rest.
+#[derive(Debug, Default)]
+pub(super) struct Forest {
+    tests: Vec<Test>,
+    trees: Vec<Tree>,
+}
+
+impl Forest {
+    /// Plants a tree without rules for an architecture of `layout`, and returns its index.
+    pub(super) fn plant(&mut self, layout: Layout) -> u32 {
+        self.trees.push(Tree { first: None, layout });
+        u32::try_from(self.trees.len() - 1).unwrap_or(u32::MAX)
     }
 
     /// Adds a rule: `action` if all `conditions` hold. They are on different arguments, in ascending order.
     ///
     /// # Errors
     /// [`Conflict`] where the tree has another action for the same arguments.
-    pub(super) fn add(&mut self, conditions: &[Condition], action: u32) -> Result<(), Conflict> {
-        match chain(conditions, self.layout, action) {
-            Branch::Level(tests) => {
-                tests.into_iter().try_for_each(|test| insert(&mut self.tests, test))
+    pub(super) fn add(
+        &mut self,
+        tree: u32,
+        conditions: &[Condition],
+        action: u32,
+    ) -> Result<(), Conflict> {
+        let Some(Tree { first, layout }) = self.tree(tree) else { return Ok(()) };
+        if let Branch::Level(new) = self.chain(conditions, layout, action) {
+            let first = match first {
+                Some(first) => self.insert(first, new)?,
+                None => new,
+            };
+            if let Some(tree) = self.trees.get_mut(tree as usize) {
+                tree.first = Some(first);
             }
-            Branch::Next | Branch::Return(_) => Ok(()),
+        }
+        Ok(())
+    }
+
+    /// Writes the tests of a tree; a call no rule matches goes to `default`.
+    pub(super) fn emit(&self, tree: u32, assembler: &mut Assembler, default: Target) -> Target {
+        match self.tree(tree) {
+            Some(Tree { first: Some(first), layout }) => {
+                self.emit_level(first, assembler, layout, default, None)
+            }
+            _ => default,
         }
     }
 
-    /// Writes the tests; a call no rule matches goes to `default`.
-    pub(super) fn emit(&self, assembler: &mut Assembler, default: Target) -> Target {
-        emit_level(&self.tests, assembler, self.layout, default, None)
+    fn tree(&self, tree: u32) -> Option<Tree> {
+        self.trees.get(tree as usize).copied()
+    }
+
+    fn push(&mut self, test: Test) -> Branch {
+        self.tests.push(test);
+        Branch::Level(self.tests.len() - 1)
+    }
+
+    /// The tests of a level, in order.
+    fn level(&self, first: Id) -> impl Iterator<Item = (Id, &Test)> {
+        let get = |id: Id| self.tests.get(id).map(|test| (id, test));
+        std::iter::successors(get(first), move |(_, test)| test.next.and_then(get))
+    }
+
+    /// Makes the tests of one rule. They are made anew for each way that leads to them, so that a rule which is
+    /// merged into one of them does not appear behind the others as well.
+    fn chain(&mut self, conditions: &[Condition], layout: Layout, action: u32) -> Branch {
+        let Some((condition, rest)) = conditions.split_first() else {
+            return Branch::Return(action);
+        };
+        let (low_jump, negated) = match condition.operator {
+            Operator::Eq | Operator::MaskedEq => (Jump::Eq, false),
+            Operator::Ne => (Jump::Eq, true),
+            Operator::Gt => (Jump::Gt, false),
+            Operator::Le => (Jump::Gt, true),
+            Operator::Ge => (Jump::Ge, false),
+            Operator::Lt => (Jump::Ge, true),
+        };
+        let success = self.chain(rest, layout, action);
+        let (then, otherwise) =
+            if negated { (Branch::Next, success) } else { (success, Branch::Next) };
+        let low_half = self.push(condition.test(Half::Low, low_jump, then, otherwise));
+        if !layout.wide {
+            return low_half;
+        }
+        // The high half goes first: only where it is equal the low half decides.
+        let mut again = |wanted: bool| match wanted {
+            true => self.chain(rest, layout, action),
+            false => Branch::Next,
+        };
+        match low_jump {
+            Jump::Eq => {
+                let otherwise = again(negated);
+                self.push(condition.test(Half::High, Jump::Eq, low_half, otherwise))
+            }
+            Jump::Gt | Jump::Ge => {
+                let (greater, less) = (again(!negated), again(negated));
+                let equal = self.push(condition.test(Half::High, Jump::Eq, low_half, less));
+                self.push(condition.test(Half::High, Jump::Gt, greater, equal))
+            }
+        }
+    }
+
+    /// Puts a test into the level that begins with `first`, and returns with which it begins then.
+    fn insert(&mut self, first: Id, new: Id) -> Result<Id, Conflict> {
+        let Some(test) = self.tests.get(new).copied() else { return Ok(first) };
+        let mut before = None;
+        let mut at = Some(first);
+        while let Some(id) = at {
+            let Some(known) = self.tests.get(id) else { break };
+            if known.same_as(&test) {
+                self.merge(id, test)?;
+                return Ok(first);
+            }
+            if known.yields_to(&test) {
+                break;
+            }
+            before = at;
+            at = known.next;
+        }
+        if let Some(test) = self.tests.get_mut(new) {
+            test.next = at;
+        }
+        let Some(before) = before.and_then(|before| self.tests.get_mut(before)) else {
+            return Ok(new);
+        };
+        before.next = Some(new);
+        Ok(first)
+    }
+
+    /// Gives the test `id` the branches of `new`, the same test in another rule.
+    fn merge(&mut self, id: Id, new: Test) -> Result<(), Conflict> {
+        let Some(known) = self.tests.get(id).copied() else { return Ok(()) };
+        let last = known.is_last() || new.is_last();
+        // Both rules match any high half greater than theirs: the one with the narrower condition decides.
+        let narrower = new.high && new.value > known.value;
+        let then = self.merge_branch(known.then, new.then, last, narrower)?;
+        let narrower = new.high && new.value < known.value;
+        let otherwise = self.merge_branch(known.otherwise, new.otherwise, last, narrower)?;
+        if let Some(test) = self.tests.get_mut(id) {
+            (test.then, test.otherwise) = (then, otherwise);
+        }
+        Ok(())
+    }
+
+    fn merge_branch(
+        &mut self,
+        known: Branch,
+        new: Branch,
+        last: bool,
+        narrower: bool,
+    ) -> Result<Branch, Conflict> {
+        match (known, new) {
+            (_, Branch::Next) => Ok(known),
+            (Branch::Next, _) => Ok(new),
+            (Branch::Return(action), Branch::Return(other)) if action != other => match last {
+                true => Err(Conflict),
+                false => Ok(if narrower { new } else { known }),
+            },
+            // The shorter rule covers the longer.
+            (Branch::Return(_), _) => Ok(known),
+            (Branch::Level(tests), Branch::Return(action)) => {
+                if self.only_returns(tests, action) {
+                    Ok(new)
+                } else {
+                    Err(Conflict)
+                }
+            }
+            (Branch::Level(tests), Branch::Level(new)) => {
+                self.insert(tests, new).map(Branch::Level)
+            }
+        }
+    }
+
+    fn only_returns(&self, first: Id, action: u32) -> bool {
+        self.level(first).flat_map(|(_, test)| [test.then, test.otherwise]).all(|branch| {
+            match branch {
+                Branch::Next => true,
+                Branch::Return(known) => known == action,
+                Branch::Level(tests) => self.only_returns(tests, action),
+            }
+        })
+    }
+
+    fn emit_level(
+        &self,
+        first: Id,
+        assembler: &mut Assembler,
+        layout: Layout,
+        default: Target,
+        accumulator: Accumulator,
+    ) -> Target {
+        let tests: Vec<&Test> = self.level(first).map(|(_, test)| test).collect();
+        let mut next = default;
+        for (at, test) in tests.into_iter().enumerate().rev() {
+            // Only the first test of a level is reached from one place alone.
+            let accumulator = if at == 0 { accumulator } else { None };
+            next = self.emit_test(test, assembler, layout, next, accumulator);
+        }
+        next
+    }
+
+    fn emit_test(
+        &self,
+        test: &Test,
+        assembler: &mut Assembler,
+        layout: Layout,
+        next: Target,
+        accumulator: Accumulator,
+    ) -> Target {
+        let offset = 16 + 8 * u32::from(test.index) + 4 * u32::from(test.high != layout.big_endian);
+        let always = test.mask == 0 && test.jump == Jump::Eq;
+        let holds = if always { accumulator } else { Some((offset, test.mask)) };
+        let mut follow = |branch: Branch| match branch {
+            Branch::Next => next,
+            Branch::Return(action) => Target::Return(action),
+            Branch::Level(tests) => self.emit_level(tests, assembler, layout, next, holds),
+        };
+        if always {
+            return follow(test.then);
+        }
+        let (then, otherwise) = (follow(test.then), follow(test.otherwise));
+        if then == otherwise {
+            return then;
+        }
+        let mut entry = assembler.branch(test.jump, test.datum, then, otherwise);
+        if accumulator == Some((offset, test.mask)) {
+            return entry;
+        }
+        if test.mask != u32::MAX {
+            entry = assembler.and(test.mask);
+        }
+        match accumulator {
+            Some((known, u32::MAX)) if known == offset => entry,
+            _ => assembler.load(offset),
+        }
     }
 }
+
+/// What the accumulator is known to hold: the word at an offset, under a mask.
+type Accumulator = Option<(u32, u32)>;
 
 /// Drops the conditions that always hold.
 pub(super) fn significant(conditions: &[Condition], layout: Layout) -> Vec<Condition> {
@@ -126,68 +347,31 @@ pub(super) fn significant(conditions: &[Condition], layout: Layout) -> Vec<Condi
     conditions.iter().filter(|condition| !always(condition)).copied().collect()
 }
 
-/// Makes the tests of one rule.
-fn chain(conditions: &[Condition], layout: Layout, action: u32) -> Branch {
-    let Some((condition, rest)) = conditions.split_first() else { return Branch::Return(action) };
-    let success = chain(rest, layout, action);
-    if layout.wide { wide(condition, success) } else { narrow(condition, success) }
+/// A part of a 64-bit argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Low,
+    High,
 }
 
-fn narrow(condition: &Condition, success: Branch) -> Branch {
-    let (jump, negated) = match condition.operator {
-        Operator::Eq | Operator::MaskedEq => (Jump::Eq, false),
-        Operator::Ne => (Jump::Eq, true),
-        Operator::Gt => (Jump::Gt, false),
-        Operator::Le => (Jump::Gt, true),
-        Operator::Ge => (Jump::Ge, false),
-        Operator::Lt => (Jump::Ge, true),
-    };
-    let (then, otherwise) = if negated { (Branch::Next, success) } else { (success, Branch::Next) };
-    Branch::Level(vec![Test {
-        index: condition.index,
-        high: false,
-        jump,
-        mask: low(condition.mask),
-        datum: low(condition.value) & low(condition.mask),
-        operator: condition.operator,
-        value: condition.value,
-        then,
-        otherwise,
-    }])
-}
-
-/// Compares the high half first: where it is equal the low half decides.
-fn wide(condition: &Condition, success: Branch) -> Branch {
-    let test = |is_high: bool, jump: Jump, then: Branch, otherwise: Branch| {
-        let half = |word: u64| if is_high { low(word >> 32) } else { low(word) };
-        Branch::Level(vec![Test {
-            index: condition.index,
-            high: is_high,
+impl Condition {
+    fn test(&self, half: Half, jump: Jump, then: Branch, otherwise: Branch) -> Test {
+        let part = |word: u64| match half {
+            Half::Low => low(word),
+            Half::High => low(word >> 32),
+        };
+        Test {
+            index: self.index,
+            high: half == Half::High,
             jump,
-            mask: half(condition.mask),
-            datum: half(condition.value) & half(condition.mask),
-            operator: condition.operator,
-            value: condition.value,
+            mask: part(self.mask),
+            datum: part(self.value) & part(self.mask),
+            operator: self.operator,
+            value: self.value,
             then,
             otherwise,
-        }])
-    };
-    let (high, low) = (true, false);
-    let ordered = |low_jump: Jump, greater: Branch, less: Branch| {
-        let low_half = test(low, low_jump, greater.clone(), less.clone());
-        test(high, Jump::Gt, greater, test(high, Jump::Eq, low_half, less))
-    };
-    match condition.operator {
-        Operator::Eq | Operator::MaskedEq => {
-            test(high, Jump::Eq, test(low, Jump::Eq, success, Branch::Next), Branch::Next)
+            next: None,
         }
-        Operator::Ne => {
-            test(high, Jump::Eq, test(low, Jump::Eq, Branch::Next, success.clone()), success)
-        }
-        Operator::Gt => ordered(Jump::Gt, success, Branch::Next),
-        Operator::Ge => ordered(Jump::Ge, success, Branch::Next),
-        Operator::Le => ordered(Jump::Gt, Branch::Next, success),
-        Operator::Lt => ordered(Jump::Ge, Branch::Next, success),
     }
 }
 
@@ -222,127 +406,5 @@ impl Test {
 
     fn is_last(&self) -> bool {
         !matches!(self.then, Branch::Level(_)) && !matches!(self.otherwise, Branch::Level(_))
-    }
-
-    /// Takes over the branches of `new`, the same test in another rule.
-    fn merge(&mut self, new: Self) -> Result<(), Conflict> {
-        let last = self.is_last() || new.is_last();
-        // Both rules match any high half greater than theirs: the one with the narrower condition decides.
-        let narrower = new.high && new.value > self.value;
-        merge_branch(&mut self.then, new.then, last, narrower)?;
-        let narrower = new.high && new.value < self.value;
-        merge_branch(&mut self.otherwise, new.otherwise, last, narrower)
-    }
-}
-
-fn merge_branch(
-    known: &mut Branch,
-    new: Branch,
-    last: bool,
-    narrower: bool,
-) -> Result<(), Conflict> {
-    match (&mut *known, new) {
-        (_, Branch::Next) => Ok(()),
-        (Branch::Next, new) => {
-            *known = new;
-            Ok(())
-        }
-        (Branch::Return(action), Branch::Return(other)) => {
-            if *action != other && narrower {
-                *action = other;
-                return if last { Err(Conflict) } else { Ok(()) };
-            }
-            if *action != other && last { Err(Conflict) } else { Ok(()) }
-        }
-        // The shorter rule covers the longer.
-        (Branch::Return(_), Branch::Level(_)) => Ok(()),
-        (Branch::Level(tests), Branch::Return(action)) => {
-            if !tests.iter().all(|test| only_returns(test, action)) {
-                return Err(Conflict);
-            }
-            *known = Branch::Return(action);
-            Ok(())
-        }
-        (Branch::Level(tests), Branch::Level(new)) => {
-            new.into_iter().try_for_each(|test| insert(tests, test))
-        }
-    }
-}
-
-fn only_returns(test: &Test, action: u32) -> bool {
-    [&test.then, &test.otherwise].into_iter().all(|branch| match branch {
-        Branch::Next => true,
-        Branch::Return(known) => *known == action,
-        Branch::Level(tests) => tests.iter().all(|test| only_returns(test, action)),
-    })
-}
-
-fn insert(level: &mut Vec<Test>, new: Test) -> Result<(), Conflict> {
-    for at in 0..level.len() {
-        let Some(known) = level.get_mut(at) else { break };
-        if known.same_as(&new) {
-            return known.merge(new);
-        }
-        if known.yields_to(&new) {
-            level.insert(at, new);
-            return Ok(());
-        }
-    }
-    level.push(new);
-    Ok(())
-}
-
-/// What the accumulator is known to hold: the word at an offset, under a mask.
-type Accumulator = Option<(u32, u32)>;
-
-fn emit_level(
-    level: &[Test],
-    assembler: &mut Assembler,
-    layout: Layout,
-    default: Target,
-    accumulator: Accumulator,
-) -> Target {
-    let mut next = default;
-    for (at, test) in level.iter().enumerate().rev() {
-        // Only the first test of a level is reached from one place alone.
-        let accumulator = if at == 0 { accumulator } else { None };
-        next = emit_test(test, assembler, layout, next, accumulator);
-    }
-    next
-}
-
-fn emit_test(
-    test: &Test,
-    assembler: &mut Assembler,
-    layout: Layout,
-    next: Target,
-    accumulator: Accumulator,
-) -> Target {
-    let offset = 16 + 8 * u32::from(test.index) + 4 * u32::from(test.high != layout.big_endian);
-    let (mask, k) = (test.mask, test.datum);
-    let always = mask == 0 && test.jump == Jump::Eq;
-    let holds = if always { accumulator } else { Some((offset, mask)) };
-    let mut follow = |branch: &Branch| match branch {
-        Branch::Next => next,
-        Branch::Return(action) => Target::Return(*action),
-        Branch::Level(tests) => emit_level(tests, assembler, layout, next, holds),
-    };
-    if always {
-        return follow(&test.then);
-    }
-    let (then, otherwise) = (follow(&test.then), follow(&test.otherwise));
-    if then == otherwise {
-        return then;
-    }
-    let mut entry = assembler.branch(test.jump, k, then, otherwise);
-    if accumulator == Some((offset, mask)) {
-        return entry;
-    }
-    if mask != u32::MAX {
-        entry = assembler.and(mask);
-    }
-    match accumulator {
-        Some((known, u32::MAX)) if known == offset => entry,
-        _ => assembler.load(offset),
     }
 }

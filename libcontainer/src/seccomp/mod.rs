@@ -22,9 +22,9 @@ pub use conditions::Operator;
 pub use filter::Filter;
 pub use names::{ACTIONS, Action, FLAGS, OPERATORS};
 
-use conditions::{Condition, Tree};
+use conditions::{Condition, Forest};
 use program::Answers;
-use rules::Rules;
+use rules::{Contradiction, Rule, Rules};
 
 use crate::error::{Error, Result};
 use crate::spec::{Seccomp, SeccompArg, SeccompRule};
@@ -67,7 +67,8 @@ pub fn compile(profile: &Seccomp<'_>, options: &CompileOptions) -> Result<Option
         options,
         default,
         all: architectures(profile, options, &mut warnings)?,
-        trees: Vec::new(),
+        forest: Forest::default(),
+        rows: Vec::new(),
         warnings,
         notify: false,
     };
@@ -82,7 +83,7 @@ pub fn compile(profile: &Seccomp<'_>, options: &CompileOptions) -> Result<Option
         bad_arch: libc::SECCOMP_RET_KILL_THREAD,
         newer: newer(profile, default).filter(|_| options.enosys),
     };
-    let program = program::assemble(&compiler.all, &compiler.trees, answers);
+    let program = program::assemble(&compiler.all, &compiler.forest, answers);
     if program.len() > MAX_INSTRUCTIONS {
         let len = program.len();
         return Err(Error::config(format!("the profile needs {len} BPF instructions"))
@@ -105,7 +106,9 @@ struct Compiler<'a> {
     options: &'a CompileOptions,
     default: u32,
     all: Vec<Rules>,
-    trees: Vec<Tree>,
+    forest: Forest,
+    /// Those of the rule at hand.
+    rows: Vec<usize>,
     warnings: Vec<String>,
     notify: bool,
 }
@@ -118,32 +121,36 @@ impl Compiler<'_> {
         if action == libc::SECCOMP_RET_USER_NOTIF && !rule.names.is_empty() {
             self.notify = true;
         }
+        let mut rows = std::mem::take(&mut self.rows);
+        rows.clear();
         for (at, name) in rule.names.iter().enumerate() {
-            let Some(row) = tables::find(name) else {
-                self.unknown(index, at, name)?;
-                continue;
-            };
-            for rules in &mut self.all {
-                rules.know(row);
-                // libseccomp refuses a rule that says what the default says, so runc leaves it out, and another
-                // rule for the same call counts as if it were alone.
-                if action == self.default {
-                    continue;
-                }
-                let mut add =
-                    |conditions: &[Condition]| rules.add(&mut self.trees, row, conditions, action);
-                let added = match &conditions {
-                    Conditions::All(all) => add(all),
-                    Conditions::Any(any) => any.chunks(1).try_for_each(add),
-                };
-                added.map_err(|_conflict| {
-                    let sentence = format!("seccomp rules for {name:?} contradict each other");
-                    Error::config(sentence)
-                        .field(format!("linux.seccomp.syscalls[{index}]"))
-                        .hint("an earlier rule has another action for the same arguments")
-                })?;
+            match tables::find(name) {
+                Some(row) => rows.push(row),
+                None => self.unknown(index, at, name)?,
             }
         }
+        for rules in &mut self.all {
+            // libseccomp refuses a rule that says what the default says, so runc leaves it out, and another rule
+            // for the same call counts as if it were alone.
+            if action == self.default {
+                rules.know(&rows);
+                continue;
+            }
+            let mut add = |conditions: &[Condition]| {
+                rules.add(&mut self.forest, &rows, Rule { action, conditions })
+            };
+            let added = match &conditions {
+                Conditions::All(all) => add(all),
+                Conditions::Any(any) => any.chunks(1).try_for_each(add),
+            };
+            added.map_err(|Contradiction(row)| {
+                let name = tables::name(row);
+                Error::config(format!("seccomp rules for {name:?} contradict each other"))
+                    .field(format!("linux.seccomp.syscalls[{index}]"))
+                    .hint("an earlier rule has another action for the same arguments")
+            })?;
+        }
+        self.rows = rows;
         Ok(())
     }
 

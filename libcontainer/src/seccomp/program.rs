@@ -2,8 +2,8 @@
 
 use super::arch::X32_BIT;
 use super::assembler::{Assembler, Jump, Target};
-use super::conditions::Tree;
-use super::rules::{Leaf, Rules};
+use super::conditions::Forest;
+use super::rules::{Leaf, Range, Rules};
 use super::tables::Column;
 use crate::sys::seccomp::Instruction;
 
@@ -31,7 +31,7 @@ struct Interval {
 }
 
 /// Writes the program for `all`, the native architecture first.
-pub(super) fn assemble(all: &[Rules], trees: &[Tree], answers: Answers) -> Vec<Instruction> {
+pub(super) fn assemble(all: &[Rules], forest: &Forest, answers: Answers) -> Vec<Instruction> {
     let mut assembler = Assembler::with_capacity(1024);
     let mut next = Target::Return(answers.bad_arch);
     for (at, rules) in all.iter().enumerate().rev() {
@@ -43,7 +43,7 @@ pub(super) fn assemble(all: &[Rules], trees: &[Tree], answers: Answers) -> Vec<I
         let partner = all.iter().skip(at + 1).find(|later| later.arch.token == token);
         let intervals = Intervals::new(answers).of(rules, partner);
         let default = Target::Return(answers.default);
-        let mut search = Search { trees, default, assembler: &mut assembler };
+        let mut search = Search { forest, default, assembler: &mut assembler };
         let section = search.emit(&intervals);
         let section = match section {
             Target::At(_) => assembler.load(NR),
@@ -76,59 +76,61 @@ impl Intervals {
         let x86_64 = both.into_iter().flatten().find(|rules| !is_x32(rules));
         match (x86_64, x32) {
             (Some(rules), None) if rules.arch.column != Column::X86_64 => {
-                self.fill(0, u32::MAX, Some(rules), self.answers.default);
+                self.fill(0, Some(rules), self.answers.default);
             }
             (x86_64, x32) => self.fill_x86(x86_64, x32),
         }
         self.found
     }
 
-    /// The kernel takes the call for one of x32 where bit 30 is set; -1 is a call a tracer has skipped, never bad.
+    /// The kernel takes a call for one of x32 where bit 30 is set; -1 is a call a tracer has skipped, never bad.
     fn fill_x86(&mut self, x86_64: Option<&Rules>, x32: Option<&Rules>) {
         let Answers { default, bad_arch, .. } = self.answers;
-        let below = if x86_64.is_some() { default } else { bad_arch };
         let above = if x32.is_some() { default } else { bad_arch };
-        self.fill(0, X32_BIT - 1, x86_64, below);
-        self.fill(X32_BIT, 2 * X32_BIT - 1, x32, above);
-        self.fill(2 * X32_BIT, 3 * X32_BIT - 1, x86_64, above);
-        self.fill(3 * X32_BIT, u32::MAX - 1, x32, above);
-        self.fill(u32::MAX, u32::MAX, x32, default);
+        self.fill(0, x86_64, if x86_64.is_some() { default } else { bad_arch });
+        self.fill(X32_BIT, x32, above);
+        self.push(2 * X32_BIT, self.beyond(x86_64, above));
+        self.push(3 * X32_BIT, self.beyond(x32, above));
+        self.push(u32::MAX, self.beyond(x32, default));
     }
 
-    /// Covers `start` to `end` with what `rules` say, and `gap` where they say nothing.
-    fn fill(&mut self, start: u32, end: u32, rules: Option<&Rules>, gap: u32) {
-        let Some(rules) = rules else { return self.push(start, Leaf::Return(gap)) };
-        let newer = self.answers.newer.zip(rules.newest);
-        let mut next = start;
-        if let Some((answer, _)) = newer
-            && rules.arch.unknown_is_zero
-        {
-            self.push(0, Leaf::Return(answer));
-            next = 1;
-        }
-        for (number, leaf) in rules.leaves().skip_while(|(number, _)| *number < start) {
-            if number > end {
-                break;
+    /// Covers the numbers from `start` on with what `rules` say, and with `gap` where they say nothing.
+    fn fill(&mut self, start: u32, rules: Option<&Rules>, gap: u32) {
+        self.push(start, Leaf::Return(gap));
+        let Some(rules) = rules else { return };
+        let beyond = self.beyond(Some(rules), gap);
+        let gap = Leaf::Return(gap);
+        for Range { start, leaves, known } in rules.ranges() {
+            let known = known.unwrap_or(leaves.len());
+            let mut last = None;
+            for ((at, leaf), number) in leaves.iter().enumerate().zip(start..) {
+                let leaf = leaf.unwrap_or(if at < known { gap } else { beyond });
+                if last.replace(leaf) != Some(leaf) {
+                    self.push(number, leaf);
+                }
             }
-            if number > next {
-                self.fill_gap(next, number - 1, gap, newer);
-            }
-            self.push(number, leaf);
-            next = number + 1;
+            // One that is known can only be in the next range.
+            let end = start.saturating_add(u32::try_from(leaves.len()).unwrap_or(u32::MAX));
+            self.push(end, if known > leaves.len() { gap } else { beyond });
         }
-        if next <= end {
-            self.fill_gap(next, end, gap, newer);
+        if rules.arch.unknown_is_zero && beyond != gap {
+            self.zero(beyond);
         }
     }
 
-    fn fill_gap(&mut self, start: u32, end: u32, gap: u32, newer: Option<(u32, u32)>) {
-        match newer {
-            Some((answer, newest)) if start > newest => self.push(start, Leaf::Return(answer)),
-            Some((answer, newest)) if end > newest => {
-                self.push(start, Leaf::Return(gap));
-                self.push(newest + 1, Leaf::Return(answer));
-            }
-            _ => self.push(start, Leaf::Return(gap)),
+    /// Returns the answer to a number that is newer than all `rules` name.
+    fn beyond(&self, rules: Option<&Rules>, otherwise: u32) -> Leaf {
+        let known = rules.is_some_and(Rules::any_known);
+        Leaf::Return(self.answers.newer.filter(|_| known).unwrap_or(otherwise))
+    }
+
+    /// Answers `leaf` to number 0, which has no rule.
+    fn zero(&mut self, leaf: Leaf) {
+        let Some(first) = self.found.first_mut() else { return };
+        let rest = Interval { start: 1, leaf: first.leaf };
+        first.leaf = leaf;
+        if self.found.get(1).is_none_or(|second| second.start > 1) {
+            self.found.insert(1, rest);
         }
     }
 
@@ -140,7 +142,7 @@ impl Intervals {
 }
 
 struct Search<'a> {
-    trees: &'a [Tree],
+    forest: &'a Forest,
     default: Target,
     assembler: &'a mut Assembler,
 }
@@ -170,10 +172,7 @@ impl Search<'_> {
     fn leaf(&mut self, leaf: Leaf) -> Target {
         match leaf {
             Leaf::Return(value) => Target::Return(value),
-            Leaf::Tree(tree) => match self.trees.get(tree) {
-                Some(tree) => tree.emit(self.assembler, self.default),
-                None => self.default,
-            },
+            Leaf::Tree(tree) => self.forest.emit(tree, self.assembler, self.default),
         }
     }
 }

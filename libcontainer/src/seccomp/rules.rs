@@ -1,13 +1,13 @@
 //! What the rules of a profile say, per architecture and system call.
 
 use super::arch::Arch;
-use super::conditions::{Condition, Conflict, Layout, Operator, Tree, significant};
-use super::tables::{self, Multiplexer, NONE, PRIVATE};
+use super::conditions::{Condition, Conflict, Forest, Layout, Operator, significant};
+use super::tables::{self, Column, Multiplexer, NONE, PRIVATE};
 
 /// socketcall(2) relative to the base, on every architecture that has it.
-const SOCKETCALL: u16 = 102;
+const SOCKETCALL: usize = 102;
 /// ipc(2), the same.
-const IPC: u16 = 117;
+const IPC: usize = 117;
 
 /// Room for arm's private calls behind the ordinary ones.
 const PRIVATE_SPAN: usize = 16;
@@ -19,62 +19,115 @@ const PRIVATE_BASE: u32 = 0x000f_0000;
 pub(super) enum Leaf {
     /// `SECCOMP_RET_*`, whatever the arguments.
     Return(u32),
-    /// An index into the trees of the profile.
-    Tree(usize),
+    /// A tree of the profile's forest.
+    Tree(u32),
 }
+
+/// One rule of a profile.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rule<'a> {
+    /// `SECCOMP_RET_*`.
+    pub(super) action: u32,
+    /// All of them must hold; they are on different arguments, in ascending order.
+    pub(super) conditions: &'a [Condition],
+}
+
+/// A rule contradicts an earlier one on the call in this row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Contradiction(pub(super) usize);
 
 /// The rules of one architecture.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) arch: &'static Arch,
+    numbers: &'static [u16],
     /// One per number from the base on, then arm's private calls.
     leaves: Vec<Option<Leaf>>,
-    /// The newest call any rule names, be its action the default or not.
-    pub(super) newest: Option<u32>,
+    /// The newest call any rule names, be its action the default or not: an index into `leaves`.
+    newest: Option<usize>,
+}
+
+/// Numbers without a gap, and what is said of each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Range<'a> {
+    pub(super) start: u32,
+    /// `None` where there is no rule.
+    pub(super) leaves: &'a [Option<Leaf>],
+    /// How many of them are not newer than the profile; `None` where it names no call of this architecture.
+    pub(super) known: Option<usize>,
 }
 
 impl Rules {
     /// Makes the rules of `arch`: none yet.
     pub(super) fn new(arch: &'static Arch) -> Self {
         let leaves = vec![None; usize::from(tables::span(arch.column)) + PRIVATE_SPAN];
-        Self { arch, leaves, newest: None }
+        Self { arch, numbers: tables::numbers(arch.column), leaves, newest: None }
     }
 
-    /// Returns the numbers that have a rule, in ascending order.
-    pub(super) fn leaves(&self) -> impl Iterator<Item = (u32, Leaf)> {
-        let all = self.leaves.iter().enumerate();
-        all.filter_map(|(index, leaf)| leaf.map(|leaf| (self.number_at(index), leaf)))
+    /// Returns the numbers the architecture has: the ordinary ones, then arm's private ones.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = Range<'_>> {
+        let (ordinary, private) = self.leaves.split_at(self.span());
+        let private = if self.arch.column == Column::Arm { private } else { &[] };
+        let known = |before: usize| self.newest.map(|newest| (newest + 1).saturating_sub(before));
+        let ordinary = Range { start: self.arch.base, leaves: ordinary, known: known(0) };
+        let private = Range { start: PRIVATE_BASE, leaves: private, known: known(self.span()) };
+        [ordinary, private].into_iter().filter(|range| !range.leaves.is_empty())
+    }
+
+    /// Says whether the profile names any call of this architecture.
+    pub(super) fn any_known(&self) -> bool {
+        self.newest.is_some()
     }
 
     fn layout(&self) -> Layout {
         Layout { wide: self.arch.wide, big_endian: self.arch.big_endian }
     }
 
-    /// Notes that the profile knows the call in `row` of the table.
-    pub(super) fn know(&mut self, row: usize) {
-        let number = tables::number(self.arch.column, row);
-        if let Some(index) = self.index(number) {
-            self.newest = self.newest.max(Some(self.number_at(index)));
+    fn index(&self, row: usize) -> Option<usize> {
+        match self.numbers.get(row).copied() {
+            Some(ordinary) if ordinary < PRIVATE => Some(usize::from(ordinary)),
+            None | Some(NONE) => None,
+            Some(private) => Some(self.span() + usize::from(private - PRIVATE)),
         }
     }
 
-    /// Adds a rule for the call in `row` of the table.
+    fn span(&self) -> usize {
+        self.leaves.len() - PRIVATE_SPAN
+    }
+
+    /// Notes that the profile knows the calls in `rows` of the table.
+    pub(super) fn know(&mut self, rows: &[usize]) {
+        self.newest = rows.iter().map(|row| self.index(*row)).fold(self.newest, Option::max);
+    }
+
+    /// Adds a rule for the calls in `rows` of the table.
     ///
     /// # Errors
-    /// [`Conflict`] where another action is already there for the same arguments.
+    /// [`Contradiction`] where another action is already there for the same arguments.
     pub(super) fn add(
         &mut self,
-        trees: &mut Vec<Tree>,
-        row: usize,
-        conditions: &[Condition],
-        action: u32,
-    ) -> Result<(), Conflict> {
-        if self.arch.multiplexed
-            && let Some((multiplexer, call)) = tables::multiplexer(row)
-        {
-            self.add_multiplexed(trees, multiplexer, call, conditions, action)?;
+        forest: &mut Forest,
+        rows: &[usize],
+        rule: Rule<'_>,
+    ) -> Result<(), Contradiction> {
+        self.know(rows);
+        for row in rows.iter().copied() {
+            if self.arch.multiplexed
+                && let Some((multiplexer, call)) = tables::multiplexer(row)
+            {
+                let added = self.add_multiplexed(forest, multiplexer, call, rule);
+                added.map_err(|Conflict| Contradiction(row))?;
+            }
+            let Some(index) = self.index(row) else { continue };
+            let Some(leaf) = self.leaves.get_mut(index) else { continue };
+            // A rule without conditions covers all others of its call; the first of them stands.
+            match leaf {
+                Some(Leaf::Return(_)) => {}
+                _ if rule.conditions.is_empty() => *leaf = Some(Leaf::Return(rule.action)),
+                _ => self.add_at(forest, index, rule).map_err(|Conflict| Contradiction(row))?,
+            }
         }
-        self.add_number(trees, tables::number(self.arch.column, row), conditions, action)
+        Ok(())
     }
 
     /// The first argument of a multiplexer says which call is meant. The others are not the call's (socketcall(2) has
@@ -82,74 +135,44 @@ impl Rules {
     /// is how libseccomp has it, and profiles are written for it.
     fn add_multiplexed(
         &mut self,
-        trees: &mut Vec<Tree>,
+        forest: &mut Forest,
         multiplexer: Multiplexer,
         call: u8,
-        conditions: &[Condition],
-        action: u32,
+        Rule { action, conditions }: Rule<'_>,
     ) -> Result<(), Conflict> {
         let which =
             Condition { index: 0, operator: Operator::Eq, mask: u64::MAX, value: u64::from(call) };
         let rest = conditions.iter().filter(|condition| condition.index != 0).copied();
         let all: Vec<Condition> = std::iter::once(which).chain(rest).collect();
-        let number = match multiplexer {
+        let index = match multiplexer {
             Multiplexer::Socketcall => SOCKETCALL,
             Multiplexer::Ipc => IPC,
         };
-        self.add_number(trees, number, &all, action)
+        self.add_at(forest, index, Rule { action, conditions: &all })
     }
 
-    fn add_number(
+    fn add_at(
         &mut self,
-        trees: &mut Vec<Tree>,
-        number: u16,
-        conditions: &[Condition],
-        action: u32,
+        forest: &mut Forest,
+        index: usize,
+        Rule { action, conditions }: Rule<'_>,
     ) -> Result<(), Conflict> {
         let layout = self.layout();
-        let Some(index) = self.index(number) else { return Ok(()) };
         let Some(leaf) = self.leaves.get_mut(index) else { return Ok(()) };
         // A rule without conditions covers all others of its call; the first of them stands.
         if matches!(leaf, Some(Leaf::Return(_))) {
             return Ok(());
         }
-        let conditions = match conditions {
-            [] => Vec::new(),
-            some => significant(some, layout),
-        };
+        let conditions = significant(conditions, layout);
         if conditions.is_empty() {
             *leaf = Some(Leaf::Return(action));
             return Ok(());
         }
         let tree = match leaf {
             Some(Leaf::Tree(tree)) => *tree,
-            _ => {
-                trees.push(Tree::new(layout));
-                trees.len() - 1
-            }
+            _ => forest.plant(layout),
         };
         *leaf = Some(Leaf::Tree(tree));
-        let Some(tree) = trees.get_mut(tree) else { return Ok(()) };
-        tree.add(&conditions, action)
-    }
-
-    fn span(&self) -> usize {
-        self.leaves.len() - PRIVATE_SPAN
-    }
-
-    fn index(&self, number: u16) -> Option<usize> {
-        match number {
-            NONE => None,
-            private if private >= PRIVATE => Some(self.span() + usize::from(private - PRIVATE)),
-            ordinary => Some(usize::from(ordinary)),
-        }
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "there are fewer than 2^16 leaves")]
-    fn number_at(&self, index: usize) -> u32 {
-        match index.checked_sub(self.span()) {
-            Some(private) => PRIVATE_BASE + private as u32,
-            None => self.arch.base + index as u32,
-        }
+        forest.add(tree, &conditions, action)
     }
 }

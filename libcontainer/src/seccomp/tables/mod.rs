@@ -10,7 +10,7 @@ use numbers::{COLUMNS, ROWS};
 
 pub(super) use numbers::Column;
 
-/// What [`number`] answers where the architecture has no such call.
+/// What [`numbers`] has where the architecture has no such call.
 pub(super) const NONE: u16 = u16::MAX;
 
 /// Numbers from here on are arm's private calls: `0xf0nn` stands for `0x0f00nn`.
@@ -95,9 +95,14 @@ pub(super) fn find(name: &str) -> Option<usize> {
     }
 }
 
-/// Returns the number in `row` relative to the architecture's base, or [`NONE`].
-pub(super) fn number(column: Column, row: usize) -> u16 {
-    NUMBERS.get(column as usize).and_then(|numbers| numbers.get(row)).copied().unwrap_or(NONE)
+/// Returns the name in `row`.
+pub(super) fn name(row: usize) -> &'static str {
+    name_of(row).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
+}
+
+/// Returns the numbers of `column` by row, relative to the architecture's base, or [`NONE`].
+pub(super) fn numbers(column: Column) -> &'static [u16] {
+    NUMBERS.get(column as usize).map_or(&[], |numbers| numbers)
 }
 
 /// Returns one more than the largest number of `column`, arm's private calls left aside.
@@ -122,12 +127,19 @@ fn name_of(row: usize) -> Option<&'static [u8]> {
     BLOB.get(start..usize::from(*ENDS.get(row)?))
 }
 
-/// FNV-1a.
+/// FNV-1a, by words.
 const fn hash(name: &[u8]) -> usize {
+    const PRIME: u32 = 0x0100_0193;
     let mut hash: u32 = 0x811c_9dc5;
     let mut rest = name;
+    while let [a, b, c, d, tail @ ..] = rest {
+        hash = (hash ^ u32::from_le_bytes([*a, *b, *c, *d])).wrapping_mul(PRIME);
+        // The product carries upwards only: the low bits have to learn of the high ones.
+        hash ^= hash >> 15;
+        rest = tail;
+    }
     while let [byte, tail @ ..] = rest {
-        hash = (hash ^ *byte as u32).wrapping_mul(0x0100_0193);
+        hash = (hash ^ *byte as u32).wrapping_mul(PRIME);
         rest = tail;
     }
     (hash ^ (hash >> 15)) as usize
@@ -289,7 +301,7 @@ mod tests {
     fn every_name_finds_its_own_row() {
         for (row, (name, numbers)) in ROWS.iter().enumerate() {
             assert_eq!(find(name), Some(row), "{name}");
-            assert_eq!(number(Column::X86_64, row), numbers[Column::X86_64 as usize]);
+            assert_eq!(super::numbers(Column::X86_64)[row], numbers[Column::X86_64 as usize]);
         }
     }
 
@@ -312,7 +324,7 @@ mod tests {
         let column = super::super::arch::Arch::native().column;
         for (name, expected) in calls {
             let row = find(name).unwrap();
-            assert_eq!(i64::from(number(column, row)), expected, "{name}");
+            assert_eq!(i64::from(numbers(column)[row]), expected, "{name}");
         }
     }
 
