@@ -12,6 +12,7 @@ cases![
     tmpfs_keeps_the_mode_of_the_directory,
     tmpfs_mode_of_the_config_wins,
     tmpfs_copies_up,
+    a_read_only_tmpfs_copies_up,
     devpts_is_a_new_instance,
     mqueue_is_mounted,
     sysfs_is_read_only,
@@ -198,6 +199,16 @@ fn tmpfs_copies_up(t: &Test) {
         .sh("cat /data/file /data/deep/er; stat -c %a /data/file; readlink /data/link; echo new > /data/file; cat /data/file");
     symlink("/etc/passwd", c.path("/data/link")).unwrap();
     c.run().ok().prints("content\ndeep\n640\n/etc/passwd\nnew\n");
+    assert_eq!(c.read("/data/file"), "content\n");
+}
+
+fn a_read_only_tmpfs_copies_up(t: &Test) {
+    let c = t
+        .container()
+        .file("/data/file", "content\n", 0o640)
+        .mount("/data", "tmpfs", "tmpfs", &["ro", "tmpcopyup"])
+        .sh("cat /data/file; echo new > /data/file");
+    assert_eq!(c.run().stdout, "content\n");
     assert_eq!(c.read("/data/file"), "content\n");
 }
 

@@ -1,10 +1,10 @@
-//! root, the propagation of mounts, and what the host sees of them.
+//! root, the propagation of mounts, what the host sees of them, and what fsconfig(2) cannot mount.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use crate::harness::runner::cases;
-use crate::harness::{Output, Test, json};
+use crate::harness::{Kind, Output, Test, json};
 use crate::mounts::{HostMount, host_dir, mountinfo, seen, showing};
 
 cases![
@@ -23,6 +23,10 @@ cases![
     a_root_on_a_shared_mount_works,
     no_pivot_works,
     the_old_root_is_out_of_reach,
+    an_overlay_with_long_options_is_mounted,
+    a_tmpfs_with_a_long_source_is_mounted,
+    iversion_is_accepted,
+    options_longer_than_the_kernel_takes_are_refused,
 ];
 
 fn propagation_of_a_mount_is_set(t: &Test) {
@@ -192,4 +196,76 @@ fn the_old_root_is_out_of_reach(t: &Test) {
     }
     // The number of mounts is that of the config: root, mounts, masked and read-only paths.
     assert!(text.lines().count() < 30, "{text}");
+}
+
+/// fsconfig(2) takes 255 bytes for a value; Podman's `:O` volumes and BuildKit's mounts have more.
+fn an_overlay_with_long_options_is_mounted(t: &Test) {
+    let base = t.path("layers").display().to_string();
+    let _tmpfs = HostMount::tmpfs(t, &base);
+    let layer = |letter: char| format!("{base}/{}", letter.to_string().repeat(150));
+    let (one, two, upper, work) = (layer('a'), layer('b'), layer('u'), layer('w'));
+    for dir in [&one, &two, &upper, &work] {
+        fs::create_dir(dir).unwrap();
+    }
+    fs::write(format!("{one}/one"), "1\n").unwrap();
+    fs::write(format!("{two}/two"), "2\n").unwrap();
+    let options =
+        [format!("lowerdir={one}:{two}"), format!("upperdir={upper}"), format!("workdir={work}")];
+    let [lower, upper_option, work_option] = options.each_ref().map(String::as_str);
+    let c = t
+        .container()
+        .mount("/mnt/new", "overlay", "overlay", &[lower, upper_option, work_option, "nosuid", "noexec"])
+        .mount("/mnt/new/sub", "tmpfs", "tmpfs", &["size=1m"])
+        .mount("/ro", "overlay", "overlay", &[lower, "ro", "nodev", "shared"])
+        .sh("cat /mnt/new/one /mnt/new/two /ro/two; echo 3 > /mnt/new/three; echo 4 > /ro/four; cat /proc/self/mountinfo");
+    let output = c.run().ok();
+    assert!(output.stdout.starts_with("1\n2\n2\n"), "{output}");
+    assert_eq!(fs::read_to_string(format!("{upper}/three")).unwrap(), "3\n");
+    assert!(!std::path::Path::new(&format!("{one}/four")).exists());
+    let new = seen(&output.stdout, "/mnt/new");
+    assert!(new.has("nosuid") && new.has("noexec") && new.has("rw"), "{output}");
+    assert_eq!((new.kind.as_str(), new.optional.as_str()), ("overlay", ""));
+    let ro = seen(&output.stdout, "/ro");
+    assert!(ro.has("ro") && ro.has("nodev") && ro.optional.contains("shared:"), "{output}");
+    assert_eq!(seen(&output.stdout, "/mnt/new/sub").kind, "tmpfs");
+}
+
+fn a_tmpfs_with_a_long_source_is_mounted(t: &Test) {
+    let source = "s".repeat(300);
+    let c = t
+        .container()
+        .file("/data/file", "content\n", 0o640)
+        .mount("/data", "tmpfs", &source, &["tmpcopyup", "size=64k", "sync", "ro"])
+        .sh("cat /data/file; stat -c %a /data /data/file; cat /proc/self/mountinfo");
+    fs::set_permissions(c.path("/data"), fs::Permissions::from_mode(0o1770)).unwrap();
+    let output = c.run().ok();
+    if t.kind() == Kind::Skep {
+        assert!(output.stdout.starts_with("content\n1770\n640\n"), "{output}");
+    }
+    assert!(output.stdout.contains(&format!(" - tmpfs {source} ")), "{output}");
+    let data = seen(&output.stdout, "/data");
+    assert!(data.has("ro") && data.superblock.contains("size=64k"), "{output}");
+}
+
+fn iversion_is_accepted(t: &Test) {
+    let c = showing(t).mount("/with", "tmpfs", "tmpfs", &["iversion", "size=64k", "nosuid"]).mount(
+        "/without",
+        "tmpfs",
+        "tmpfs",
+        &["noiversion", "size=64k"],
+    );
+    let text = mountinfo(&c);
+    assert!(seen(&text, "/with").has("nosuid"), "{text}");
+    assert!(seen(&text, "/without").superblock.contains("size=64k"), "{text}");
+}
+
+fn options_longer_than_the_kernel_takes_are_refused(t: &Test) {
+    let lower = format!("lowerdir=/{}", ["x"; 2100].join("/"));
+    let c = t.container().mount("/mnt", "overlay", "overlay", &[&lower]);
+    let output = c.run().fails();
+    if t.kind() == Kind::Skep {
+        // In place of what the kernel would say to the half of it.
+        output.names("argument list too long");
+    }
+    t.assert_nothing_left();
 }

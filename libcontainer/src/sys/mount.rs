@@ -141,6 +141,31 @@ fn setattr(fd: BorrowedFd<'_>, tree: Recursive, attr: &libc::mount_attr) -> Resu
     .map(drop)
 }
 
+/// The longest string that fsconfig(2) takes, in bytes.
+pub const FSCONFIG_MAX: usize = 255;
+/// The longest `data` that mount(2) takes, in bytes; the kernel cuts a longer one off in silence.
+pub const DATA_MAX: usize = 4095;
+
+/// mount(2): mounts `source`, a file system of the type `kind`, on `target`, with `flags` (`MS_*`) and options `data`.
+///
+/// # Errors
+/// Those of mount(2); E2BIG for data over [`DATA_MAX`].
+pub fn mount(
+    source: &CStr,
+    target: &CStr,
+    kind: &CStr,
+    flags: libc::c_ulong,
+    data: &CStr,
+) -> Result<(), Errno> {
+    if data.count_bytes() > DATA_MAX {
+        return Err(Errno::E2BIG);
+    }
+    let (source, target, kind) = (source.as_ptr(), target.as_ptr(), kind.as_ptr());
+    // SAFETY: all are C strings that outlive the call.
+    check(unsafe { libc::mount(source, target, kind, flags, data.as_ptr().cast()) }.into())
+        .map(drop)
+}
+
 /// A file system being configured: fsopen(2), fspick(2), fsconfig(2), fsmount(2).
 #[derive(Debug)]
 pub struct FsContext(OwnedFd);
