@@ -34,6 +34,7 @@ cases![
     exec_keeps_no_new_privileges_of_the_container,
     exec_takes_a_process_file,
     a_process_file_replaces_everything,
+    a_process_file_inherits_the_resource_limits,
     a_process_file_that_is_missing_fails,
     a_process_file_that_is_no_json_fails,
     exec_detached_returns_at_once,
@@ -308,6 +309,19 @@ fn a_process_file_replaces_everything(t: &Test) {
         let own = t.call(&["exec", &c.id, "grep", "CapEff", "/proc/self/status"]).run().ok();
         assert_eq!(mask(&output.stdout, "CapEff"), mask(&own.stdout, "CapEff"), "{output}");
     }
+}
+
+fn a_process_file_inherits_the_resource_limits(t: &Test) {
+    let limits = |soft: u64| json!([{"type": "RLIMIT_NOFILE", "soft": soft, "hard": 88}]);
+    let c = t.container().lasting().set("/process/rlimits", limits(77));
+    c.run_detached();
+    let mut process = json!({"user": {"uid": 0, "gid": 0}, "args": ["sh", "-c", "ulimit -Sn; ulimit -Hn"],
+        "env": ["PATH=/bin"], "cwd": "/"});
+    let file = process_file(t, &process);
+    t.call(&["exec", "--process", &file, &c.id]).run().ok().prints("77\n88\n");
+    process["rlimits"] = limits(66);
+    let file = process_file(t, &process);
+    t.call(&["exec", "--process", &file, &c.id]).run().ok().prints("66\n88\n");
 }
 
 fn a_process_file_that_is_missing_fails(t: &Test) {

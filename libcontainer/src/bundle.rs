@@ -9,8 +9,8 @@ use nix::errno::Errno;
 use serde::Deserialize;
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::spec::Spec;
 use crate::spec::objects::Objects;
+use crate::spec::{Process, Spec};
 use crate::sys::fd;
 
 /// The largest `config.json` that is read, in bytes: a real one has a thousandth of it.
@@ -89,20 +89,33 @@ pub fn parse(config: &[u8]) -> Result<Spec<'_>> {
 /// # Errors
 /// [`Kind::Config`] with the field, line and column.
 pub fn parse_as<'a, T: Deserialize<'a>>(text: &'a [u8], name: &str) -> Result<T> {
-    let mut reader = serde_json::Deserializer::from_slice(text);
+    // One look at the whole, in place of one at every string.
+    let checked = std::str::from_utf8(text).map_err(|utf8| {
+        let offset = utf8.valid_up_to();
+        Error::new(Kind::Config, format!("{name} is not UTF-8: invalid byte at offset {offset}"))
+    })?;
+    let mut reader = serde_json::Deserializer::from_str(checked);
     T::deserialize(Objects(&mut reader))
         .and_then(|value| reader.end().map(|()| value))
         .map_err(|error| explain(text, name, &error))
 }
 
+/// Parses `process` of the configuration, and nothing else of it.
+///
+/// # Errors
+/// [`Kind::Config`] with the field, line and column.
+pub fn parse_process(config: &[u8]) -> Result<Process<'_>> {
+    #[derive(Deserialize)]
+    struct Only<'a> {
+        #[serde(borrow, default)]
+        process: Option<Process<'a>>,
+    }
+    let only: Only<'_> = parse_as(config, "config.json")?;
+    Ok(only.process.unwrap_or_default())
+}
+
 /// A second look, only taken when the first one failed, finds out which field it was.
 fn explain(text: &[u8], name: &str, error: &serde_json::Error) -> Error {
-    if let Err(utf8) = std::str::from_utf8(text) {
-        return Error::new(
-            Kind::Config,
-            format!("{name} is not UTF-8: invalid byte at offset {}", utf8.valid_up_to()),
-        );
-    }
     if text.iter().all(u8::is_ascii_whitespace) {
         return Error::new(Kind::Config, format!("{name} is empty"));
     }
@@ -224,6 +237,32 @@ mod tests {
         assert!(message("[]").contains("config.json"));
         let not_utf8 = parse(b"{\"hostname\": \"\xff\"}").unwrap_err().to_string();
         assert!(not_utf8.contains("not UTF-8") && not_utf8.contains("14"), "{not_utf8}");
+    }
+
+    #[test]
+    fn the_process_alone_is_read_as_it_is_in_the_whole() {
+        let text = r#"{"ociVersion":"1.0.2","mounts":[{"destination":"/a","options":["ro"]}],
+            "process":{"args":["sh","é\"\u00e9"],"rlimits":[{"type":"RLIMIT_CORE","soft":7,"hard":9}],
+                "capabilities":{"bounding":["CAP_KILL"]},"apparmorProfile":"p"},
+            "linux":{"seccomp":{"syscalls":[{"names":["read"]}]}},"hooks":{"poststop":[]}}"#;
+        let whole = parse(text.as_bytes()).unwrap().process.unwrap();
+        assert_eq!(parse_process(text.as_bytes()).unwrap(), whole);
+        assert_eq!(whole.args.last().unwrap().as_str(), "é\"é");
+        for none in ["{}", r#"{"process":null}"#] {
+            assert_eq!(parse_process(none.as_bytes()).unwrap(), Process::default());
+        }
+        for (text, part) in [
+            (r#"{"process":[["sh"]]}"#, "config.json: process"),
+            (r#"{"process":{"args":[1]}}"#, "config.json: process.args[0]: "),
+            (r#"{"process":{},"mounts":[}"#, "config.json: mounts"),
+            (r#"{"process":{}} x"#, "trailing"),
+            ("[]", "config.json"),
+        ] {
+            let message = parse_process(text.as_bytes()).unwrap_err().to_string();
+            assert!(message.contains(part), "{text}: {message}");
+        }
+        let hidden = parse_process(b"{\"process\":{},\"hostname\":\"\xff\"}").unwrap_err();
+        assert!(hidden.to_string().contains("not UTF-8"), "{hidden}");
     }
 
     #[test]

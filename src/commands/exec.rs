@@ -23,15 +23,12 @@ pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Resul
     let saved = open(args, globals)?;
     let container = saved.container()?;
     let config = container.saved_config()?;
-    let own = bundle::parse(&config)?.process.unwrap_or_default();
+    let own = bundle::parse_process(&config)?;
     match args.path(&flag::PROCESS) {
         Some(path) => {
             let text = read_process(path)?;
             let mut process: Process<'_> = bundle::parse_as(&text, "the process")?;
-            // What the document leaves out, the container has said.
-            if process.capabilities.is_none() {
-                process.capabilities.clone_from(&own.capabilities);
-            }
+            inherit(&mut process, own);
             apply_switches(&mut process, args)?;
             start(&container, &process, args, log)
         }
@@ -39,6 +36,23 @@ pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Resul
             let process = from_flags(own, args)?;
             start(&container, &process, args, log)
         }
+    }
+}
+
+/// What the document leaves out, the container has said: nothing may be less confined for not being mentioned.
+fn inherit<'a>(process: &mut Process<'a>, own: Process<'a>) {
+    let is_empty = |word: &Option<Str<'_>>| word.as_ref().is_none_or(|word| word.is_empty());
+    if process.capabilities.is_none() {
+        process.capabilities = own.capabilities;
+    }
+    if process.rlimits.is_empty() {
+        process.rlimits = own.rlimits;
+    }
+    if is_empty(&process.apparmor_profile) {
+        process.apparmor_profile = own.apparmor_profile;
+    }
+    if is_empty(&process.selinux_label) {
+        process.selinux_label = own.selinux_label;
     }
 }
 
@@ -166,5 +180,47 @@ fn add_capability<'a>(caps: &mut Capabilities<'a>, name: &'a str) {
         if !set.iter().any(|known: &Str<'_>| *known == name) {
             set.0.push(name.into());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use libcontainer::spec::Rlimit;
+
+    fn limits(soft: u64) -> List<Rlimit<'static>> {
+        List(vec![Rlimit { kind: "RLIMIT_CORE".into(), soft, hard: 9 }])
+    }
+
+    #[test]
+    fn a_document_inherits_what_it_leaves_out() {
+        let own = Process {
+            args: List(vec!["sleep".into()]),
+            capabilities: Some(Capabilities::default()),
+            rlimits: limits(7),
+            apparmor_profile: Some("container".into()),
+            selinux_label: Some("label".into()),
+            no_new_privileges: Some(true),
+            ..Process::default()
+        };
+        let mut silent =
+            Process { selinux_label: Some("".into()), cwd: Some("/".into()), ..Process::default() };
+        inherit(&mut silent, own.clone());
+        assert_eq!(silent.capabilities, own.capabilities);
+        assert_eq!(silent.rlimits, own.rlimits);
+        assert_eq!(silent.apparmor_profile, own.apparmor_profile);
+        assert_eq!(silent.selinux_label, own.selinux_label);
+        assert!(silent.args.is_empty() && silent.no_new_privileges.is_none());
+        let said = Process {
+            rlimits: limits(1),
+            apparmor_profile: Some("unconfined".into()),
+            selinux_label: Some("other".into()),
+            ..Process::default()
+        };
+        let mut heard = said.clone();
+        inherit(&mut heard, own);
+        assert_eq!(heard.rlimits, said.rlimits);
+        assert_eq!(heard.apparmor_profile, said.apparmor_profile);
+        assert_eq!(heard.selinux_label, said.selinux_label);
     }
 }
