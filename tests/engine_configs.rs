@@ -283,18 +283,15 @@ fn limits(c: &Container<'_>, config: &Value) {
     {
         assert_eq!(read(("pids", "pids.max"), "pids.max").unwrap(), limit.to_string());
     }
+    let has_v1_cpu = has("cpu") && host.layout == Layout::V1;
     if let Some(shares) =
-        resources["cpu"]["shares"].as_u64().filter(|shares| *shares > 1 && has("cpu"))
+        resources["cpu"]["shares"].as_u64().filter(|shares| *shares > 1 && has_v1_cpu)
     {
-        if host.layout == Layout::V1 {
-            assert_eq!(read(("cpu", "cpu.shares"), "").unwrap(), shares.to_string());
-        }
+        assert_eq!(read(("cpu", "cpu.shares"), "").unwrap(), shares.to_string());
     }
-    if let Some(quota) = resources["cpu"]["quota"].as_i64().filter(|quota| *quota > 0 && has("cpu"))
+    if let Some(quota) = resources["cpu"]["quota"].as_i64().filter(|quota| *quota > 0 && has_v1_cpu)
     {
-        if host.layout == Layout::V1 {
-            assert_eq!(read(("cpu", "cpu.cfs_quota_us"), "").unwrap(), quota.to_string());
-        }
+        assert_eq!(read(("cpu", "cpu.cfs_quota_us"), "").unwrap(), quota.to_string());
     }
     c.delete().ok();
 }
