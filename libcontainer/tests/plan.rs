@@ -175,7 +175,7 @@ fn text(plan: &Plan) -> String {
     writeln!(out, "keyring: {keyring:?}").unwrap();
     writeln!(
         out,
-         {start_container_hooks}"
+        "hooks: createRuntime {create_runtime_hooks}, startContainer {start_container_hooks}"
     )
     .unwrap();
     for warning in warnings {
