@@ -446,11 +446,9 @@ impl Swapper {
         let stop = Arc::new(AtomicBool::new(false));
         let until = stop.clone();
         let thread = std::thread::spawn(move || {
-            let here = nix::fcntl::AT_FDCWD;
-            let exchange = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
             while !until.load(Ordering::Relaxed) {
                 for _ in 0..50 {
-                    nix::fcntl::renameat2(here, &one, here, &other, exchange).unwrap();
+                    crate::harness::sys::exchange(&one, &other).unwrap();
                 }
                 std::thread::yield_now();
             }

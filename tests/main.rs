@@ -2,7 +2,8 @@
 //!
 //! `RUNTIME=/usr/sbin/runc cargo test --test blackbox` runs the same tests with another runtime. Arguments are
 //! those of `cargo test`: names to run, `--exact`, `--skip`, `--test-threads`, `--list`. In the environment,
-//! `SKEP_TEST_KEEP=1` keeps the directories of the tests, `SKEP_TEST_TIMES=1` lists the slowest.
+//! `SKEP_TEST_KEEP=1` keeps the directories of the tests, `SKEP_TEST_TIMES=1` lists the slowest, and
+//! `SKEP_TEST_PROBE=FILE` is the probe (harness/probe.c, built statically) for a host without a C compiler.
 
 #![allow(
     missing_docs,

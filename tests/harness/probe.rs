@@ -1,6 +1,6 @@
 //! The probe: a small static C program for what a shell cannot ask the kernel.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -12,6 +12,9 @@ const SOURCE: &str = include_str!("probe.c");
 pub fn path(test: &Test) -> PathBuf {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
+        if let Some(path) = std::env::var_os("SKEP_TEST_PROBE") {
+            return copy(test, &PathBuf::from(path));
+        }
         let source = test.store.join("probe.c");
         let binary = test.store.join("probe");
         std::fs::write(&source, SOURCE).map_err(|error| error.to_string())?;
@@ -29,4 +32,11 @@ pub fn path(test: &Test) -> PathBuf {
         Ok(path) => path.clone(),
         Err(reason) => test.skip(reason.clone()),
     }
+}
+
+/// Takes a probe that was built elsewhere to where it can be hard-linked from.
+fn copy(test: &Test, from: &Path) -> Result<PathBuf, String> {
+    let binary = test.store.join("probe");
+    std::fs::copy(from, &binary).map_err(|error| format!("{}: {error}", from.display()))?;
+    Ok(binary)
 }
