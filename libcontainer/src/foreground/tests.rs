@@ -71,12 +71,7 @@ fn end(child: &Child) -> i32 {
 }
 
 /// What a container's process becomes, once something is in `gate`.
-fn container(
-    foreground: &Foreground,
-    slave: Option<OwnedFd>,
-    mut gate: PipeReader,
-    script: &CStr,
-) -> Child {
+fn container(slave: Option<OwnedFd>, mut gate: PipeReader, script: &CStr) -> Child {
     in_fork(|| {
         match slave {
             Some(slave) => make_controlling(slave).unwrap(),
@@ -84,7 +79,7 @@ fn container(
         }
         assert_eq!(gate.read(&mut [0]).unwrap(), 1);
         reset_dispositions();
-        foreground.old_mask().set().unwrap();
+        SignalMask::EMPTY.set().unwrap();
         exec(&[c"/bin/sh", c"-c", script]);
         127
     })
@@ -102,7 +97,7 @@ fn foreground(script: &str, terminal: bool, reap: Reap, notify: Option<&Proxy>) 
         (None, None)
     };
     let (gate, mut start) = pipe().unwrap();
-    let process = container(&foreground, slave, gate, &script);
+    let process = container(slave, gate, &script);
     let tty = master.map(|master| Tty::new(master).unwrap());
     start.write_all(b"!").unwrap();
     let Child { pid, pidfd } = process;

@@ -61,7 +61,7 @@ pub(super) struct Layout {
 pub(super) struct Conflict;
 
 /// A test, as an index into the forest.
-type Id = usize;
+type Id = u32;
 
 /// Where a test leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,13 +151,20 @@ impl Forest {
 
     fn push(&mut self, test: Test) -> Branch {
         self.tests.push(test);
-        Branch::Level(self.tests.len() - 1)
+        Branch::Level(Id::try_from(self.tests.len() - 1).unwrap_or(Id::MAX))
+    }
+
+    fn test(&self, id: Id) -> Option<&Test> {
+        self.tests.get(id as usize)
+    }
+
+    fn test_mut(&mut self, id: Id) -> Option<&mut Test> {
+        self.tests.get_mut(id as usize)
     }
 
     /// The tests of a level, in order.
-    fn level(&self, first: Id) -> impl Iterator<Item = (Id, &Test)> {
-        let get = |id: Id| self.tests.get(id).map(|test| (id, test));
-        std::iter::successors(get(first), move |(_, test)| test.next.and_then(get))
+    fn level(&self, first: Id) -> impl Iterator<Item = &Test> {
+        std::iter::successors(self.test(first), |test| test.next.and_then(|next| self.test(next)))
     }
 
     /// Makes the tests of one rule. They are made anew for each way that leads to them, so that a rule which is
@@ -201,11 +208,11 @@ impl Forest {
 
     /// Puts a test into the level that begins with `first`, and returns with which it begins then.
     fn insert(&mut self, first: Id, new: Id) -> Result<Id, Conflict> {
-        let Some(test) = self.tests.get(new).copied() else { return Ok(first) };
+        let Some(test) = self.test(new).copied() else { return Ok(first) };
         let mut before = None;
         let mut at = Some(first);
         while let Some(id) = at {
-            let Some(known) = self.tests.get(id) else { break };
+            let Some(known) = self.test(id) else { break };
             if known.same_as(&test) {
                 self.merge(id, test)?;
                 return Ok(first);
@@ -216,10 +223,10 @@ impl Forest {
             before = at;
             at = known.next;
         }
-        if let Some(test) = self.tests.get_mut(new) {
+        if let Some(test) = self.test_mut(new) {
             test.next = at;
         }
-        let Some(before) = before.and_then(|before| self.tests.get_mut(before)) else {
+        let Some(before) = before.and_then(|before| self.test_mut(before)) else {
             return Ok(new);
         };
         before.next = Some(new);
@@ -228,14 +235,14 @@ impl Forest {
 
     /// Gives the test `id` the branches of `new`, the same test in another rule.
     fn merge(&mut self, id: Id, new: Test) -> Result<(), Conflict> {
-        let Some(known) = self.tests.get(id).copied() else { return Ok(()) };
+        let Some(known) = self.test(id).copied() else { return Ok(()) };
         let last = known.is_last() || new.is_last();
         // Both rules match any high half greater than theirs: the one with the narrower condition decides.
         let narrower = new.high && new.value > known.value;
         let then = self.merge_branch(known.then, new.then, last, narrower)?;
         let narrower = new.high && new.value < known.value;
         let otherwise = self.merge_branch(known.otherwise, new.otherwise, last, narrower)?;
-        if let Some(test) = self.tests.get_mut(id) {
+        if let Some(test) = self.test_mut(id) {
             (test.then, test.otherwise) = (then, otherwise);
         }
         Ok(())
@@ -271,12 +278,10 @@ impl Forest {
     }
 
     fn only_returns(&self, first: Id, action: u32) -> bool {
-        self.level(first).flat_map(|(_, test)| [test.then, test.otherwise]).all(|branch| {
-            match branch {
-                Branch::Next => true,
-                Branch::Return(known) => known == action,
-                Branch::Level(tests) => self.only_returns(tests, action),
-            }
+        self.level(first).flat_map(|test| [test.then, test.otherwise]).all(|branch| match branch {
+            Branch::Next => true,
+            Branch::Return(known) => known == action,
+            Branch::Level(tests) => self.only_returns(tests, action),
         })
     }
 
@@ -288,7 +293,7 @@ impl Forest {
         default: Target,
         accumulator: Accumulator,
     ) -> Target {
-        let tests: Vec<&Test> = self.level(first).map(|(_, test)| test).collect();
+        let tests: Vec<&Test> = self.level(first).collect();
         let mut next = default;
         for (at, test) in tests.into_iter().enumerate().rev() {
             // Only the first test of a level is reached from one place alone.

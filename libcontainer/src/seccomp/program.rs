@@ -32,7 +32,7 @@ struct Interval {
 
 /// Writes the program for `all`, the native architecture first.
 pub(super) fn assemble(all: &[Rules], forest: &Forest, answers: Answers) -> Vec<Instruction> {
-    let mut assembler = Assembler::with_capacity(1024);
+    let mut assembler = Assembler::with_capacity(512);
     let mut next = Target::Return(answers.bad_arch);
     for (at, rules) in all.iter().enumerate().rev() {
         let token = rules.arch.token;

@@ -93,7 +93,7 @@ fn a_strict_receiver_gets_one_message_with_one_master() {
     let client = connect_console_socket(&path).unwrap();
     let (server, _) = listener.accept().unwrap();
     let pty = Pty::open(devpts().as_fd()).unwrap();
-    send_master(client.as_fd(), &pty).unwrap();
+    socket::send_fd(client.as_fd(), pty.name().as_bytes(), pty.master.as_fd()).unwrap();
     let mut name = [0_u8; 4096];
     let (len, master) = socket::recv_fd(server.as_fd(), &mut name).unwrap();
     assert_eq!(&name[..len], pty.name().as_bytes());
