@@ -180,6 +180,28 @@ fn conditions_on_one_argument_are_rules_of_their_own() {
 }
 
 #[test]
+fn rules_that_begin_with_the_same_test_keep_their_own_ends() {
+    // libseccomp hangs the second condition of both rules behind both values.
+    let pair = |socket, kind| format!("{},{}", arg(0, "NE", socket), arg(1, "EQ", kind));
+    let rules = [
+        rule("socket", "SCMP_ACT_ALLOW", &pair(16, 1)),
+        rule("socket", "SCMP_ACT_ALLOW", &pair(17, 2)),
+    ];
+    let filter = compiled(&denying(&rules.join(",")));
+    for (socket, kind, expected) in [
+        (17, 1, ALLOW),
+        (17, 2, EPERM),
+        (16, 2, ALLOW),
+        (16, 1, EPERM),
+        (5, 1, ALLOW),
+        (5, 3, EPERM),
+    ] {
+        let found = answer(&filter, X86_64, SOCKET, [socket, kind, 0, 0, 0, 0]);
+        assert_eq!(found, expected, "{socket} {kind}");
+    }
+}
+
+#[test]
 fn several_rules_for_one_call_add_up() {
     let rules: Vec<String> = [0, 8, 0x20000, 0x20008, 0xffff_ffff]
         .map(|value| rule("personality", "SCMP_ACT_ALLOW", &arg(0, "EQ", value)))
