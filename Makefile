@@ -29,15 +29,15 @@ test-peers: ## the black-box tests on this host's runc and crun (root)
 
 engines: ## Docker, Podman and containerd with skep, runc and crun (root)
 	@hack/setup.sh build
-	@SKEP=$$(hack/build.sh) integration/engines/run $(ARGS)
+	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/engines/run $(ARGS)
 
 bench: ## compare the kernel's floor, skep, crun and runc (root)
 	@hack/setup.sh build
-	@SKEP=$$(hack/build.sh) integration/perf/bench $(ARGS)
+	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/perf/bench $(ARGS)
 
 bench-check: ## fail when skep is slower or larger than its budget (root)
 	@hack/setup.sh build
-	@SKEP=$$(hack/build.sh) integration/perf/bench-check $(ARGS)
+	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/perf/bench-check $(ARGS)
 
 install: ## install skep, manual pages and completions below DESTDIR and PREFIX
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' hack/install.sh

@@ -74,6 +74,7 @@ test)
     want_compiler
     want busybox-static static_busybox
     want libseccomp-dev test -e /usr/include/seccomp.h
+    want procps command -v ps
     ;;
 peers)
     want runc command -v runc
