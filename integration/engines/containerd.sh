@@ -41,6 +41,11 @@ containerd_use() {
     CTR_RUN=(run --runc-binary "$RUNTIME" --runc-root "$WORK/containerd/runc-$RUNTIME_NAME" --fifo-dir "$WORK/containerd/fifo")
 }
 
+# shim_sockets: those of the shims of our containerd, which it has outside its own directories.
+shim_sockets() {
+    cat "$WORK"/containerd/state/io.containerd.runtime.v2.task/*/*/address 2>/dev/null | sed 's#unix://#\n#g' || true
+}
+
 # containerd_sweep NAME: removes what a check has left.
 containerd_sweep() {
     local left
@@ -279,12 +284,15 @@ T23() { # task start: again, after the task was removed
 
 T24() { # the shim is killed: the runtime is told to clean up
     ctr_detached -- "${IDLE[@]}"
-    local pid shim
+    local pid shim sockets
     pid=$(ctr_pid)
     shim=$(ours "containerd-shim.*-id $NAME ")
+    sockets=$(shim_sockets)
     kill -KILL "$shim"
     wait_for 20 'the end of the container' sh -c "! kill -0 $pid"
     wait_for 20 'the end of the task' nothing ctr_state
+    # Its socket, in a directory that all containerds share, is nobody's now.
+    xargs rm -f <<<"$sockets"
 }
 
 T25() { # twenty containers at once start, answer, end

@@ -140,8 +140,8 @@ P08() { # --umask, --hostname, --env, --workdir
 
 P09() { # pod: two containers, pause and removal together
     engine pod create --infra=false --name "$NAME" --cgroup-parent "/$CGROUP" >/dev/null
-    engine run -d --network=none --pod "$NAME" --name "$NAME-1" "$IMAGE" "${IDLE[@]}" >/dev/null
-    engine run -d --network=none --pod "$NAME" --name "$NAME-2" "$IMAGE" "${IDLE[@]}" >/dev/null
+    detached_as "$NAME-1" --pod "$NAME" "$IMAGE" "${IDLE[@]}"
+    detached_as "$NAME-2" --pod "$NAME" "$IMAGE" "${IDLE[@]}"
     engine pod pause "$NAME" >/dev/null
     frozen "$(pid_of "$NAME-1")" || fail 'the first container is not frozen'
     engine pod unpause "$NAME" >/dev/null
