@@ -183,6 +183,11 @@ unsafe impl GlobalAlloc for Bump {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::multiple_unsafe_ops_per_block,
+    clippy::cast_possible_truncation,
+    reason = "the tests play the caller of an allocator, with marks of one byte"
+)]
 mod tests {
     use super::*;
     use std::collections::HashSet;
