@@ -67,7 +67,7 @@ mod tests {
         nix::unistd::mkfifo(&temporary, nix::sys::stat::Mode::S_IRWXU).unwrap();
         write(&dir.join("pid"), Pid::from_raw(43)).unwrap();
         assert_eq!(std::fs::read_to_string(dir.join("pid")).unwrap(), "43");
-        assert!(!temporary.is_file());
+        assert!(std::fs::symlink_metadata(&temporary).is_err());
         std::fs::remove_dir_all(dir).unwrap();
     }
 }
