@@ -30,12 +30,12 @@ counts() {
         END { print seen + 0, passed - silent, failed + 0, skipped + silent }' "$1"
 }
 
-# shorten: how it began and how it ended, indented.
+# shorten: how it began and how it ended, indented, without what successful tests have said.
 shorten() {
-    awk '{ line[NR] = $0 } END {
-        for (i = 1; i <= NR; i++) {
-            if (NR <= 200 || i <= 60 || i > NR - 140) print "    " line[i]
-            else if (i == 61) print "    ... " NR - 200 " lines ..."
+    awk '/^(failures:|test result: )/ { quiet = 0 } /^successes:$/ { quiet = 1 } !quiet { line[++n] = $0 } END {
+        for (i = 1; i <= n; i++) {
+            if (n <= 200 || i <= 60 || i > n - 140) print "    " line[i]
+            else if (i == 61) print "    ... " n - 200 " lines ..."
         }
     }'
 }
