@@ -118,7 +118,7 @@ steps! {
     NoNewPrivs = "set no_new_privs",
     /// seccomp(2).
     Seccomp = "load the seccomp filter",
-    /// Looking for argv[0].
+    /// Looking for `argv[0]`.
     Lookup = "find the executable",
     /// Descriptors.
     Descriptors = "close descriptors",

@@ -1,7 +1,7 @@
 //! `linux.seccomp` (config-linux.md "Seccomp") compiled to a classic BPF program.
 //!
 //! Per architecture, the system calls of the profile are merged into intervals of numbers that have one answer, and
-//! the program searches them by halves; rules that look at arguments are a [tree of tests](conditions) at the end
+//! the program searches them by halves; rules that look at arguments are a tree of tests (`conditions`) at the end
 //! of that search. What the filter answers is what libseccomp's would, and what runc puts before it: see
 //! `design/0009-seccomp.md`. Nothing here makes a system call; [`crate::sys::seccomp`] loads the result.
 

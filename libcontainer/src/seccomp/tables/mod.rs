@@ -1,6 +1,6 @@
 //! System call names and their numbers.
 //!
-//! [`numbers`] is the readable form, one row per name. What the binary holds is made from it by the compiler: the
+//! [`mod@numbers`] is the readable form, one row per name. What the binary holds is made from it by the compiler: the
 //! names in one blob (an array of `&str` would be 8 KiB of relocations, paid at every start), a hash of them,
 //! and one dense column of numbers per architecture, so that a profile touches only the columns it needs.
 
@@ -10,7 +10,7 @@ use numbers::{COLUMNS, ROWS};
 
 pub(super) use numbers::Column;
 
-/// What [`numbers`] has where the architecture has no such call.
+/// What [`mod@numbers`] has where the architecture has no such call.
 pub(super) const NONE: u16 = u16::MAX;
 
 /// Numbers from here on are arm's private calls: `0xf0nn` stands for `0x0f00nn`.
