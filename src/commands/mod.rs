@@ -85,6 +85,15 @@ fn id(args: &Args<'_>) -> Result<ContainerId> {
     ContainerId::new(args.id()?)
 }
 
+/// Refuses crun's --regex, which this version does not have.
+fn refuse_regex(args: &Args<'_>) -> Result<()> {
+    if args.flag(&crate::cli::flag::REGEX) {
+        return Err(Error::unsupported("--regex is not available in this version of skep")
+            .hint("name the containers one by one; `skep list -q` lists them"));
+    }
+    Ok(())
+}
+
 /// The record of the container that the first operand names.
 fn open(args: &Args<'_>, globals: &Globals<'_>) -> Result<Saved> {
     Saved::open(&store(globals)?, &id(args)?)
