@@ -277,7 +277,7 @@ fn a_sysctl_value_smuggles_nothing(t: &Test) {
 
 fn the_host_proc_is_out_of_reach(t: &Test) {
     let c = t.container().sh(
-        "echo b > /proc/sysrq-trigger; echo x > /proc/sys/kernel/core_pattern; echo x > /proc/irq/default_smp_affinity; \
+        "echo h > /proc/sysrq-trigger; echo x > /proc/sys/kernel/core_pattern; echo x > /proc/irq/default_smp_affinity; \
          cat /proc/kcore | wc -c; cat /proc/keys | wc -c; ls /sys/firmware | wc -l",
     );
     let output = c.run();
