@@ -32,7 +32,7 @@ debian_image() {
     root=$(mktemp -d "${1%/*}/debian.XXXXXX")
     note "debootstrap of $codename with nginx and redis-server (once, kept in ${1%/*})"
     if ! debootstrap --variant=minbase --include=nginx,redis-server "$codename" "$root" \
-        "${site:-http://deb.debian.org/debian}" >"$WORK/debootstrap.log" 2>&1; then
+        ${site:+"$site"} >"$WORK/debootstrap.log" 2>&1; then
         tail -n 5 "$WORK/debootstrap.log" >&2
         rm -rf "$root"
         die 'debootstrap failed'

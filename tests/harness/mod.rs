@@ -2,6 +2,7 @@
 
 pub mod container;
 pub mod host;
+pub mod orphans;
 pub mod output;
 pub mod phrases;
 pub mod probe;

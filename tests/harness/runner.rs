@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::host::Host;
+use super::orphans;
 use super::runtime::{Kind, Runtime};
 use super::test::{Skip, Test};
 use crate::known_differences;
@@ -163,12 +164,15 @@ impl Setting {
             super::host::empty_v2_hierarchy()
                 .map_err(|errno| format!("mount namespace for crun: {errno}"))?;
         }
-        let store = std::env::temp_dir().join(format!("skepbb-{}", std::process::id()));
+        let store =
+            std::env::temp_dir().join(format!("{}{}", orphans::DIRECTORY, std::process::id()));
+        let host = Host::probe();
+        orphans::remove(&host, &std::env::temp_dir());
         super::rootfs::prepare(&store)?;
         Ok(Self {
             store: Box::leak(store.into_boxed_path()),
             runtime: Box::leak(Box::new(runtime)),
-            host: Box::leak(Box::new(Host::probe())),
+            host: Box::leak(Box::new(host)),
         })
     }
 
@@ -233,7 +237,7 @@ fn word(verdict: &Verdict) -> String {
 }
 
 fn run_case(case: Case, number: u32, setting: &Setting) -> Verdict {
-    let id = format!("bb{}-{number}", std::process::id());
+    let id = format!("{}{}-{number}", orphans::ID, std::process::id());
     let test = Test::new(short(case.name), id, setting.store, setting.runtime, setting.host);
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| (case.run)(&test)));
     let left = panic::catch_unwind(AssertUnwindSafe(|| test.finish()))

@@ -255,7 +255,8 @@ impl Test {
     }
 }
 
-fn remove_cgroup(dir: &Path) {
+/// Removes a cgroup and those below it, when their processes have ended.
+pub fn remove_cgroup(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_cgroup(&entry.path());
