@@ -327,6 +327,8 @@ impl<'a> Container<'a> {
                 if self.state.has_cgroup() {
                     self.cgroup.signal_all(libc::SIGKILL)?;
                     self.cgroup.remove()?;
+                } else {
+                    self.cgroup.remove_empty();
                 }
                 return self.state.remove();
             }

@@ -37,6 +37,16 @@ impl Cgroup {
 }
 
 /// Gone already is gone.
+impl Cgroup {
+    /// Removes what of the cgroup is empty, and nothing below it: for one that a killed `create` had only begun, and that
+    /// might have been another's.
+    pub fn remove_empty(&self) {
+        for member in &self.record.hierarchies {
+            let _in_use_or_gone = rmdir(&self.directory(member));
+        }
+    }
+}
+
 fn rmdir(directory: &str) -> nix::Result<()> {
     match unlinkat(nix::fcntl::AT_FDCWD, directory, UnlinkatFlags::RemoveDir) {
         Err(Errno::ENOENT) => Ok(()),
