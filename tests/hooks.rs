@@ -15,6 +15,7 @@ cases![
     runtime_hooks_run_in_the_namespaces_of_the_runtime,
     create_container_hooks_run_in_the_namespaces_of_the_container,
     start_container_hooks_run_in_the_root_of_the_container,
+    start_container_hooks_have_the_users_privileges_and_no_more,
     prestart_sees_the_mounts_before_the_pivot,
     the_environment_of_a_hook_is_that_of_the_hook,
     a_hook_without_an_environment_has_none_of_the_callers,
@@ -194,6 +195,20 @@ fn create_container_hooks_run_in_the_namespaces_of_the_container(t: &Test) {
         let seen = inside_hook(t, "createContainer", &format!("readlink /proc/self/ns/{name}"));
         assert!(seen.starts_with(&format!("{name}:[")) && seen.trim() != own, "{seen}");
     }
+}
+
+/// The hook is a file of the image: as root with every capability it would own the host.
+fn start_container_hooks_have_the_users_privileges_and_no_more(t: &Test) {
+    let out = t.path("out");
+    fs::write(&out, "").unwrap();
+    fs::set_permissions(&out, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    let c = t.container().mount("/out", "bind", out.to_str().unwrap(), &["bind"]);
+    let c = c.hook("startContainer", "(id -u; grep -E 'CapEff|CapPrm' /proc/self/status) > /out");
+    let c = c.set("/process/user", json!({"uid": 1000, "gid": 1000}));
+    c.run().ok();
+    let seen = fs::read_to_string(out).unwrap();
+    assert!(seen.starts_with("1000\n"), "{seen}");
+    assert_eq!(seen.matches("0000000000000000").count(), 2, "{seen}");
 }
 
 fn start_container_hooks_run_in_the_root_of_the_container(t: &Test) {

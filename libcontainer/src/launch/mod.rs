@@ -256,8 +256,11 @@ impl Launch<'_> {
         self.reserve_record(state, cgroup_plan)?;
         self.clock.step("wrote the state directory");
         let cgroup = undo.cgroup.insert(self.make_cgroup(cgroup_plan, host)?);
-        // From here on whoever finds an unfinished container may kill what is in its cgroup.
-        state.mark_cgroup()?;
+        // From here on whoever finds an unfinished container may kill what is in its cgroup; without one of its own the
+        // path in the record could be another's.
+        if cgroup.driver() != cgroup::Driver::Disabled {
+            state.mark_cgroup()?;
+        }
         self.delegate(cgroup, host)?;
         self.clock.step("made the cgroup");
         let join = cgroup.join()?;
