@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::harness::runner::cases;
-use crate::harness::{Test, json};
+use crate::harness::{Kind, Test, json};
 
 cases![
     every_listed_namespace_is_new,
@@ -41,6 +41,7 @@ cases![
     setgroups_works_in_a_user_namespace,
     a_host_pid_container_is_killed_whole,
     without_a_mount_namespace,
+    exec_without_a_mount_namespace_stays_inside,
 ];
 
 fn namespace(pid: i32, name: &str) -> String {
@@ -434,6 +435,21 @@ fn a_host_pid_container_is_killed_whole(t: &Test) {
     c.wait_exit();
     c.delete_force().ok();
     t.assert_nothing_left();
+}
+
+/// There is nothing to join that would lead to the container's root: a process must not land in the host's.
+fn exec_without_a_mount_namespace_stays_inside(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun have their own ways here");
+    let c = t
+        .container()
+        .lasting()
+        .without_namespace("mount")
+        .unset("/linux/maskedPaths")
+        .unset("/linux/readonlyPaths")
+        .set("/mounts", json!([]))
+        .file("/only-inside", "yes\n", 0o644);
+    c.run_detached();
+    t.call(&["exec", &c.id, "cat", "/only-inside"]).run().ok().prints("yes\n");
 }
 
 fn without_a_mount_namespace(t: &Test) {
