@@ -56,6 +56,7 @@ mod rootless;
 mod run;
 mod seccomp;
 mod terminal;
+mod timens;
 mod update;
 
 fn main() -> ExitCode {
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         events::CASES,
         process::CASES,
         namespaces::CASES,
+        timens::CASES,
         mounts::CASES,
         root::CASES,
         devices::CASES,

@@ -17,7 +17,7 @@ cases![
 const USER: u32 = 1000;
 
 /// A bundle of that user's; the program is root inside and nobody outside.
-fn bundle(t: &Test) -> Container<'_> {
+pub fn bundle(t: &Test) -> Container<'_> {
     t.need_user_namespaces();
     t.need_program("setpriv");
     for setting in [
@@ -63,7 +63,7 @@ fn own(t: &Test, c: &Container<'_>) {
 }
 
 /// Runs the runtime as that user.
-fn as_user(t: &Test, args: &[&str]) -> Output {
+pub fn as_user(t: &Test, args: &[&str]) -> Output {
     let user = format!("--reuid={USER}");
     let group = format!("--regid={USER}");
     let words =

@@ -38,6 +38,8 @@ steps! {
     NamespaceJoin = "join the namespace",
     /// unshare(2) or clone3(2) in the child.
     NamespaceNew = "create the namespace",
+    /// Writing /proc/PID/timens_offsets.
+    TimeOffsets = "set the offsets of the time namespace",
     /// setsid(2).
     Session = "setsid",
     /// Becoming root of the user namespace.
@@ -212,6 +214,8 @@ pub enum Tag {
     Listener,
     /// Child: set the limits I may not set myself.
     Limits,
+    /// Child: write the offsets of the time namespace my children would have.
+    TimeOffsets,
     /// Child: everything is done but `start`.
     Ready,
     /// Parent: go on; `value` is the child's pid as the parent sees it.
@@ -228,6 +232,7 @@ impl Tag {
             Self::Console,
             Self::Listener,
             Self::Limits,
+            Self::TimeOffsets,
             Self::Ready,
             Self::Go,
         ]

@@ -13,7 +13,6 @@ use crate::output;
 
 /// What the planner refuses as not available in this version. `null` or an absent field would mean "unknown".
 mod available {
-    pub(super) const TIME_NAMESPACE: bool = false;
     pub(super) const IDMAPPED_MOUNTS: bool = false;
     pub(super) const SYSTEMD: bool = false;
     pub(super) const NET_DEVICES: bool = false;
@@ -141,11 +140,7 @@ fn linux() -> Linux {
     let flags = seccomp::FLAGS.iter();
     let supported = flags.clone().filter(|(_, bits)| flags_supported(*bits));
     Linux {
-        namespaces: namespaces::KINDS
-            .iter()
-            .map(|(name, _)| *name)
-            .filter(|name| available::TIME_NAMESPACE || *name != "time")
-            .collect(),
+        namespaces: namespaces::KINDS.iter().map(|(name, _)| *name).collect(),
         capabilities: caps::NAMES,
         cgroup: Cgroup {
             v1: true,
@@ -216,7 +211,6 @@ mod tests {
             "/potentiallyUnsafeConfigAnnotations/bundle",
             "/potentiallyUnsafeConfigAnnotations/org.systemd.property.",
             "/potentiallyUnsafeConfigAnnotations/org.criu.config",
-            "/linux/namespaces/time",
             "/linux/cgroup/systemd",
             "/linux/cgroup/systemdUser",
             "/linux/selinux/enabled",
@@ -238,8 +232,8 @@ mod tests {
         for (pointer, value, available) in [
             (
                 "/linux/namespaces",
-                json!([{"type": "time"}, {"type": "mount"}]),
-                available::TIME_NAMESPACE,
+                json!([{"type": "time"}, {"type": "mount"}, {"type": "uts"}]),
+                true,
             ),
             ("/mounts", json!([bind]), available::IDMAPPED_MOUNTS),
             ("/linux/netDevices", json!({"lo": {}}), available::NET_DEVICES),

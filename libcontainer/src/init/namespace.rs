@@ -4,10 +4,11 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 
-use super::{Channel, Namespace};
+use super::prepare::write_proc;
+use super::{Channel, InitChild, Namespace};
 use crate::sync::{At, Fault, Frame, Step, Tag};
 use crate::sys::clone::{Side, bits, clone_sibling, setns, unshare};
-use crate::sys::{creds, process};
+use crate::sys::{creds, fd, process};
 
 /// Joins all of `namespaces`: first what the present privileges allow, then the user namespace, then what belongs to it.
 pub(super) fn join(namespaces: &[Namespace]) -> Result<(), Fault> {
@@ -50,6 +51,26 @@ pub(super) fn new_mount_namespace() -> Result<(), Fault> {
 /// A new cgroup namespace, rooted where this process now is.
 pub(super) fn new_cgroup_namespace() -> Result<(), Fault> {
     unshare(libc::CLONE_NEWCGROUP).at(Step::NamespaceNew, 0)
+}
+
+/// A new time namespace for this process, with the clocks as `offsets` say.
+///
+/// clone3(2) would put the process into it at once, and then it takes no offsets any more: unshare(2) makes it for the
+/// children only, and setns(2) follows them. What belongs to a user namespace is written by the parent, because the files
+/// of an undumpable process are root's; where the parent is not root either, this process is dumpable for as long.
+pub(super) fn new_time_namespace(child: &InitChild<'_>, offsets: &str) -> Result<(), Fault> {
+    unshare(libc::CLONE_NEWTIME).at(Step::NamespaceNew, 2)?;
+    let proc = child.proc.as_fd();
+    if child.user_namespace {
+        creds::set_dumpable(!child.privileged).at(Step::TimeOffsets, 0)?;
+        child.channel.ask(Tag::TimeOffsets, 0)?;
+        creds::set_dumpable(false).at(Step::TimeOffsets, 0)?;
+    } else {
+        write_proc(proc, c"self/timens_offsets", offsets.as_bytes()).at(Step::TimeOffsets, 0)?;
+    }
+    let made = fd::openat(proc, c"self/ns/time_for_children", libc::O_RDONLY, 0)
+        .at(Step::NamespaceNew, 2)?;
+    setns(made.as_fd(), libc::CLONE_NEWTIME).at(Step::NamespaceNew, 2)
 }
 
 /// The one case of two clones: a user namespace is joined and others are new. They have to be made after the join to

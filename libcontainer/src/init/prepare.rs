@@ -103,6 +103,9 @@ fn enter_namespaces(child: &mut InitChild<'_>) -> Result<(), Fault> {
         // A change of ids takes the signal back.
         die_with_the_runtime()?;
     }
+    if let Some(offsets) = &plan.namespaces.time_offsets {
+        namespace::new_time_namespace(child, offsets)?;
+    }
     if plan.namespaces.joins(libc::CLONE_NEWNS).is_some() {
         // The container's root is mounted in a copy: the namespace itself is somebody else's, and keeps what it has.
         namespace::new_mount_namespace()?;

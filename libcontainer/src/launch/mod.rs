@@ -513,8 +513,7 @@ impl Launch<'_> {
         cgroup: &Cgroup,
     ) -> Result<(Pid, OwnedFd)> {
         let namespaces = &self.plan.namespaces;
-        // A new cgroup namespace is rooted where the process is, so the child makes it once it is there.
-        let new = namespaces.new & !libc::CLONE_NEWCGROUP;
+        let new = namespaces.cloned();
         let two_stages = namespaces.joins(libc::CLONE_NEWUSER).is_some() && new != 0;
         let flags = if two_stages { 0 } else { bits(new) };
         match crate::sys::clone::clone_single_threaded(flags, into.map(AsFd::as_fd)) {
@@ -544,6 +543,9 @@ fn clone_error(errno: Errno, flags: u64, into_cgroup: bool, cgroup: &Cgroup) -> 
         Errno::EPERM if flags & bits(libc::CLONE_NEWUSER) != 0 => error.hint(
             "unprivileged user namespaces may be disabled: see kernel.unprivileged_userns_clone and AppArmor's restriction",
         ),
+        Errno::EINVAL if flags & bits(libc::CLONE_NEWTIME) != 0 => {
+            error.hint("this kernel may have been built without time namespaces (CONFIG_TIME_NS)")
+        }
         Errno::EPERM => error.hint("making namespaces needs CAP_SYS_ADMIN or a user namespace"),
         Errno::EAGAIN => error.hint("the pids limit of the cgroup or RLIMIT_NPROC is reached"),
         _ => error,

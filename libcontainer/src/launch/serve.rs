@@ -59,12 +59,17 @@ pub(super) fn set_limits(pid: Pid, plan: &ProcessPlan) -> Result<()> {
             .map_err(|errno| explain(Step::Rlimit, i, errno))?;
     }
     if let Some(score) = plan.oom_score_adj {
-        let path = std::ffi::CString::new(format!("/proc/{pid}/oom_score_adj")).unwrap_or_default();
-        fd::openat(fd::CWD, &path, libc::O_WRONLY, 0)
-            .and_then(|file| nix::unistd::write(&file, score.to_string().as_bytes()))
+        write_proc_of(pid, "oom_score_adj", &score.to_string())
             .map_err(|errno| explain(Step::OomScoreAdj, 0, errno))?;
     }
     Ok(())
+}
+
+/// Writes a file of `pid`'s in the host's procfs.
+fn write_proc_of(pid: Pid, file: &str, text: &str) -> Result<(), Errno> {
+    let path = std::ffi::CString::new(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let file = fd::openat(fd::CWD, &path, libc::O_WRONLY, 0)?;
+    nix::unistd::write(&file, text.as_bytes()).map(drop)
 }
 
 /// Takes the seccomp listener that the child is about to have as descriptor `number`, and returns it.
@@ -163,6 +168,7 @@ impl Server<'_, '_> {
                     set_limits(self.pid, &self.launch.plan.process)?;
                     self.go()?;
                 }
+                Tag::TimeOffsets => self.time_offsets()?,
                 Tag::Go => return Err(Error::internal("init sent what only the runtime sends")),
             }
         }
@@ -185,6 +191,14 @@ impl Server<'_, '_> {
             let gid = nix::unistd::getegid().as_raw();
             idmap::write(maps, self.pid, self.launch.facts.euid, gid)?;
         }
+        self.go()
+    }
+
+    fn time_offsets(&self) -> Result<()> {
+        let plan = self.launch.plan;
+        let offsets = plan.namespaces.time_offsets.as_deref().unwrap_or_default();
+        write_proc_of(self.pid, "timens_offsets", offsets)
+            .map_err(|errno| plan.explain(&Fault::new(Step::TimeOffsets, 0, errno)))?;
         self.go()
     }
 

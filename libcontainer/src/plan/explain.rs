@@ -57,6 +57,7 @@ impl Plan {
                 .field(format!("linux.namespaces[{}].path", join.index)),
                 None => error,
             },
+            Step::TimeOffsets => time_offsets(error, fault.errno),
             Step::Sysctl => match self.sysctl.get(index) {
                 Some(sysctl) => Error::os(
                     format!("{} {} = {:?}", fault.step.text(), sysctl.name, sysctl.value),
@@ -225,6 +226,16 @@ impl ProcessPlan {
             (_, errno) => Error::os(format!("exec: {name:?}"), errno),
         };
         if said.is_empty() { error } else { error.hint(said) }
+    }
+}
+
+fn time_offsets(error: Error, errno: Errno) -> Error {
+    let error = error.field("linux.timeOffsets");
+    match errno {
+        Errno::ERANGE => error.hint(
+            "a clock would be before 0, or more than 146 years after: the offset is added to the host's clock",
+        ),
+        _ => error,
     }
 }
 

@@ -125,7 +125,7 @@ impl Plan {
                 .hint("skep makes Linux containers only")
         })?;
         refuse_later_fields(linux)?;
-        let namespaces = NamespacePlan::build(&linux.namespaces)?;
+        let namespaces = NamespacePlan::build(&linux.namespaces, &linux.time_offsets)?;
         let idmaps = IdMaps::build(linux, &namespaces)?;
         let process = spec
             .process
@@ -208,16 +208,11 @@ fn check_version(spec: &Spec<'_>) -> Result<()> {
 
 fn refuse_later_fields(linux: &spec::Linux<'_>) -> Result<()> {
     for (present, field) in [
-        (!linux.time_offsets.is_empty(), "linux.timeOffsets"),
         (!linux.net_devices.is_empty(), "linux.netDevices"),
         (linux.intel_rdt.is_some(), "linux.intelRdt"),
         (linux.memory_policy.is_some(), "linux.memoryPolicy"),
         (linux.personality.is_some(), "linux.personality"),
         (linux.mount_label.as_ref().is_some_and(|label| !label.is_empty()), "linux.mountLabel"),
-        (
-            linux.namespaces.iter().any(|namespace| namespace.kind == "time"),
-            "linux.namespaces: time",
-        ),
     ] {
         if present {
             return Err(Error::unsupported("not available in this version")

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     fn one(key: &'static str, new: libc::c_int) -> Result<Vec<SysctlOp>> {
-        let namespaces = NamespacePlan { new, join: Vec::new() };
+        let namespaces = NamespacePlan { new, ..NamespacePlan::default() };
         plan(&Map(vec![(key.into(), "1".into())]), &namespaces, None)
     }
 
