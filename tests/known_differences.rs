@@ -7,7 +7,27 @@ use crate::harness::Kind;
 
 type Table = &'static [(&'static str, &'static [&'static str])];
 
+/// runtime-spec 1.3 has brought `linux.netDevices`.
+const NET_DEVICES: &[&str] = &[
+    "net_devices::a_bad_name_is_refused",
+    "net_devices::a_device_is_renamed",
+    "net_devices::a_device_moves_in_with_all_it_has",
+    "net_devices::a_device_moves_into_a_joined_namespace_and_stays",
+    "net_devices::a_device_moves_into_a_user_namespace",
+    "net_devices::a_device_that_was_down_is_set_up",
+    "net_devices::a_missing_device_is_refused",
+    "net_devices::a_name_that_is_taken_is_refused",
+    "net_devices::a_template_takes_the_first_free_name",
+    "net_devices::devices_for_the_runtimes_own_namespace_are_refused",
+    "net_devices::devices_without_a_network_namespace_are_refused",
+    "net_devices::hooks_and_sysctls_find_the_device",
+    "net_devices::loopback_is_refused",
+    "net_devices::several_devices_move_in",
+    "net_devices::the_name_of_the_device_itself_may_be_taken",
+];
+
 const RUNC: Table = &[
+    ("newer than runc 1.1", NET_DEVICES),
     (
         "runc 1.1 does not check this",
         &[
@@ -158,6 +178,7 @@ const RUNC: Table = &[
 ];
 
 const CRUN: Table = &[
+    ("newer than crun 1.8", NET_DEVICES),
     (
         "crun has words of its own for this, or names nothing",
         &[

@@ -48,6 +48,7 @@ mod known_differences;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod pause;
 mod printing;
 mod process;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         process::CASES,
         namespaces::CASES,
         timens::CASES,
+        net_devices::CASES,
         mounts::CASES,
         root::CASES,
         devices::CASES,

@@ -128,6 +128,7 @@ fn text(plan: &Plan) -> String {
         process: process_plan,
         keyring,
         start_container_hooks,
+        net_devices,
         create_runtime_hooks,
         warnings,
     } = plan;
@@ -168,6 +169,9 @@ fn text(plan: &Plan) -> String {
         writeln!(out, "read-only: {path:?}").unwrap();
     }
     writeln!(out, "hostname: {hostname:?}, domainname: {domainname:?}").unwrap();
+    for device in net_devices {
+        writeln!(out, "network device: {device:?}").unwrap();
+    }
     for parameter in sysctl {
         writeln!(out, "sysctl: {parameter:?}").unwrap();
     }

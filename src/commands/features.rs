@@ -15,7 +15,7 @@ use crate::output;
 mod available {
     pub(super) const IDMAPPED_MOUNTS: bool = false;
     pub(super) const SYSTEMD: bool = false;
-    pub(super) const NET_DEVICES: bool = false;
+    pub(super) const NET_DEVICES: bool = true;
     pub(super) const INTEL_RDT: bool = false;
     pub(super) const MEMORY_POLICY_MODES: &[&str] = &[];
     pub(super) const MEMORY_POLICY_FLAGS: &[&str] = &[];
@@ -236,7 +236,7 @@ mod tests {
                 true,
             ),
             ("/mounts", json!([bind]), available::IDMAPPED_MOUNTS),
-            ("/linux/netDevices", json!({"lo": {}}), available::NET_DEVICES),
+            ("/linux/netDevices", json!({"eth1": {}}), available::NET_DEVICES),
             ("/linux/intelRdt", json!({"closID": "x"}), available::INTEL_RDT),
             ("/linux/memoryPolicy", policy, !available::MEMORY_POLICY_MODES.is_empty()),
             ("/linux/mountLabel", json!("u:r:t:s0"), available::SELINUX),

@@ -2,6 +2,7 @@
 
 mod exec;
 mod idmap;
+mod net_devices;
 mod pid_file;
 mod prepared;
 mod record;
@@ -299,12 +300,13 @@ impl Launch<'_> {
             master: None,
             stdout: fds.hook_stdout,
             stderr: fds.hook_stderr,
+            net_devices: None,
         };
         let result = self.finish(&mut server, &mut undo, fds.pidfd_socket);
         let init = match result {
             Ok(init) => init,
             Err(error) => {
-                self.fail(&server, &mut undo);
+                self.fail(&mut server, &mut undo);
                 return Err(error);
             }
         };
@@ -349,11 +351,16 @@ impl Launch<'_> {
     }
 
     /// Ends what was begun, and runs the poststop hooks, whose failure is only a warning.
-    fn fail(&self, server: &Server<'_, '_>, undo: &mut Undo<'_>) {
+    fn fail(&self, server: &mut Server<'_, '_>, undo: &mut Undo<'_>) {
         if let Some(path) = &self.options.pid_file
             && server.ready_was_written(path)
         {
             let _gone = std::fs::remove_file(path);
+        }
+        if let Some(moved) = server.net_devices.take() {
+            // Only once nobody inside could be in the way.
+            undo.end_child();
+            moved.move_back(self.log);
         }
         undo.take_back();
         let hooks = self.spec.hooks.as_ref().map(|hooks| &hooks.poststop);

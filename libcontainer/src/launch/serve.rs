@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
+use super::net_devices::Moved;
 use super::{Launch, Mode, idmap};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
@@ -138,6 +139,8 @@ pub(super) struct Server<'l, 'a> {
     pub(super) master: Option<Tty>,
     pub(super) stdout: Option<OwnedFd>,
     pub(super) stderr: Option<OwnedFd>,
+    /// To be moved back if the launch fails.
+    pub(super) net_devices: Option<Moved>,
 }
 
 impl Server<'_, '_> {
@@ -213,7 +216,11 @@ impl Server<'_, '_> {
         self.go()
     }
 
-    fn runtime_hooks(&self, state: &StateDir, cgroup: &Cgroup) -> Result<()> {
+    fn runtime_hooks(&mut self, state: &StateDir, cgroup: &Cgroup) -> Result<()> {
+        let devices = &self.launch.plan.net_devices;
+        if !devices.is_empty() {
+            Moved::move_in(devices, self.pid, &mut self.net_devices, self.launch.log)?;
+        }
         let Some(hooks) = self.launch.spec.hooks.as_ref() else { return self.go() };
         if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
             // A hook may ask for the state.

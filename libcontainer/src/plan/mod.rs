@@ -11,6 +11,7 @@ mod idmap;
 pub mod mount_options;
 pub mod mounts;
 pub mod namespaces;
+mod net_devices;
 pub mod process;
 mod sysctl;
 
@@ -27,6 +28,7 @@ pub use devices::{DeviceOp, LINKS};
 pub use idmap::{IdMaps, map_text};
 pub use mounts::MountOp;
 pub use namespaces::NamespacePlan;
+pub use net_devices::NetDeviceOp;
 pub use process::ProcessPlan;
 pub use sysctl::SysctlOp;
 
@@ -87,7 +89,9 @@ pub struct Plan {
     pub keyring: Option<CString>,
     /// Whether there are startContainer hooks: with no_new_privs the filter is loaded after them.
     pub start_container_hooks: bool,
-    /// Whether the runtime has hooks to run before pivot_root(2).
+    /// Network devices to move in.
+    pub net_devices: Vec<NetDeviceOp>,
+    /// Whether the runtime has something to do before pivot_root(2): hooks to run, devices to move in.
     pub create_runtime_hooks: bool,
     /// What the user should know.
     pub warnings: Vec<String>,
@@ -158,9 +162,9 @@ impl Plan {
             sysctl: sysctl::plan(&linux.sysctl, &namespaces, spec.domainname.as_deref())?,
             keyring: keyring(request.no_new_keyring, id)?,
             start_container_hooks: has(|hooks| !hooks.start_container.is_empty()),
-            create_runtime_hooks: has(|hooks| {
-                !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty()
-            }),
+            create_runtime_hooks: !linux.net_devices.is_empty()
+                || has(|hooks| !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty()),
+            net_devices: net_devices::plan(&linux.net_devices, &namespaces, host.euid)?,
             root: root(spec, linux, host, request.no_pivot)?,
             namespaces,
             idmaps,
@@ -208,7 +212,6 @@ fn check_version(spec: &Spec<'_>) -> Result<()> {
 
 fn refuse_later_fields(linux: &spec::Linux<'_>) -> Result<()> {
     for (present, field) in [
-        (!linux.net_devices.is_empty(), "linux.netDevices"),
         (linux.intel_rdt.is_some(), "linux.intelRdt"),
         (linux.memory_policy.is_some(), "linux.memoryPolicy"),
         (linux.personality.is_some(), "linux.personality"),

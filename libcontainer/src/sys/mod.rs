@@ -13,6 +13,7 @@ pub mod fd;
 pub mod image;
 pub mod mount;
 pub mod net;
+pub mod netlink;
 pub mod pidfd;
 pub mod process;
 pub mod pty;
