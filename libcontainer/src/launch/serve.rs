@@ -23,8 +23,11 @@ use crate::sys::{fd, pidfd, process, socket};
 /// Reads one message; an empty one is the end.
 pub(super) fn receive(socket: &OwnedFd) -> Result<(Vec<u8>, Option<OwnedFd>)> {
     let mut buffer = vec![0; FRAME + DETAIL];
-    let (length, fd) =
-        socket::recv_fd(socket.as_fd(), &mut buffer).doing("read from the container's init")?;
+    let (length, fd) = match socket::recv_fd(socket.as_fd(), &mut buffer) {
+        // Killed before it had read our answer, which is an end as well (unix(7)).
+        Err(Errno::ECONNRESET) => (0, None),
+        other => other.doing("read from the container's init")?,
+    };
     buffer.truncate(length);
     Ok((buffer, fd))
 }
@@ -87,6 +90,8 @@ pub(super) fn take_listener(
         match pidfd::getfd(child, number) {
             Ok(listener) => return Ok(Some(listener)),
             Err(Errno::EBADF) => {}
+            // It has ended since it asked: the caller's next read says why.
+            Err(Errno::ESRCH) => return Ok(None),
             Err(errno) => return Err(Error::os("take the seccomp listener", errno)),
         }
         let mut watched = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
