@@ -138,6 +138,10 @@ fn clone_child(
     let own = target.record.namespaces;
     let mut join = target.cgroup.join_exec(&options.cgroup)?;
     let proc = open_proc()?;
+    let root = match own & libc::CLONE_NEWNS {
+        0 => Some(open_root(target.record)?),
+        _ => None,
+    };
     let (back, two_stages) = enter_pid_namespace(&init, own)?;
     let mut fell_back = false;
     loop {
@@ -154,11 +158,7 @@ fn clone_child(
                 proc,
                 keep_fds: options.preserve_fds,
                 keyring: keyring(target.record),
-                root: if own & libc::CLONE_NEWNS == 0 {
-                    Some(open_root(target.record)?)
-                } else {
-                    None
-                },
+                root,
             }),
             Ok(Side::Parent(pid, pidfd)) => {
                 drop(back);
