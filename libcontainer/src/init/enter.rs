@@ -87,6 +87,8 @@ impl Privileges<'_> {
     /// the filter comes last. Either way a single capset(2) or nothing at all runs under the filter.
     pub(super) fn apply(&self, load: Load) -> Result<Program, Fault> {
         let plan = self.process;
+        // As root, for the file may be root's alone; and with the runtime's limits, for it takes descriptors.
+        let env = plan.find_home.then(|| with_home(plan));
         if let Some(label) = self.label {
             label.apply()?;
         }
@@ -102,8 +104,6 @@ impl Privileges<'_> {
                 process::prlimit(own, *resource, *soft, *hard).at(Step::Rlimit, i)?;
             }
         }
-        // Before the ids change, for the file may be root's alone; and before the filter.
-        let env = plan.find_home.then(|| with_home(plan));
         set_ids(plan)?;
         let filter_needs_admin = plan.seccomp.is_some() && !plan.no_new_privileges;
         let extra = if filter_needs_admin { bit(SYS_ADMIN) & had.permitted } else { 0 };

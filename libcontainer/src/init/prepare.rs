@@ -36,7 +36,7 @@ struct Built {
 fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     let plan = child.plan;
     die_with_the_runtime()?;
-    process::umask(0);
+    let callers_umask = process::umask(0);
     join_cgroups(child)?;
     enter_namespaces(child)?;
     let _leader_already = nix::unistd::setsid();
@@ -55,7 +55,7 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     }
     if let Some(own) = &child.hooks {
         // Files that a hook makes are not to be everybody's.
-        process::umask(0o022);
+        process::umask(callers_umask);
         run_hooks(own, Phase::CreateContainer, Some(root.as_fd()))?;
         process::umask(0);
     }
