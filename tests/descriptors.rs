@@ -22,6 +22,9 @@ cases![
     the_notify_socket_is_forwarded,
     start_waits_until_the_container_is_ready,
     ready_on_a_later_line_counts,
+    ready_at_once_is_heard_by_run,
+    a_notify_socket_for_start_alone_is_left_alone,
+    a_missing_notify_socket_leaves_nothing,
     a_container_that_dies_before_it_is_ready_does_not_hang,
     without_a_notify_socket_there_is_none_inside,
     the_pidfd_of_init_is_sent,
@@ -225,6 +228,40 @@ fn ready_on_a_later_line_counts(t: &Test) {
     let c = notifying(t, "STATUS=starting\nREADY=1\n");
     c.bundle_call("run", &["--detach"]).env("NOTIFY_SOCKET", manager.path()).run().ok();
     manager.hears("READY=1");
+}
+
+fn ready_at_once_is_heard_by_run(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun may bind too late");
+    let manager = Manager::listen(t);
+    for status in ["STATUS=one", "STATUS=two", "STATUS=three"] {
+        let text = format!("READY=1\n{status}");
+        let c =
+            t.container().with_probe().args(&["probe", "notify", "/run/notify/notify.sock", &text]);
+        c.bundle_call("run", &[]).env("NOTIFY_SOCKET", manager.path()).run().ok();
+        manager.hears(status);
+    }
+}
+
+fn a_notify_socket_for_start_alone_is_left_alone(t: &Test) {
+    t.need(
+        t.kind() == Kind::Skep,
+        "runc and crun look for a directory that create would have made",
+    );
+    let manager = Manager::listen(t);
+    let c = t.container().lasting();
+    c.create();
+    c.call("start", &[]).env("NOTIFY_SOCKET", manager.path()).run().ok();
+    assert_eq!(c.status(), "running");
+}
+
+fn a_missing_notify_socket_leaves_nothing(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun have their own ways here");
+    let c = t.container().lasting();
+    for flags in [&[][..], &["--detach"]] {
+        let call = c.bundle_call("run", flags).env("NOTIFY_SOCKET", "/no/such/socket");
+        call.run().fails().names("/no/such/socket").names("NOTIFY_SOCKET");
+        t.assert_nothing_left();
+    }
 }
 
 fn a_container_that_dies_before_it_is_ready_does_not_hang(t: &Test) {

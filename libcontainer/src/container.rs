@@ -168,7 +168,11 @@ impl<'a> Container<'a> {
                 return Err(Error::lifecycle("cannot start a container that is being created"));
             }
         }
-        let proxy = notify_socket.map(|socket| Proxy::bind(self.state.fd(), socket)).transpose()?;
+        // Only a container that was created with one has a place for it.
+        let proxy = match notify_socket {
+            Some(socket) if self.state.has_notify() => Some(Proxy::bind(self.state.fd(), socket)?),
+            _ => None,
+        };
         self.open_gate()?;
         self.started(log)?;
         if let Some(proxy) = proxy

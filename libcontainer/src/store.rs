@@ -130,6 +130,16 @@ impl Store {
     /// # Errors
     /// [`Kind::Lifecycle`] if the id is taken.
     pub fn reserve(&self, id: &ContainerId) -> Result<StateDir> {
+        loop {
+            match self.claim(id) {
+                // `delete --force` came between the making of the directory and its lock: it was first, then.
+                Err(error) if error.kind() == Kind::NotFound => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn claim(&self, id: &ContainerId) -> Result<StateDir> {
         let root = match self.open_root() {
             Err(Errno::ENOENT) => {
                 make_directories(&self.root)?;
@@ -332,6 +342,11 @@ impl StateDir {
     /// Whether the cgroup of the record has been made for this container.
     pub fn has_cgroup(&self) -> bool {
         nix::fcntl::readlinkat(&self.dir, CGROUP_MADE).is_ok()
+    }
+
+    /// Whether the container was created with a notification socket.
+    pub fn has_notify(&self) -> bool {
+        fd::stat(self.fd(), c"notify").is_ok()
     }
 
     /// Opens the FIFO for writing; `None` if nobody waits at it.

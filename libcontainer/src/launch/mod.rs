@@ -123,7 +123,7 @@ pub fn launch(options: &Options<'_>, log: &dyn Log) -> Result<Launched> {
         euid: nix::unistd::geteuid().as_raw(),
     };
     let request = plan::Request {
-        extra_env: extra_environment(options),
+        extra_env: extra_environment(options, has_mount_namespace(&spec)),
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
     };
@@ -186,7 +186,7 @@ fn warn_of_missing_capabilities(plan: &Plan, log: &dyn Log) {
 }
 
 /// LISTEN_FDS and its kin (sd_listen_fds(3)), and NOTIFY_SOCKET.
-fn extra_environment(options: &Options<'_>) -> Vec<String> {
+fn extra_environment(options: &Options<'_>, own_mounts: bool) -> Vec<String> {
     let mut list = Vec::new();
     if options.listen_fds > 0 {
         list.push(format!("LISTEN_FDS={}", options.listen_fds));
@@ -195,10 +195,16 @@ fn extra_environment(options: &Options<'_>) -> Vec<String> {
             list.push(format!("LISTEN_FDNAMES={names}"));
         }
     }
-    if options.notify_socket.is_some() {
+    if options.notify_socket.is_some() && own_mounts {
         list.push(notify::ENV.to_owned());
     }
     list
+}
+
+/// Without one the notification socket's mount would be the host's, and stay: such a container has none.
+fn has_mount_namespace(spec: &Spec<'_>) -> bool {
+    let linux = spec.linux.as_ref();
+    linux.is_some_and(|linux| linux.namespaces.iter().any(|namespace| namespace.kind == "mount"))
 }
 
 /// Checks that the `kept` descriptors from 3 on are open; before anything of our own takes their numbers.
@@ -249,7 +255,7 @@ impl Launch<'_> {
         let notify_mount = self.prepare_notify(state)?;
         let proxy = match (&self.options.notify_socket, self.options.mode) {
             // Before the program can say that it is ready; `start` binds it for a created container.
-            (Some(socket), Mode::RunDetached | Mode::RunForeground) => {
+            (Some(socket), Mode::RunDetached | Mode::RunForeground) if notify_mount.is_some() => {
                 Some(Proxy::bind(state.fd(), socket)?)
             }
             _ => None,
