@@ -343,6 +343,7 @@ fn with_broken_state(t: &Test, damage: impl Fn(&std::path::Path)) {
     let output = c.delete_force();
     if t.kind() == Kind::Skep {
         output.ok();
+        t.assert_nothing_left();
     }
     if fs::metadata(t.root.join(&c.id)).is_ok() {
         assert!(t.kind() != Kind::Skep, "delete --force leaves the state directory");

@@ -41,9 +41,13 @@ mod events;
 mod exec;
 mod exec_user;
 mod flags;
+mod granted;
 mod harness;
 mod hooks;
+mod host_mounts;
+mod joined_namespaces;
 mod keyring;
+mod killed;
 mod known_differences;
 mod lifecycle;
 mod mounts;
@@ -56,8 +60,10 @@ mod root;
 mod rootless;
 mod run;
 mod seccomp;
+mod strict_filter;
 mod terminal;
 mod timens;
+mod uncgrouped;
 mod update;
 
 fn main() -> ExitCode {
@@ -92,6 +98,12 @@ fn main() -> ExitCode {
         keyring::CASES,
         rootless::CASES,
         cve_process::CASES,
+        granted::CASES,
+        host_mounts::CASES,
+        joined_namespaces::CASES,
+        killed::CASES,
+        strict_filter::CASES,
+        uncgrouped::CASES,
     ]
     .concat();
     ExitCode::from(harness::runner::main(cases))

@@ -3,6 +3,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -243,6 +246,81 @@ static int do_inherited(void) {
     return 0;
 }
 
+/* kill-at COUNT NUMBER COMMAND...: runs the command, and kills it before its COUNTth system call after the first of this
+   number, whose children are left alone. Ends with 1 if it was killed; the command may end before that. */
+static int do_kill_at(char **argv) {
+    long count = strtol(argv[0], NULL, 0), number = strtol(argv[1], NULL, 0), seen = -1;
+    int status, entering = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        ptrace(PTRACE_TRACEME, 0, 0, 0);
+        raise(SIGSTOP);
+        execv(argv[2], argv + 2);
+        _exit(126);
+    }
+    if (waitpid(child, &status, 0) < 0 || !WIFSTOPPED(status))
+        return 2;
+    ptrace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL);
+    for (int signal = 0;;) {
+        if (ptrace(PTRACE_SYSCALL, child, 0, (long)signal) < 0 || waitpid(child, &status, 0) < 0)
+            return 2;
+        if (WIFEXITED(status))
+            return WEXITSTATUS(status) ? 3 : 0;
+        if (WIFSIGNALED(status))
+            return 4;
+        signal = WSTOPSIG(status);
+        if (signal == SIGTRAP && status >> 16)
+            signal = 0;
+        if (signal != (SIGTRAP | 0x80))
+            continue;
+        signal = 0;
+        struct __ptrace_syscall_info info;
+        if (ptrace(PTRACE_GET_SYSCALL_INFO, child, sizeof info, &info) <= 0)
+            return 2;
+        entering = info.op == PTRACE_SYSCALL_INFO_ENTRY;
+        if (!entering)
+            continue;
+        if (seen < 0 && (long)info.entry.nr != number)
+            continue;
+        if (++seen < count)
+            continue;
+        kill(child, SIGKILL);
+        waitpid(child, &status, 0);
+        return 1;
+    }
+}
+
+/* listening COMMAND...: runs the command under a filter that lets everything pass and has a listener, of which there may
+   be but one (seccomp(2), EBUSY). */
+static int do_listening(char **argv) {
+    struct sock_filter pass = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    struct sock_fprog program = {.len = 1, .filter = &pass};
+    int ends[2], status;
+    if (pipe(ends) < 0)
+        return 2;
+    pid_t child = fork();
+    if (child == 0) {
+        int listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+        if (listener < 0)
+            _exit(125);
+        /* The parent takes a copy, for the filter forgets its listener when the last one is closed. */
+        if (write(ends[1], &listener, sizeof listener) < 0 || raise(SIGSTOP))
+            _exit(125);
+        execv(argv[0], argv);
+        _exit(126);
+    }
+    int number;
+    if (waitpid(child, &status, WUNTRACED) < 0 || !WIFSTOPPED(status) ||
+        read(ends[0], &number, sizeof number) != sizeof number)
+        return 125;
+    int child_fd = (int)syscall(SYS_pidfd_open, child, 0);
+    if (syscall(SYS_pidfd_getfd, child_fd, number, 0) < 0)
+        return 125;
+    kill(child, SIGCONT);
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 4;
+}
+
 int main(int argc, char **argv) {
     if (argc < 2)
         return 2;
@@ -269,5 +347,9 @@ int main(int argc, char **argv) {
         return do_hunt(argv + 2);
     if (!strcmp(verb, "inherited"))
         return do_inherited();
+    if (!strcmp(verb, "kill-at") && argc > 4)
+        return do_kill_at(argv + 2);
+    if (!strcmp(verb, "listening") && argc > 2)
+        return do_listening(argv + 2);
     return 2;
 }

@@ -1,0 +1,100 @@
+//! Without a mount namespace of its own whatever a container mounts would be the host's, and stay there.
+
+use std::fs;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+
+use crate::harness::runner::cases;
+use crate::harness::{Container, Kind, Test, json, pty, wait};
+
+cases![
+    a_notify_socket_is_not_mounted_on_the_host,
+    a_console_is_not_mounted_on_the_host,
+    devices_are_not_bound_on_the_host,
+    a_mount_without_a_mount_namespace,
+    masked_paths_without_a_mount_namespace,
+];
+
+fn bare(t: &Test) -> Container<'_> {
+    t.need(t.kind() == Kind::Skep, "runc and crun leave mounts behind");
+    t.container()
+        .without_namespace("mount")
+        .unset("/linux/maskedPaths")
+        .unset("/linux/readonlyPaths")
+        .set("/mounts", json!([]))
+        .lasting()
+}
+
+/// The mounts of the host now: as many as before, whatever their place.
+fn mounts() -> String {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    // Others may mount meanwhile; never in a rootfs of these tests.
+    text.lines().filter(|line| line.contains("/rootfs")).collect()
+}
+
+fn a_notify_socket_is_not_mounted_on_the_host(t: &Test) {
+    let path = t.path("notify");
+    let _manager = UnixDatagram::bind(&path).unwrap();
+    let path = path.to_str().unwrap();
+    // Nobody inside can say READY=1, so nobody waits for it.
+    let c = bare(t);
+    c.bundle_call("run", &["--detach"]).env("NOTIFY_SOCKET", path).run().ok();
+    assert!(!mounts().contains(&c.id), "{}", mounts());
+    c.exec(&["sh", "-c", "echo [$NOTIFY_SOCKET]"]).ok().prints("[]\n");
+    c.delete_force().ok();
+    let c = bare(t);
+    c.bundle_call("create", &[]).env("NOTIFY_SOCKET", path).run().ok();
+    assert!(!mounts().contains(&c.id), "{}", mounts());
+    c.call("start", &[]).env("NOTIFY_SOCKET", path).run().ok();
+    c.delete_force().ok();
+    t.assert_nothing_left();
+}
+
+fn a_console_is_not_mounted_on_the_host(t: &Test) {
+    let path = t.path("tty.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let c = bare(t).set("/process/terminal", json!(true));
+    let peer = std::thread::spawn(move || {
+        if wait::readable(&listener, wait::PATIENCE) {
+            drop(pty::receive_one(&listener));
+        }
+    });
+    let output = c.bundle_call("create", &["--console-socket", path.to_str().unwrap()]).run();
+    if output.code != Some(0) {
+        // There may be no devpts in the rootfs; then there is nothing to be had.
+        drop(std::os::unix::net::UnixStream::connect(&path));
+        output.fails();
+    }
+    let _either_way = peer.join();
+    assert!(!mounts().contains(&c.id), "{}", mounts());
+    c.delete_force().ok();
+    t.assert_nothing_left();
+}
+
+fn devices_are_not_bound_on_the_host(t: &Test) {
+    t.need_user_namespaces();
+    let c = bare(t)
+        .user_namespace(200_000)
+        .set("/linux/devices", json!([{"path": "/dev/full", "type": "c", "major": 1, "minor": 7}]));
+    let output = c.run();
+    if output.code != Some(0) {
+        output.fails();
+    }
+    assert!(!mounts().contains(&c.id), "{}", mounts());
+    t.assert_nothing_left();
+}
+
+fn a_mount_without_a_mount_namespace(t: &Test) {
+    let c = bare(t).mount("/tmp", "tmpfs", "tmpfs", &[]);
+    c.run().fails().names("mount");
+    assert!(!mounts().contains(&c.id), "{}", mounts());
+    t.assert_nothing_left();
+}
+
+fn masked_paths_without_a_mount_namespace(t: &Test) {
+    for key in ["/linux/maskedPaths", "/linux/readonlyPaths"] {
+        let c = bare(t).set(key, json!(["/etc"]));
+        c.run().fails();
+        assert!(!mounts().contains(&c.id), "{}", mounts());
+        t.assert_nothing_left();
+    }
+}
