@@ -45,6 +45,7 @@ mod granted;
 mod harness;
 mod hooks;
 mod host_mounts;
+mod idmap;
 mod joined_namespaces;
 mod keyring;
 mod killed;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         timens::CASES,
         net_devices::CASES,
         mounts::CASES,
+        idmap::CASES,
         root::CASES,
         devices::CASES,
         seccomp::CASES,

@@ -12,6 +12,7 @@ cases![
     a_limit_that_cannot_be_set_is_reported,
     additional_groups_are_refused,
     the_rootless_template_runs,
+    an_id_mapped_mount_is_refused,
 ];
 
 const USER: u32 = 1000;
@@ -135,4 +136,17 @@ fn the_rootless_template_runs(t: &Test) {
     let output = as_user(t, &["run", "--bundle", c.dir.to_str().unwrap(), &c.id]);
     output.ok().prints("0\n1\n");
     t.assert_nothing_left();
+}
+
+fn an_id_mapped_mount_is_refused(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "their words differ");
+    let c = bundle(t);
+    let source = c.dir.display().to_string();
+    let c = c.mount("/mnt", "bind", &source, &["bind", "idmap"]);
+    c.write();
+    own(t, &c);
+    as_user(t, &["--root", t.root.to_str().unwrap(), "run", "--bundle", &source, &c.id])
+        .fails()
+        .names("mounts[5]")
+        .names("not supported for rootless containers");
 }

@@ -66,6 +66,22 @@ pub fn open_or_make(
     }
 }
 
+/// The directory a clean path's last component lies in, and that component.
+///
+/// # Errors
+/// EINVAL for an empty path.
+pub fn parent(path: &CStr) -> Result<(CString, CString), Errno> {
+    let bytes = path.to_bytes();
+    let slash = bytes.iter().rposition(|byte| *byte == b'/');
+    let (above, name) = match slash {
+        Some(slash) => (bytes.get(..slash), bytes.get(slash + 1..)),
+        None => (None, Some(bytes)),
+    };
+    let text = |bytes: &[u8]| CString::new(bytes).map_err(|_nul| Errno::EINVAL);
+    let name = name.filter(|name| !name.is_empty()).ok_or(Errno::EINVAL)?;
+    Ok((text(above.unwrap_or_default())?, text(name)?))
+}
+
 fn here_if_empty(path: &CStr) -> &CStr {
     if path.is_empty() { c"." } else { path }
 }

@@ -132,6 +132,8 @@ steps! {
     MemoryPolicy = "set the memory policy",
     /// personality(2).
     Personality = "set the personality",
+    /// Mapping the ids of a mount.
+    MountIds = "map the ids of the mount",
 }
 
 impl Step {
@@ -216,6 +218,8 @@ pub enum Tag {
     Limits,
     /// Child: write the offsets of the time namespace my children would have.
     TimeOffsets,
+    /// Child: map the ids of the mount whose descriptor comes along; it is that of `mounts[value]` of the plan.
+    MapMount,
     /// Child: everything is done but `start`.
     Ready,
     /// Parent: go on; `value` is the child's pid as the parent sees it.
@@ -233,6 +237,7 @@ impl Tag {
             Self::Listener,
             Self::Limits,
             Self::TimeOffsets,
+            Self::MapMount,
             Self::Ready,
             Self::Go,
         ]

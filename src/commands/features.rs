@@ -13,7 +13,6 @@ use crate::output;
 
 /// What the planner refuses as not available in this version. `null` or an absent field would mean "unknown".
 mod available {
-    pub(super) const IDMAPPED_MOUNTS: bool = false;
     pub(super) const SYSTEMD: bool = false;
     pub(super) const NET_DEVICES: bool = true;
     pub(super) const INTEL_RDT: bool = false;
@@ -115,9 +114,7 @@ fn document() -> Result<Vec<u8>> {
             "poststart",
             "poststop",
         ],
-        mount_options: mount_options::known()
-            .filter(|option| available::IDMAPPED_MOUNTS || !matches!(*option, "idmap" | "ridmap"))
-            .collect(),
+        mount_options: mount_options::known().collect(),
         linux: linux(),
         annotations: Annotations { commit: version::COMMIT, version: env!("CARGO_PKG_VERSION") },
         // run.oci.hooks.stdout opens any file as the runtime, run.oci.pidfd_receiver hands out a pidfd, others change ids.
@@ -164,9 +161,7 @@ fn linux() -> Linux {
             modes: available::MEMORY_POLICY_MODES,
             flags: available::MEMORY_POLICY_FLAGS,
         },
-        mount_extensions: MountExtensions {
-            idmap: Enabled { enabled: available::IDMAPPED_MOUNTS },
-        },
+        mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
         net_devices: Enabled { enabled: available::NET_DEVICES },
     }
 }
@@ -215,7 +210,6 @@ mod tests {
             "/linux/cgroup/systemdUser",
             "/linux/selinux/enabled",
             "/linux/intelRdt/enabled",
-            "/linux/mountExtensions/idmap/enabled",
         ];
         compare("", &ours, &theirs, &less);
         assert_eq!(ours["linux"]["capabilities"], theirs["linux"]["capabilities"]);
@@ -235,7 +229,7 @@ mod tests {
                 json!([{"type": "time"}, {"type": "mount"}, {"type": "uts"}]),
                 true,
             ),
-            ("/mounts", json!([bind]), available::IDMAPPED_MOUNTS),
+            ("/mounts", json!([bind]), true),
             ("/linux/netDevices", json!({"eth1": {}}), available::NET_DEVICES),
             ("/linux/intelRdt", json!({"closID": "x"}), available::INTEL_RDT),
             ("/linux/memoryPolicy", policy, !available::MEMORY_POLICY_MODES.is_empty()),

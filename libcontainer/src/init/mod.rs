@@ -26,7 +26,7 @@ use crate::spec;
 pub(crate) use channel::Channel;
 pub(crate) use exec::{ExecChild, exec};
 pub(crate) use mount::{attach_attributes, clone_bind, clone_root};
-pub(crate) use namespace::stage1;
+pub(crate) use namespace::{hold_user_namespace, stage1};
 pub(crate) use prepare::{INIT_NAME, run};
 
 /// What the parent has opened and rendered for the child before the clone.

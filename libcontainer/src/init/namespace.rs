@@ -73,6 +73,20 @@ pub(super) fn new_time_namespace(child: &InitChild<'_>, offsets: &str) -> Result
     setns(made.as_fd(), libc::CLONE_NEWTIME).at(Step::NamespaceNew, 2)
 }
 
+/// The life of a process whose new user namespace is all that is wanted of it: sends the namespace, and ends once the
+/// parent has closed its end.
+pub(crate) fn hold_user_namespace(channel: &Channel) -> ! {
+    let held = || -> Result<(), Fault> {
+        creds::set_parent_death_signal(libc::SIGKILL).at(Step::Parent, 1)?;
+        let own = fd::openat(fd::CWD, c"/proc/self/ns/user", libc::O_RDONLY, 0)
+            .at(Step::NamespaceNew, 2)?;
+        channel.send_fd(Frame::of(Tag::Ready, 0), own.as_fd()).at(Step::Parent, 0)?;
+        channel.wait().map(drop)
+    };
+    let _over = held();
+    process::exit_now(0)
+}
+
 /// The one case of two clones: a user namespace is joined and others are new. They have to be made after the join to
 /// belong to it, and a new pid namespace needs a process of its own, so this one joins, clones the init as its
 /// sibling and ends.

@@ -94,6 +94,10 @@ pub(super) fn readonly_paths(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Fa
 pub(super) fn masked_paths(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Fault> {
     let mut empty: Option<OwnedFd> = None;
     for (i, path) in plan.masked.iter().enumerate() {
+        // Engines add paths to the defaults that are among them; a mask needs no mask.
+        if plan.masked.iter().take(i).any(|earlier| earlier == path) {
+            continue;
+        }
         let Some(target) = existing(root, path).at(Step::MaskedPath, i)? else { continue };
         let is_directory = fd::stat(target.as_fd(), c"").at(Step::MaskedPath, i)?.is(libc::S_IFDIR);
         let mask = match (&empty, is_directory) {

@@ -7,6 +7,7 @@ mod pid_file;
 mod prepared;
 mod record;
 mod serve;
+mod sources;
 mod undo;
 
 use std::ffi::{CString, OsString};

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-use super::{Mode, Options};
+use super::{Mode, Options, sources};
 use crate::error::{Context, Error, Result};
 use crate::hooks;
 use crate::init::{self, Namespace};
-use crate::plan::mounts::Action;
 use crate::plan::{self, Plan};
 use crate::spec::Spec;
 use crate::sys::fd;
@@ -32,7 +31,7 @@ impl Prepared {
         let terminal = plan.process.terminal.is_some();
         terminal::check_terminal(terminal, detach, options.console_socket.is_some())?;
         let rootfs = open_root(plan)?;
-        open_sources(plan)?;
+        sources::open(plan)?;
         let path = |key: &str| spec.annotations.get(key).map(|path| PathBuf::from(path.as_str()));
         let output = |key: &str| path(key).map(|path| hooks::open_output(&path)).transpose();
         let console = options.console_socket.as_deref().map(terminal::connect_console_socket);
@@ -69,41 +68,6 @@ fn open_root(plan: &Plan) -> Result<Option<OwnedFd>> {
         }
         Ok(tree) => Ok(tree),
     }
-}
-
-/// Clones the sources of bind mounts with the runtime's privileges: the child may not be able to walk to them.
-fn open_sources(plan: &mut Plan) -> Result<()> {
-    for op in &mut plan.mounts {
-        let Action::Bind(bind) = &op.action else { continue };
-        let prepared = init::clone_bind(bind, op.is_over_proc()).and_then(|(tree, directory)| {
-            init::attach_attributes(op, tree.as_fd())?;
-            Ok((tree, directory))
-        });
-        match prepared {
-            Err(Errno::EPERM) => {}
-            Err(errno) => {
-                let source = bind.source.to_string_lossy().into_owned();
-                let error = Error::os("mount", errno)
-                    .path(source)
-                    .field(format!("mounts[{}].source", op.index));
-                return Err(match errno {
-                    Errno::ENOENT => error.hint("the source of a bind mount has to exist"),
-                    Errno::EMEDIUMTYPE => {
-                        Error::config("only a procfs may be mounted on \"/proc\"")
-                            .field(format!("mounts[{}].source", op.index))
-                    }
-                    _ => error,
-                });
-            }
-            Ok((tree, directory)) => {
-                if let Action::Bind(bind) = &mut op.action {
-                    bind.tree = Some(tree);
-                    bind.directory = directory;
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The host's procfs, and nothing mounted in its place.

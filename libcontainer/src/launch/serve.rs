@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use super::net_devices::Moved;
-use super::{Launch, Mode, idmap};
+use super::{Launch, Mode, idmap, sources};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::foreground::Tty;
@@ -168,6 +168,7 @@ impl Server<'_, '_> {
                 Tag::Ready => return Ok(()),
                 Tag::Fault => return Err(self.explain(&message)),
                 Tag::MapIds => self.map_ids()?,
+                Tag::MapMount => self.map_mount(frame.value, fd)?,
                 Tag::InitForked => self.adopt(fd, child)?,
                 Tag::RunHooks => self.runtime_hooks(state, cgroup)?,
                 Tag::Console => self.take_console(frame.value, fd)?,
@@ -207,6 +208,13 @@ impl Server<'_, '_> {
         let offsets = plan.namespaces.time_offsets.as_deref().unwrap_or_default();
         write_proc_of(self.pid, "timens_offsets", offsets)
             .map_err(|errno| plan.explain(&Fault::new(Step::TimeOffsets, 0, errno)))?;
+        self.go()
+    }
+
+    fn map_mount(&self, index: i32, mount: Option<OwnedFd>) -> Result<()> {
+        let mount = mount.ok_or_else(|| Error::internal("init sent no mount"))?;
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        sources::map_ids(self.launch.plan, index, mount.as_fd())?;
         self.go()
     }
 

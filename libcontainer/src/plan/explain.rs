@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use nix::errno::Errno;
 
-use super::mounts::Action;
+use super::mounts::{Action, MountOp};
 use super::namespaces;
 use super::process::rlimit_name;
 use super::{Plan, ProcessPlan, caps};
@@ -29,6 +29,7 @@ impl Plan {
             | Step::MountSource
             | Step::MountOption
             | Step::Mount
+            | Step::MountIds
             | Step::CopyUp
             | Step::Propagation
                 if index < self.mounts.len() =>
@@ -110,6 +111,11 @@ impl Plan {
         let said = String::from_utf8_lossy(&fault.detail);
         let said = if said.is_empty() { String::new() } else { format!(" ({})", said.trim_end()) };
         let error = match fault.step {
+            Step::MountIds => {
+                let error =
+                    Error::os(format!("{what} on {target:?}: {}", fault.step.text()), fault.errno);
+                return explain_ids(error.field(format!("{field}.uidMappings")), fault.errno);
+            }
             Step::MountSource => {
                 return Error::os(format!("{} for", fault.step.text()), fault.errno)
                     .path(match &op.action {
@@ -127,9 +133,15 @@ impl Plan {
             }
             _ => Error::os(format!("{what} on {target:?}{said}"), fault.errno),
         };
-        let error = error.field(field);
-        match fault.errno {
-            Errno::ELOOP if op.no_symlinks => error.hint(format!("{target:?} must not be a symlink")),
+        explain_target(error.field(field), op, &target, fault.errno)
+    }
+}
+
+fn explain_target(error: Error, op: &MountOp, target: &str, errno: Errno) -> Error {
+    match errno {
+            Errno::ELOOP if op.no_symlinks => error.hint(format!(
+                "it must be mounted on ordinary directory: {target:?} must not be a symlink"
+            )),
             Errno::ELOOP => error.hint("the destination leaves the root through a symlink or loops"),
             Errno::ENOTDIR => {
                 error.hint("Are you trying to mount a directory onto a file (or vice-versa)?")
@@ -139,9 +151,23 @@ impl Plan {
                     "inside another container the kernel refuses a new procfs or sysfs while the outer one is masked",
                 )
             }
+            Errno::EEXIST if matches!(&op.action, Action::Bind(bind) if bind.copy_symlink) => {
+                error.hint("copy-symlink makes a new link and replaces nothing")
+            }
             Errno::ENODEV => error.hint("this kernel does not have that file system"),
             _ => error,
         }
+}
+
+/// Why the kernel maps no ids here (mount_setattr(2)).
+fn explain_ids(error: Error, errno: Errno) -> Error {
+    match errno {
+        Errno::EINVAL => error.hint("this kernel cannot map the ids of that file system"),
+        Errno::EPERM => error.hint(
+            "the mount is id-mapped already, or the runtime lacks CAP_SYS_ADMIN where the file system was mounted",
+        ),
+        Errno::ENOSYS => error.hint("id-mapped mounts need Linux 5.12"),
+        _ => error,
     }
 }
 

@@ -72,7 +72,7 @@ pub fn map_text(maps: &[IdMapping]) -> String {
     })
 }
 
-fn check(maps: &[IdMapping], name: &str) -> Result<()> {
+pub(super) fn check(maps: &[IdMapping], name: &str) -> Result<()> {
     if maps.len() > MAX_LINES {
         return Err(Error::config(format!("{} lines; the kernel takes {MAX_LINES}", maps.len()))
             .field(name));

@@ -8,6 +8,7 @@ pub mod caps;
 mod devices;
 mod explain;
 mod idmap;
+pub mod idmapped;
 pub mod mount_options;
 pub mod mounts;
 pub mod namespaces;
@@ -140,9 +141,8 @@ impl Plan {
             spec.annotations.get("run.oci.keep_original_groups").is_some_and(|v| *v == "1");
         let context = process::Context { seccomp, extra_env: request.extra_env, keep_groups };
         let process = ProcessPlan::build(process, context, &mut warnings)?;
-        let mounts = spec.mounts.iter().enumerate();
-        let mounts = mounts.map(|(i, mount)| mounts::plan(i, mount, host));
-        let mounts = mounts.collect::<Result<Vec<_>>>()?;
+        let root = root(spec, linux, host, request.no_pivot)?;
+        let mounts = plan_mounts(spec, linux, host, &namespaces, &root)?;
         check_mount_namespace(&namespaces, linux, &mounts)?;
         let host_dev = binds_dev(&mounts);
         let hooks = spec.hooks.as_ref();
@@ -165,7 +165,7 @@ impl Plan {
             create_runtime_hooks: !linux.net_devices.is_empty()
                 || has(|hooks| !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty()),
             net_devices: net_devices::plan(&linux.net_devices, &namespaces, host.euid)?,
-            root: root(spec, linux, host, request.no_pivot)?,
+            root,
             namespaces,
             idmaps,
             mounts,
@@ -251,6 +251,20 @@ pub(crate) fn compile_seccomp(
         warnings.append(&mut filter.warnings);
     }
     Ok(filter)
+}
+
+fn plan_mounts(
+    spec: &Spec<'_>,
+    linux: &spec::Linux<'_>,
+    host: &HostFacts<'_>,
+    namespaces: &NamespacePlan,
+    root: &RootPlan,
+) -> Result<Vec<MountOp>> {
+    let root = path::clean(&root.path.to_string_lossy());
+    let root = if root.is_empty() { root } else { format!("/{root}/") };
+    let around = mounts::Surroundings::new(host, linux, namespaces, &root);
+    let mounts = spec.mounts.iter().enumerate();
+    mounts.map(|(i, mount)| mounts::plan(i, mount, around)).collect()
 }
 
 /// Mounting in the runtime's own mount namespace would change the host.

@@ -80,18 +80,23 @@ const OPTIONS: &[(&str, bool, Effect)] = &[
     ("nosuid", true, Set(NOSUID)),
     ("nosymfollow", true, Set(NOSYMFOLLOW)),
     ("private", true, Propagation(PRIVATE, Recursive::No)),
+    ("rasync", false, Effect::None),
     ("ratime", true, AtimeBelow(RELATIME)),
     ("rbind", true, Bind(Recursive::Yes)),
     ("rdev", true, ClearBelow(NODEV)),
     ("rdiratime", true, ClearBelow(NODIRATIME)),
+    // crun knows these five and does nothing either: they belong to file systems, not to mounts.
+    ("rdirsync", false, Effect::None),
     ("relatime", true, Atime(RELATIME)),
     ("remount", true, Remount),
     ("rexec", true, ClearBelow(NOEXEC)),
     ("ridmap", true, Idmap(Recursive::Yes)),
+    ("rmand", false, Effect::None),
     ("rnoatime", true, AtimeBelow(NOATIME)),
     ("rnodev", true, SetBelow(NODEV)),
     ("rnodiratime", true, SetBelow(NODIRATIME)),
     ("rnoexec", true, SetBelow(NOEXEC)),
+    ("rnomand", false, Effect::None),
     ("rnorelatime", true, AtimeBelow(RELATIME)),
     ("rnostrictatime", true, AtimeBelow(RELATIME)),
     ("rnosuid", true, SetBelow(NOSUID)),
@@ -106,6 +111,7 @@ const OPTIONS: &[(&str, bool, Effect)] = &[
     ("rstrictatime", true, AtimeBelow(STRICTATIME)),
     ("rsuid", true, ClearBelow(NOSUID)),
     ("rsymfollow", true, ClearBelow(NOSYMFOLLOW)),
+    ("rsync", false, Effect::None),
     ("runbindable", true, Propagation(UNBINDABLE, Recursive::Yes)),
     ("rw", true, Clear(RDONLY)),
     ("shared", true, Propagation(SHARED, Recursive::No)),
@@ -138,6 +144,32 @@ fn lookup(name: &str) -> Option<Effect> {
     OPTIONS.get(i).map(|(_, _, effect)| *effect)
 }
 
+/// `idmap` or `ridmap`, with crun's ranges after it or without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdmapOption<'a> {
+    /// Whether the mounts below are mapped as well.
+    pub recursive: Recursive,
+    /// `uids=0-1000-10;gids=0-1000-10`.
+    pub ranges: Option<&'a str>,
+}
+
+impl<'a> IdmapOption<'a> {
+    /// How ranges are written.
+    pub const HINT: &'static str =
+        "give uidMappings and gidMappings, or idmap=uids=FROM-TO-SIZE;gids=FROM-TO-SIZE";
+
+    fn parse(option: &'a str) -> Option<Self> {
+        let (word, ranges) = option.split_once('=')?;
+        match lookup(word) {
+            // crun takes an empty list for none.
+            Some(Idmap(recursive)) => {
+                Some(Self { recursive, ranges: Some(ranges).filter(|ranges| !ranges.is_empty()) })
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The options of one mount, understood.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options<'a> {
@@ -153,8 +185,8 @@ pub struct Options<'a> {
     pub remount: bool,
     /// Whether the content of the target is copied into the tmpfs.
     pub copy_up: bool,
-    /// Whether and how deep ids are mapped.
-    pub idmap: Option<Recursive>,
+    /// Whether and how ids are mapped.
+    pub idmap: Option<IdmapOption<'a>>,
     /// Whether a symlink as source is made anew instead of mounted.
     pub copy_symlink: bool,
     /// Whether a symlink as source is mounted itself.
@@ -184,7 +216,10 @@ impl<'a> Options<'a> {
                     }
                 }
                 None if option.is_empty() => {}
-                None => parsed.data.push(option),
+                None => match IdmapOption::parse(option) {
+                    Some(idmap) => parsed.idmap = Some(idmap),
+                    None => parsed.data.push(option),
+                },
             }
         }
         parsed
@@ -200,11 +235,13 @@ impl<'a> Options<'a> {
             ClearBelow(bits) => clear(&mut self.below, bits),
             AtimeBelow(bits) => atime(&mut self.below, bits),
             Super(name) => self.superblock.push(name),
-            Bind(recursive) => self.bind = Some(recursive),
+            // `bind` says what it is, not that rbind before it was meant less deep.
+            Bind(recursive) if self.bind != Some(Recursive::Yes) => self.bind = Some(recursive),
+            Bind(_) => {}
             Remount => self.remount = true,
             Propagation(flag, recursive) => self.propagation.push((flag, recursive)),
             CopyUp => self.copy_up = true,
-            Idmap(recursive) => self.idmap = Some(recursive),
+            Idmap(recursive) => self.idmap = Some(IdmapOption { recursive, ranges: None }),
             CopySymlink => self.copy_symlink = true,
             SourceNofollow => self.source_nofollow = true,
             DestinationNofollow => self.destination_nofollow = true,
@@ -274,6 +311,8 @@ mod tests {
         let parsed = Options::parse(["mode=755", "size=64k,noexec", "newinstance"].into_iter());
         assert_eq!(parsed.data, ["mode=755", "size=64k", "newinstance"]);
         assert_eq!(parsed.attr.set, NOEXEC);
+        let both = Options::parse(["rbind", "rprivate", "bind"].into_iter());
+        assert_eq!(both.bind, Some(Recursive::Yes));
         let bind = Options::parse(["bind", "mode=755"].into_iter());
         assert!(bind.check_bind("mounts[0]").unwrap_err().to_string().contains("mode=755"));
     }

@@ -3,8 +3,9 @@
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
+use super::idmapped::{self, Idmap, Own};
 use super::mount_options::Options;
-use super::{HostFacts, cstring};
+use super::{HostFacts, NamespacePlan, cstring};
 use crate::error::{Error, Result};
 use crate::path;
 use crate::spec;
@@ -29,6 +30,8 @@ pub struct MountOp {
     pub no_symlinks: bool,
     /// Whether a symlink at the end of the target is itself mounted over.
     pub target_nofollow: bool,
+    /// How ids are mapped.
+    pub idmap: Option<Idmap>,
 }
 
 impl MountOp {
@@ -67,10 +70,55 @@ pub struct Bind {
     pub nofollow: bool,
     /// Whether a symlink as source is made anew.
     pub copy_symlink: bool,
+    /// The source's path in the container's root, if it lies there: earlier mounts may cover it, so the child looks for it.
+    pub inside: Option<CString>,
     /// The clone, once the parent has made it with its own privileges.
-    pub tree: Option<OwnedFd>,
-    /// Whether the source is a directory; known with the tree.
-    pub directory: bool,
+    pub found: Option<Found>,
+}
+
+/// What a bind mount's source is.
+#[derive(Debug)]
+pub enum Found {
+    /// A tree to attach.
+    Tree {
+        /// The detached clone.
+        tree: OwnedFd,
+        /// Whether it is one of a directory.
+        directory: bool,
+    },
+    /// A symlink to make anew, and what it says.
+    Link(CString),
+}
+
+/// What surrounds the mounts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    host: &'a HostFacts<'a>,
+    own: Own<'a>,
+    /// The root's path on the host, clean, with a slash at its end; empty for `/` itself.
+    root: &'a str,
+}
+
+impl<'a> Surroundings<'a> {
+    pub(super) fn new(
+        host: &'a HostFacts<'a>,
+        linux: &'a spec::Linux<'_>,
+        namespaces: &'a NamespacePlan,
+        root: &'a str,
+    ) -> Self {
+        let own = Own {
+            joined: namespaces.joins(libc::CLONE_NEWUSER).map(|join| &join.path),
+            present: namespaces.has(libc::CLONE_NEWUSER),
+            uids: &linux.uid_mappings,
+            gids: &linux.gid_mappings,
+        };
+        Self { host, own, root }
+    }
+
+    /// What of `path`, which is absolute, lies in the root.
+    fn inside<'p>(&self, path: &'p str) -> Option<&'p str> {
+        path.strip_prefix(self.root).filter(|_| !self.root.is_empty())
+    }
 }
 
 /// A file system to make.
@@ -111,7 +159,11 @@ pub fn allowed_below_proc(target: &[u8]) -> bool {
 ///
 /// # Errors
 /// [`Kind::Config`](crate::Kind::Config) naming the entry.
-pub(super) fn plan(index: usize, mount: &spec::Mount<'_>, host: &HostFacts<'_>) -> Result<MountOp> {
+pub(super) fn plan(
+    index: usize,
+    mount: &spec::Mount<'_>,
+    around: Surroundings<'_>,
+) -> Result<MountOp> {
     let field = format!("mounts[{index}]");
     if mount.destination.is_empty() {
         return Err(
@@ -120,12 +172,18 @@ pub(super) fn plan(index: usize, mount: &spec::Mount<'_>, host: &HostFacts<'_>) 
     }
     let options = Options::parse(mount.options.iter().map(spec::Str::as_str));
     options.check_bind(&field)?;
-    refuse_idmap(mount, &options, &field)?;
-    let target = path::clean(&mount.destination);
+    // runc takes a destination that begins with the root's path on the host as meant inside.
+    let target = path::clean(around.inside(&mount.destination).unwrap_or(&mount.destination));
     let kind = mount.kind.as_deref().unwrap_or_default();
     let procfs = matches!(kind, "proc" | "sysfs") && options.bind.is_none();
     check_target(&target, kind, &options, &field)?;
-    let action = action(kind, mount, &options, host, &field)?;
+    let action = action(kind, mount, &options, around, &field)?;
+    let idmap = idmapped::plan(mount, &options, around.own, around.host.euid, &field)?;
+    if idmap.is_some() && !matches!(action, Action::Bind(_) | Action::New(_)) {
+        return Err(Error::config("only a bind mount or a new file system can be id-mapped")
+            .field(field)
+            .hint("remove idmap, uidMappings and gidMappings from the mount"));
+    }
     Ok(MountOp {
         index,
         target: cstring(&target, || format!("{field}.destination"))?,
@@ -135,17 +193,8 @@ pub(super) fn plan(index: usize, mount: &spec::Mount<'_>, host: &HostFacts<'_>) 
         propagation: options.propagation,
         no_symlinks: procfs || target == "dev",
         target_nofollow: options.destination_nofollow,
+        idmap,
     })
-}
-
-fn refuse_idmap(mount: &spec::Mount<'_>, options: &Options<'_>, field: &str) -> Result<()> {
-    let mapped = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
-    if options.idmap.is_some() || mapped {
-        return Err(Error::unsupported("id-mapped mounts are not available in this version")
-            .field(field)
-            .hint("remove idmap, uidMappings and gidMappings from the mount"));
-    }
-    Ok(())
 }
 
 fn check_target(target: &str, kind: &str, options: &Options<'_>, field: &str) -> Result<()> {
@@ -180,7 +229,7 @@ fn action(
     kind: &str,
     mount: &spec::Mount<'_>,
     options: &Options<'_>,
-    host: &HostFacts<'_>,
+    around: Surroundings<'_>,
     field: &str,
 ) -> Result<Action> {
     if options.remount {
@@ -189,10 +238,10 @@ fn action(
         return Ok(Action::Remount { parameters });
     }
     if let Some(recursive) = options.bind {
-        return bind(mount, options, recursive, host, field).map(Action::Bind);
+        return bind(mount, options, recursive, around, field).map(Action::Bind);
     }
     match kind {
-        "cgroup" | "cgroup2" if host.cgroup_v2 => Ok(Action::CgroupV2),
+        "cgroup" | "cgroup2" if around.host.cgroup_v2 => Ok(Action::CgroupV2),
         "cgroup" => Ok(Action::CgroupV1),
         "" | "none" => Err(Error::config("a mount without a type needs the option bind or rbind")
             .field(format!("{field}.type"))),
@@ -204,9 +253,15 @@ fn bind(
     mount: &spec::Mount<'_>,
     options: &Options<'_>,
     recursive: Recursive,
-    host: &HostFacts<'_>,
+    around: Surroundings<'_>,
     field: &str,
 ) -> Result<Bind> {
+    if options.copy_symlink && (options.source_nofollow || options.destination_nofollow) {
+        return Err(Error::config(
+            "copy-symlink is mutually exclusive with src-nofollow and dest-nofollow",
+        )
+        .field(format!("{field}.options")));
+    }
     let source = mount.source.as_deref().unwrap_or_default();
     if source.is_empty() {
         return Err(Error::config("a bind mount needs a source").field(format!("{field}.source")));
@@ -214,15 +269,19 @@ fn bind(
     let source = if source.starts_with('/') {
         source.to_owned()
     } else {
-        format!("{}/{source}", host.bundle)
+        format!("{}/{source}", around.host.bundle)
     };
+    let clean = format!("/{}", path::clean(&source));
     Ok(Bind {
         source: cstring(&source, || format!("{field}.source"))?,
         recursive,
         nofollow: options.source_nofollow || options.copy_symlink,
         copy_symlink: options.copy_symlink,
-        tree: None,
-        directory: false,
+        inside: around
+            .inside(&clean)
+            .map(|inside| cstring(inside, || format!("{field}.source")))
+            .transpose()?,
+        found: None,
     })
 }
 

@@ -1,0 +1,243 @@
+//! Carrying out one [`MountOp`] after the other, descriptor to descriptor.
+
+mod cgroup;
+mod new;
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+use nix::errno::Errno;
+
+use super::InitChild;
+use crate::path::{self, Make};
+use crate::plan::Plan;
+use crate::plan::mounts::{Action, Bind, Found, MountOp, allowed_below_proc};
+use crate::sync::{At, Fault, Frame, Step, Tag};
+use crate::sys::fd::{self, CWD};
+use crate::sys::mount::{Attr, Recursive, mount_idmap, mount_setattr, move_mount, open_tree_clone};
+
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+
+/// Clones the tree of a bind mount's source. The parent does it before the clone where it may; else the child.
+pub(crate) fn clone_bind(bind: &Bind, over_proc: bool) -> Result<Found, Errno> {
+    let tree = open_tree_clone(CWD, &bind.source, bind.recursive, bind.nofollow)?;
+    found(bind, tree, over_proc)
+}
+
+/// The same for a source in the container's root, with the mounts made there so far.
+fn clone_inside(
+    bind: &Bind,
+    inside: &CStr,
+    over_proc: bool,
+    root: BorrowedFd<'_>,
+) -> Result<Found, Errno> {
+    let nofollow = if bind.nofollow { libc::O_NOFOLLOW } else { 0 };
+    let source = path::open_with(root, inside, libc::O_PATH | nofollow)?;
+    let tree = open_tree_clone(source.as_fd(), c"", bind.recursive, false)?;
+    found(bind, tree, over_proc)
+}
+
+fn found(bind: &Bind, tree: OwnedFd, over_proc: bool) -> Result<Found, Errno> {
+    // CVE-2019-16884: a directory that only looks like procfs would answer for the kernel.
+    if over_proc && fd::fs_magic(tree.as_fd())? != PROC_SUPER_MAGIC {
+        return Err(Errno::EMEDIUMTYPE);
+    }
+    let stat = fd::stat(tree.as_fd(), c"")?;
+    if bind.copy_symlink && stat.is(libc::S_IFLNK) {
+        let text = nix::fcntl::readlinkat(&tree, c"")?.into_vec();
+        return CString::new(text).map(Found::Link).map_err(|_nul| Errno::EINVAL);
+    }
+    Ok(Found::Tree { tree, directory: stat.is(libc::S_IFDIR) })
+}
+/// Clones the tree of the root filesystem, with its propagation.
+pub(crate) fn clone_root(plan: &Plan) -> Result<OwnedFd, Errno> {
+    let tree = open_tree_clone(CWD, &plan.root.path, Recursive::Yes, false)?;
+    if !fd::stat(tree.as_fd(), c"")?.is(libc::S_IFDIR) {
+        return Err(Errno::ENOTDIR);
+    }
+    let (flag, recursive) = match plan.root.propagation {
+        // Stays what it is on the host but cannot be pivoted into: see rootfs::enter.
+        (libc::MS_SHARED, _) => (libc::MS_SLAVE, Recursive::Yes),
+        other => other,
+    };
+    mount_setattr(tree.as_fd(), recursive, Attr { propagation: flag, ..Attr::default() })?;
+    Ok(tree)
+}
+
+/// Gives a detached mount its attributes and its propagation.
+pub(crate) fn attach_attributes(op: &MountOp, mount: BorrowedFd<'_>) -> Result<(), Errno> {
+    if !op.below.is_empty() {
+        mount_setattr(mount, Recursive::Yes, op.below)?;
+    }
+    let bind = matches!(op.action, Action::Bind(_));
+    // A clone is a peer of the host's mount until it is told otherwise: nothing mounted inside may reach the host unless
+    // config.json says so.
+    let first = match op.propagation.first() {
+        None if bind => Some((libc::MS_SLAVE, Recursive::Yes)),
+        other => other.copied(),
+    };
+    // The usual mount has one propagation word: it goes with the attributes in one call where both are recursive alike.
+    if let Some((flag, recursive)) = first {
+        mount_setattr(mount, recursive, Attr { propagation: flag, ..Attr::default() })?;
+    }
+    for (flag, recursive) in op.propagation.iter().skip(1) {
+        mount_setattr(mount, *recursive, Attr { propagation: *flag, ..Attr::default() })?;
+    }
+    if !op.attr.is_empty() {
+        mount_setattr(mount, Recursive::No, op.attr)?;
+    }
+    Ok(())
+}
+
+/// Makes all mounts.
+pub(super) fn all(child: &InitChild<'_>, root: BorrowedFd<'_>) -> Result<(), Fault> {
+    for (i, op) in child.plan.mounts.iter().enumerate() {
+        match &op.action {
+            Action::Bind(bind) => mount_bind(i, op, bind, child, root)?,
+            Action::New(new) => new::mount_new(i, op, new, child, root)?,
+            Action::Remount { parameters } => new::remount(i, op, parameters, root)?,
+            Action::CgroupV1 => cgroup::mount_v1(i, op, child, root)?,
+            Action::CgroupV2 => cgroup::mount_v2(i, op, child, root)?,
+        }
+    }
+    if let Some(notify) = &child.notify_mount {
+        let (target, _) = path::open_or_make(root, c"run/notify", Make::Directory)
+            .at(Step::MountTarget, usize::MAX)?;
+        move_mount(notify.as_fd(), target.as_fd()).at(Step::Mount, usize::MAX)?;
+    }
+    Ok(())
+}
+
+/// The mount's target, and whether it was there.
+fn target(
+    i: usize,
+    op: &MountOp,
+    make: Make,
+    root: BorrowedFd<'_>,
+) -> Result<(OwnedFd, bool), Fault> {
+    let step = Step::MountTarget;
+    if op.no_symlinks {
+        match path::open_no_symlinks(root, &op.target) {
+            Err(Errno::ENOENT) => {}
+            other => return other.at(step, i).map(|found| (found, true)),
+        }
+        path::open_or_make(root, &op.target, make).at(step, i)?;
+        return path::open_no_symlinks(root, &op.target).at(step, i).map(|made| (made, false));
+    }
+    let nofollow = if op.target_nofollow { libc::O_NOFOLLOW } else { 0 };
+    let found = match path::open_with(root, &op.target, libc::O_PATH | nofollow) {
+        Ok(found) => (found, true),
+        Err(Errno::ENOENT) => path::open_or_make(root, &op.target, make).at(step, i)?,
+        Err(errno) => return Err(Fault::new(step, i, errno)),
+    };
+    // A symlink in the image may have led below /proc, where config.json may not go by name either (CVE-2019-16884).
+    if found.1 && fd::fs_magic(found.0.as_fd()) == Ok(PROC_SUPER_MAGIC) {
+        let by_name = path::open_no_symlinks(root, &op.target);
+        let name = op.target.to_bytes();
+        if by_name.is_err() || !(allowed_below_proc(name) || name == b"proc") {
+            return Err(Fault::new(step, i, Errno::ELOOP));
+        }
+    }
+    Ok(found)
+}
+
+fn mount_bind(
+    i: usize,
+    op: &MountOp,
+    bind: &Bind,
+    child: &InitChild<'_>,
+    root: BorrowedFd<'_>,
+) -> Result<(), Fault> {
+    let cloned;
+    let found = match &bind.found {
+        Some(found) => found,
+        None => {
+            cloned = match &bind.inside {
+                Some(inside) => clone_inside(bind, inside, op.is_over_proc(), root),
+                None => clone_bind(bind, op.is_over_proc()),
+            }
+            .at(Step::MountSource, i)?;
+            if let Found::Tree { tree, .. } = &cloned {
+                map_ids(i, op, child, tree.as_fd())?;
+                attach_attributes(op, tree.as_fd()).at(Step::Mount, i)?;
+            }
+            &cloned
+        }
+    };
+    let (tree, directory) = match found {
+        Found::Tree { tree, directory } => (tree, *directory),
+        Found::Link(text) => return copy_symlink(op, text, root).at(Step::MountTarget, i),
+    };
+    let make = if directory { Make::Directory } else { Make::File };
+    let (target, _) = target(i, op, make, root)?;
+    match move_mount(tree.as_fd(), target.as_fd()) {
+        // The kernel's word for a directory on a file, and the other way round, is EINVAL.
+        Err(Errno::EINVAL)
+            if fd::stat(target.as_fd(), c"")
+                .is_ok_and(|stat| stat.is(libc::S_IFDIR) != directory) =>
+        {
+            Err(Fault::new(Step::Mount, i, Errno::ENOTDIR))
+        }
+        other => other.at(Step::Mount, i),
+    }
+}
+
+/// Makes the symlink that a bind mount with `copy-symlink` stands for; one that says the same is as good.
+fn copy_symlink(op: &MountOp, text: &CStr, root: BorrowedFd<'_>) -> Result<(), Errno> {
+    let (above, name) = path::parent(&op.target)?;
+    let (above, _) = path::open_or_make(root, &above, Make::Directory)?;
+    match nix::unistd::symlinkat(text, &above, name.as_c_str()) {
+        Err(Errno::EEXIST) => {
+            let own = nix::fcntl::readlinkat(&above, name.as_c_str());
+            if own.is_ok_and(|own| own.as_encoded_bytes() == text.to_bytes()) {
+                Ok(())
+            } else {
+                Err(Errno::EEXIST)
+            }
+        }
+        other => other,
+    }
+}
+
+/// Maps the ids of a mount that is not attached yet. In a user namespace that is for the parent to do: the file system
+/// belongs to the host's.
+fn map_ids(
+    i: usize,
+    op: &MountOp,
+    child: &InitChild<'_>,
+    mount: BorrowedFd<'_>,
+) -> Result<(), Fault> {
+    let Some(idmap) = &op.idmap else { return Ok(()) };
+    let Some(userns) = &idmap.userns else {
+        return Err(Fault::new(Step::MountIds, i, Errno::EINVAL));
+    };
+    match mount_idmap(mount, idmap.recursive, userns.as_fd()) {
+        Err(Errno::EPERM) if child.user_namespace => {
+            let index = i32::try_from(i).unwrap_or(i32::MAX);
+            child.channel.send_fd(Frame::of(Tag::MapMount, index), mount).at(Step::Parent, 0)?;
+            child.channel.wait().map(drop)
+        }
+        other => other.at(Step::MountIds, i),
+    }
+}
+
+/// What fsmount(2) itself cannot set.
+struct MountAttributes<'a> {
+    below: Attr,
+    propagation: &'a [(u64, Recursive)],
+}
+
+impl MountAttributes<'_> {
+    fn apply(&self, mount: BorrowedFd<'_>) -> Result<(), Errno> {
+        if !self.below.is_empty() {
+            mount_setattr(mount, Recursive::Yes, self.below)?;
+        }
+        // A new mount is private already.
+        let words = self.propagation.iter().skip_while(|(flag, _)| *flag == libc::MS_PRIVATE);
+        for (flag, recursive) in words {
+            mount_setattr(mount, *recursive, Attr { propagation: *flag, ..Attr::default() })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! The sources of mounts, opened with the runtime's own privileges; the child may not have them.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use nix::errno::Errno;
+
+use super::idmap;
+use super::serve::receive;
+use crate::error::{Context, Error, Result};
+use crate::init::{self, Channel};
+use crate::plan::idmapped::{Idmap, Ids};
+use crate::plan::mounts::{Action, Found, MountOp};
+use crate::plan::{IdMaps, Plan};
+use crate::sync::{Fault, Step};
+use crate::sys::clone::{Side, bits, clone_single_threaded};
+use crate::sys::mount::mount_idmap;
+use crate::sys::{fd, socket, spawn};
+
+/// Clones the sources of bind mounts, and makes the user namespaces of id-mapped ones.
+pub(super) fn open(plan: &mut Plan) -> Result<()> {
+    let mut known = Vec::new();
+    for op in &mut plan.mounts {
+        if let Some(idmap) = &mut op.idmap {
+            idmap.userns = Some(user_namespace(&idmap.ids, op.index, &mut known)?);
+        }
+    }
+    for i in 0..plan.mounts.len() {
+        let Some(op) = plan.mounts.get(i) else { break };
+        let Some(found) = clone_source(plan, i, op)? else { continue };
+        if let Some(Action::Bind(bind)) = plan.mounts.get_mut(i).map(|op| &mut op.action) {
+            bind.found = Some(found);
+        }
+    }
+    Ok(())
+}
+
+/// `None` where only the child can say what the source is.
+fn clone_source(plan: &Plan, i: usize, op: &MountOp) -> Result<Option<Found>> {
+    let Action::Bind(bind) = &op.action else { return Ok(None) };
+    if bind.inside.is_some() {
+        return Ok(None);
+    }
+    let prepared = match init::clone_bind(bind, op.is_over_proc()) {
+        Ok(Found::Tree { tree, directory }) => {
+            map_ids(plan, i, tree.as_fd())?;
+            init::attach_attributes(op, tree.as_fd()).map(|()| Found::Tree { tree, directory })
+        }
+        other => other,
+    };
+    match prepared {
+        // A user namespace may allow what its owner may not.
+        Err(Errno::EPERM) => Ok(None),
+        Err(errno) => {
+            let source = bind.source.to_string_lossy().into_owned();
+            let field = format!("mounts[{}].source", op.index);
+            let error = Error::os("mount", errno).path(source).field(&field);
+            Err(match errno {
+                Errno::ENOENT => error.hint("the source of a bind mount has to exist"),
+                Errno::EMEDIUMTYPE => {
+                    Error::config("only a procfs may be mounted on \"/proc\"").field(field)
+                }
+                _ => error,
+            })
+        }
+        Ok(found) => Ok(Some(found)),
+    }
+}
+
+/// Maps the ids of `mount`, which is not attached yet, as entry `i` of the plan's mounts says.
+pub(super) fn map_ids(plan: &Plan, i: usize, mount: BorrowedFd<'_>) -> Result<()> {
+    let idmap = plan.mounts.get(i).and_then(|op| op.idmap.as_ref());
+    let Some(Idmap { recursive, userns: Some(userns), .. }) = idmap else { return Ok(()) };
+    mount_idmap(mount, *recursive, userns.as_fd())
+        .map_err(|errno| plan.explain(&Fault::new(Step::MountIds, i, errno)))
+}
+
+/// A user namespace with these maps; each is made once.
+fn user_namespace(
+    ids: &Ids,
+    index: usize,
+    known: &mut Vec<(Ids, Rc<OwnedFd>)>,
+) -> Result<Rc<OwnedFd>> {
+    if let Some((_, userns)) = known.iter().find(|(other, _)| other == ids) {
+        return Ok(Rc::clone(userns));
+    }
+    let userns = match ids {
+        Ids::Maps(maps) => make_user_namespace(maps).map_err(|error| {
+            error.context(&format!("make the id map of mounts[{index}].uidMappings"))
+        })?,
+        Ids::Joined(path) => fd::openat(fd::CWD, path, libc::O_RDONLY, 0)
+            .on("open the user namespace", path.to_string_lossy().as_ref())?,
+    };
+    let userns = Rc::new(userns);
+    known.push((ids.clone(), Rc::clone(&userns)));
+    Ok(userns)
+}
+
+/// A user namespace lives as long as a descriptor for it; a process has to make it.
+fn make_user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
+    let (socket, child_end) = socket::seqpacket_pair().doing("socketpair")?;
+    match clone_single_threaded(bits(libc::CLONE_NEWUSER), None).doing("clone3")? {
+        Side::Child => {
+            drop(socket);
+            init::hold_user_namespace(&Channel(child_end))
+        }
+        Side::Parent(pid, pidfd) => {
+            drop(child_end);
+            let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+            let mapped = idmap::write(maps, pid, uid.as_raw(), gid.as_raw());
+            let received = mapped.and_then(|()| receive(&socket));
+            drop(socket);
+            spawn::wait(pidfd.as_fd()).map(drop).doing("wait for the user namespace")?;
+            let (_, userns) = received?;
+            userns.ok_or_else(|| Error::internal("the user namespace was not sent"))
+        }
+    }
+}
