@@ -220,6 +220,11 @@ pub(super) fn enable(
             let Some(write) = writes.iter().find(|write| write.controller == *name) else {
                 continue;
             };
+            // Above what an ordinary user was given, others decide; all that counts is that it is on.
+            let on = file::read(&path).unwrap_or_default();
+            if on.split_whitespace().any(|on| on == *name) {
+                continue;
+            }
             return Err(refused(name, errno, &path).field(write.field.clone().into_owned()));
         }
     }
@@ -289,9 +294,16 @@ fn failed(write: &Write, errno: Errno, directory: &str) -> Error {
     let field = write.field.clone().into_owned();
     match errno {
         // Not in the errno's words, which engines take for a missing program.
-        Errno::ENOENT => Error::unsupported("this kernel cannot set the limit: it lacks the file")
-            .path(path)
-            .field(field),
+        Errno::ENOENT => {
+            let error = Error::unsupported("this kernel cannot set the limit: it lacks the file")
+                .path(path)
+                .field(field);
+            if write.controller == "hugetlb" {
+                error.hint("the sizes it has are those in /sys/kernel/mm/hugepages")
+            } else {
+                error
+            }
+        }
         Errno::EBUSY if write.file == "memory.limit_in_bytes" => busy(write, directory),
         _ => Error::os(format!("write {:?} to", write.value), errno).path(path).field(field),
     }

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::device::{Rule, Rules, parse_list};
+use super::host::is_host_root;
 use super::{Cgroup, device_program, file};
 use crate::error::Context;
 use crate::sys::bpf;
@@ -21,7 +22,7 @@ pub(super) fn apply(cgroup: &Cgroup, rules: &Rules) -> Result<()> {
         }
         let Some(directory) = cgroup.v2() else { return Ok(()) };
         let directory = open_directory(&directory)?;
-        let program = load(rules)?;
+        let Some(program) = load(rules)? else { return Ok(()) };
         return bpf::attach_device_program(directory.as_fd(), program.as_fd(), None)
             .map_err(|errno| Error::os("attach the device program", errno).field(FIELD));
     }
@@ -107,11 +108,12 @@ fn denied(errno: Errno, line: &str, path: &str) -> Error {
 /// A program of ours is replaced in one step; beside others (systemd's) ours alone.
 fn replace_program(path: &str, rules: &Rules) -> Result<()> {
     let directory = open_directory(path)?;
+    // Before the question what is attached, which takes the same privileges.
+    let Some(program) = load(rules)? else { return Ok(()) };
     let ours = our_programs(directory.as_fd())?;
     if ours.is_empty() && rules.allow_all() {
         return Ok(());
     }
-    let program = load(rules)?;
     let (old, more) = match ours.split_first() {
         Some((old, more)) => (Some(old.as_fd()), more),
         None => (None, &[][..]),
@@ -138,10 +140,13 @@ fn our_programs(directory: BorrowedFd<'_>) -> Result<Vec<OwnedFd>> {
     Ok(ours)
 }
 
-fn load(rules: &Rules) -> Result<OwnedFd> {
+/// Nothing where this is not root of the host. Such a process may load no program, but neither can it, or anybody in
+/// a container of its making, make a device node that opens, or open one that the user could not open outside.
+fn load(rules: &Rules) -> Result<Option<OwnedFd>> {
     let program = device_program::program(rules);
     let errno = match bpf::load_device_program(&program, device_program::NAME, &mut []) {
-        Ok(fd) => return Ok(fd),
+        Ok(fd) => return Ok(Some(fd)),
+        Err(Errno::EPERM) if !is_host_root()? => return Ok(None),
         Err(errno) => errno,
     };
     let error = Error::os("load the device program", errno).field(FIELD);

@@ -6,11 +6,12 @@ use nix::sys::stat::{Mode, fstatat};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
 
-use super::file;
+use super::{Driver, file};
 use crate::error::Context;
 use crate::{Error, Result};
 
 const ROOT: &str = "/sys/fs/cgroup";
+const OWN: &str = "/proc/self/cgroup";
 
 /// The controllers of cgroup v1 this runtime knows. Other directories below `/sys/fs/cgroup` are left alone.
 const V1_CONTROLLERS: &[&str] = &[
@@ -97,6 +98,17 @@ impl Host {
         }
     }
 
+    /// The same for what `driver` needs of it: without cgroups none has to be mounted.
+    ///
+    /// # Errors
+    /// Those of [`Host::probe`].
+    pub fn probe_for(driver: Driver) -> Result<Self> {
+        match Self::probe() {
+            Err(_) if driver == Driver::Disabled => Ok(Self::empty()),
+            other => other,
+        }
+    }
+
     /// The layout.
     pub fn layout(&self) -> Layout {
         self.layout
@@ -124,6 +136,22 @@ impl Host {
     /// The version 1 hierarchy of a controller.
     pub(super) fn hierarchy(&self, controller: &str) -> Option<&Hierarchy> {
         self.v1.iter().find(|hierarchy| hierarchy.has(controller))
+    }
+
+    /// Where a relative `cgroupsPath` begins: at the root of the hierarchy, so that it means the same whoever calls.
+    ///
+    /// Whoever is not root of the host may make cgroups of version 2 only in what has been delegated to him, around
+    /// his own cgroup. It begins one above that one, as in runc: a cgroup with processes of its own cannot limit its
+    /// children.
+    ///
+    /// # Errors
+    /// The failed read.
+    pub(super) fn relative_base(&self) -> Result<String> {
+        if !self.is_v2() || is_host_root()? {
+            return Ok(String::new());
+        }
+        let own = file::read(OWN).on("read", OWN)?;
+        Ok(above(&own).to_owned())
     }
 
     fn unified(mount: String) -> Result<Self> {
@@ -249,6 +277,26 @@ impl Host {
     }
 }
 
+/// Whether this process is root, and not only of a user namespace.
+///
+/// # Errors
+/// The failed read.
+pub(super) fn is_host_root() -> Result<bool> {
+    const MAP: &str = "/proc/self/uid_map";
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(false);
+    }
+    let map = file::read(MAP).on("read", MAP)?;
+    // user_namespaces(7): the initial one maps every id but the last to itself.
+    Ok(map.split_whitespace().eq(["0", "0", "4294967295"]))
+}
+
+/// The cgroup above that of the process which /proc/PID/cgroup is about; empty for the root.
+fn above(text: &str) -> &str {
+    let own = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    own.rsplit_once('/').map_or("", |(above, _)| above)
+}
+
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
@@ -284,6 +332,21 @@ mod tests {
         assert_eq!(host.hierarchy(SYSTEMD).unwrap().mount, "/cg/systemd");
         assert_eq!(host.v1().len(), 3);
         assert_eq!(host.v2_mount(), Some("/cg/unified"));
+    }
+
+    #[test]
+    fn an_ordinary_users_containers_lie_beside_his_own_cgroup() {
+        assert_eq!(above("0::/user.slice/app.slice/x.scope\n"), "/user.slice/app.slice");
+        assert_eq!(above("1:name=systemd:/a/b\n0::/x\n"), "");
+        for root in ["0::/\n", ""] {
+            assert_eq!(above(root), "");
+        }
+        // Where the kernel lets root do everything, it is the host's.
+        let host = Host::unified_for_tests("memory");
+        if is_host_root().unwrap() {
+            assert_eq!(host.relative_base().unwrap(), "");
+        }
+        assert_eq!(Host::legacy_for_tests(&["memory"]).relative_base().unwrap(), "");
     }
 
     #[test]

@@ -6,23 +6,29 @@ const FIELD: &str = "linux.cgroupsPath";
 
 /// The path relative to a hierarchy's mount: absolute, clean, without `..`.
 ///
-/// An absolute `cgroupsPath` is relative to the mount. So is a relative one: one fixed base means that the same value
-/// gives the same cgroup whoever calls, as the specification wants. Absent, it is `/<id>`.
-pub(super) fn resolve(id: &str, cgroups_path: Option<&str>) -> Result<String> {
+/// An absolute `cgroupsPath` is relative to the mount, a relative one to `base`. Absent, it is the id, below `base`.
+/// Neither climbs out of it.
+pub(super) fn resolve(id: &str, cgroups_path: Option<&str>, base: &str) -> Result<String> {
     let path = match cgroups_path {
-        None | Some("") => clean(id),
+        None | Some("") => id,
         Some(path) if path.contains(['\0', '\n']) => {
             return Err(Error::config(format!(
                 "the cgroup path {path:?} holds a NUL or a newline"
             ))
             .field(FIELD));
         }
-        Some(path) => clean(path),
+        Some(path) => path,
     };
-    if path == "/" {
+    let below = clean(path);
+    if below == "/" {
         return Err(Error::config("the cgroup path is the root of the hierarchy").field(FIELD));
     }
-    Ok(path)
+    Ok(if is_relative(Some(path)) { clean(&format!("{base}{below}")) } else { below })
+}
+
+/// Whether a `cgroupsPath` leaves it to the runtime where it begins.
+pub(super) fn is_relative(cgroups_path: Option<&str>) -> bool {
+    !cgroups_path.is_some_and(|path| path.starts_with('/'))
 }
 
 /// `path` made absolute and lexically clean; `..` ends at the root.
@@ -85,11 +91,25 @@ mod tests {
             (Some("../a/./b//c/../d/"), "/a/b/d"),
             (Some("system.slice:docker:box"), "/system.slice:docker:box"),
         ] {
-            assert_eq!(resolve("box", given).unwrap(), path, "{given:?}");
+            assert_eq!(resolve("box", given, "").unwrap(), path, "{given:?}");
+            assert_eq!(resolve("box", given, "/").unwrap(), path, "{given:?}");
         }
         for bad in ["/", "..", "/a/..", ".", "a\0b", "a\nb"] {
-            let error = resolve("box", Some(bad)).unwrap_err().to_string();
+            let error = resolve("box", Some(bad), "/user").unwrap_err().to_string();
             assert!(error.contains("(config.json: linux.cgroupsPath)"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_relative_path_begins_at_the_base_and_stays_below() {
+        for (given, path) in [
+            (None, "/user/app/box"),
+            (Some(""), "/user/app/box"),
+            (Some("pod/box"), "/user/app/pod/box"),
+            (Some("../../box"), "/user/app/box"),
+            (Some("/pod/box"), "/pod/box"),
+        ] {
+            assert_eq!(resolve("box", given, "/user/app").unwrap(), path, "{given:?}");
         }
     }
 

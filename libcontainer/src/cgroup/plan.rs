@@ -76,7 +76,11 @@ impl CgroupPlan {
             return Err(Error::unsupported("the systemd cgroup driver is not built in yet")
                 .hint("leave --systemd-cgroup off"));
         }
-        let path = path::resolve(request.id, request.cgroups_path)?;
+        let base = match path::is_relative(request.cgroups_path) {
+            true if request.driver == Driver::Cgroupfs => host.relative_base()?,
+            _ => String::new(),
+        };
+        let path = path::resolve(request.id, request.cgroups_path, &base)?;
         let mut plan = Self {
             driver: request.driver,
             layout: host.layout(),
@@ -111,13 +115,12 @@ impl CgroupPlan {
         &self.warnings
     }
 
-    /// The version 1 hierarchies for the container's own `/sys/fs/cgroup`; none on version 2.
     /// The record the cgroup will have.
     pub fn record(&self) -> Record {
         super::create::planned(self)
     }
 
-    /// What the container sees of version 1, for its own /sys/fs/cgroup.
+    /// The version 1 hierarchies for the container's own `/sys/fs/cgroup`; none on version 2.
     pub fn v1_views(&self) -> Vec<V1View> {
         self.groups
             .iter()
