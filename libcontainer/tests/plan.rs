@@ -128,6 +128,7 @@ fn text(plan: &Plan) -> String {
         process: process_plan,
         keyring,
         start_container_hooks,
+        cgroup_owner,
         net_devices,
         create_runtime_hooks,
         warnings,
@@ -169,6 +170,9 @@ fn text(plan: &Plan) -> String {
         writeln!(out, "read-only: {path:?}").unwrap();
     }
     writeln!(out, "hostname: {hostname:?}, domainname: {domainname:?}").unwrap();
+    if let Some(uid) = cgroup_owner {
+        writeln!(out, "owner of the cgroup: {uid}").unwrap();
+    }
     for device in net_devices {
         writeln!(out, "network device: {device:?}").unwrap();
     }

@@ -27,7 +27,6 @@ use crate::id::ContainerId;
 use crate::init::{self, Channel, ChildHooks, Gate, InitChild};
 use crate::log::Log;
 use crate::notify::{self, Proxy};
-use crate::plan::mounts::Action;
 use crate::plan::{self, HostFacts, Plan};
 use crate::process::Init;
 use crate::spec::{self, Spec};
@@ -117,7 +116,7 @@ pub fn launch(options: &Options<'_>, log: &dyn Log) -> Result<Launched> {
     let bundle = Bundle::open(&options.bundle, options.config.as_deref())?;
     let spec = bundle::parse(&bundle.config)?;
     clock.step("read config.json");
-    let host = cgroup::Host::probe()?;
+    let host = cgroup::Host::probe_for(options.cgroup_driver)?;
     let facts = HostFacts {
         bundle: bundle.path_text(),
         cgroup_v2: host.is_v2(),
@@ -269,7 +268,9 @@ impl Launch<'_> {
         if cgroup.driver() != cgroup::Driver::Disabled {
             state.mark_cgroup()?;
         }
-        self.delegate(cgroup, host)?;
+        if let Some(uid) = self.plan.cgroup_owner {
+            cgroup.delegate(uid)?;
+        }
         self.clock.step("made the cgroup");
         let join = cgroup.join()?;
         let (parent_end, child_end) = socket::seqpacket_pair().doing("socketpair")?;
@@ -405,19 +406,6 @@ impl Launch<'_> {
             default_devices: false,
         };
         Cgroup::create(&CgroupPlan::build(&request, host)?, host)
-    }
-
-    /// Gives a container with a user namespace of its own the cgroup it may write to (config-linux.md "Cgroup ownership").
-    fn delegate(&self, cgroup: &Cgroup, host: &cgroup::Host) -> Result<()> {
-        let Some(maps) = &self.plan.idmaps else { return Ok(()) };
-        let writable = self.plan.mounts.iter().any(|op| {
-            matches!(op.action, Action::CgroupV2) && op.attr.set & libc::MOUNT_ATTR_RDONLY == 0
-        });
-        let own = self.plan.namespaces.makes(libc::CLONE_NEWCGROUP);
-        match maps.host_uid(0) {
-            Some(uid) if host.is_v2() && own && writable => cgroup.delegate(uid),
-            _ => Ok(()),
-        }
     }
 
     /// Whether config.json asks for limits beyond the rules for devices, which a user namespace does not need.

@@ -57,7 +57,8 @@ impl IdMaps {
     }
 }
 
-fn host(maps: &[IdMapping], id: u32) -> Option<u32> {
+/// The id outside of `id` inside.
+pub(super) fn host(maps: &[IdMapping], id: u32) -> Option<u32> {
     maps.iter().find_map(|map| {
         let offset = id.checked_sub(map.container_id)?;
         (offset < map.size).then(|| map.host_id.checked_add(offset)).flatten()

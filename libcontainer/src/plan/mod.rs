@@ -90,6 +90,8 @@ pub struct Plan {
     pub keyring: Option<CString>,
     /// Whether there are startContainer hooks: with no_new_privs the filter is loaded after them.
     pub start_container_hooks: bool,
+    /// The host's user id who is to own the container's cgroup; `None` leaves it to root.
+    pub cgroup_owner: Option<u32>,
     /// Network devices to move in.
     pub net_devices: Vec<NetDeviceOp>,
     /// Whether the runtime has something to do before pivot_root(2): hooks to run, devices to move in.
@@ -164,6 +166,7 @@ impl Plan {
             start_container_hooks: has(|hooks| !hooks.start_container.is_empty()),
             create_runtime_hooks: !linux.net_devices.is_empty()
                 || has(|hooks| !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty()),
+            cgroup_owner: cgroup_owner(linux, &namespaces, &mounts, process.uid),
             net_devices: net_devices::plan(&linux.net_devices, &namespaces, host.euid)?,
             root,
             namespaces,
@@ -292,6 +295,29 @@ fn check_mount_namespace(
     Ok(())
 }
 
+/// config-linux.md "Cgroup ownership": the user of the process, where the container sees a version 2 hierarchy of its own
+/// that it may write to.
+fn cgroup_owner(
+    linux: &spec::Linux<'_>,
+    namespaces: &NamespacePlan,
+    mounts: &[MountOp],
+    uid: u32,
+) -> Option<u32> {
+    let writable = mounts.iter().any(|op| {
+        matches!(op.action, mounts::Action::CgroupV2)
+            && op.target.as_c_str() == c"sys/fs/cgroup"
+            && op.attr.set & libc::MOUNT_ATTR_RDONLY == 0
+    });
+    if !writable || !namespaces.makes(libc::CLONE_NEWCGROUP) {
+        return None;
+    }
+    if namespaces.has(libc::CLONE_NEWUSER) {
+        return idmap::host(&linux.uid_mappings, uid);
+    }
+    // It is root's already.
+    (uid != 0).then_some(uid)
+}
+
 /// A bind mount on /dev is somebody else's device directory: nothing is made in it.
 fn binds_dev(mounts: &[MountOp]) -> bool {
     mounts.iter().any(|mount| {
@@ -387,6 +413,48 @@ mod tests {
         for bad in ["", "1", "1.0", "2.0.0", "0.9.0", "1.0.0-", "v1.0.0", "1.0.x", "1.0.0.0", "one"]
         {
             assert!(version(bad).is_err(), "{bad}");
+        }
+    }
+
+    fn owner(uid: u32, cgroup_mount: &str, rest: &str) -> Option<u32> {
+        let config = format!(
+            r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}},"process":{{"args":["a"],"cwd":"/","user":{{"uid":{uid},"gid":0}}}},
+                "mounts":[{cgroup_mount}],"linux":{{{rest}}}}}"#
+        );
+        let spec: Spec<'_> = serde_json::from_str(&config).unwrap();
+        let host = HostFacts { bundle: "/b", cgroup_v2: true, euid: 0 };
+        Plan::build(&spec, &host, Request::default(), "id").unwrap().cgroup_owner
+    }
+
+    #[test]
+    fn the_cgroup_is_its_users_where_he_sees_and_may_write_it() {
+        const MOUNT: &str = r#"{"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup"}"#;
+        const READ_ONLY: &str = r#"{"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup","options":["ro"]}"#;
+        const ELSEWHERE: &str = r#"{"destination":"/cgroup","type":"cgroup2","source":"cgroup"}"#;
+        const OWN: &str = r#""namespaces":[{"type":"mount"},{"type":"cgroup"}]"#;
+        const SHARED: &str =
+            r#""namespaces":[{"type":"mount"},{"type":"cgroup","path":"/proc/1/ns/cgroup"}]"#;
+        let user = |namespace: &str| {
+            format!(
+                r#""namespaces":[{{"type":"mount"}},{{"type":"cgroup"}},{namespace}],
+                "uidMappings":[{{"containerID":0,"hostID":5000,"size":100}}],
+                "gidMappings":[{{"containerID":0,"hostID":5000,"size":100}}]"#
+            )
+        };
+        let (new, joined) = (user(r#"{"type":"user"}"#), user(r#"{"type":"user","path":"/u"}"#));
+        for (uid, mount, rest, expected) in [
+            (7, MOUNT, OWN, Some(7)),
+            (0, MOUNT, OWN, None),
+            (7, READ_ONLY, OWN, None),
+            (7, ELSEWHERE, OWN, None),
+            (7, "", OWN, None),
+            (7, MOUNT, SHARED, None),
+            (0, MOUNT, &new, Some(5000)),
+            (7, MOUNT, &new, Some(5007)),
+            (100, MOUNT, &new, None),
+            (7, MOUNT, &joined, Some(5007)),
+        ] {
+            assert_eq!(owner(uid, mount, rest), expected, "{uid} {mount} {rest}");
         }
     }
 }
