@@ -57,6 +57,7 @@ mod net_devices;
 mod pause;
 mod printing;
 mod process;
+mod resources;
 mod root;
 mod rootless;
 mod run;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         exec_user::CASES,
         cgroups::CASES,
         update::CASES,
+        resources::CASES,
         events::CASES,
         process::CASES,
         namespaces::CASES,

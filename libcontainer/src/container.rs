@@ -440,12 +440,13 @@ impl<'a> Container<'a> {
         if self.status()? == Status::Stopped {
             return Err(not_running());
         }
-        let warnings = self.cgroup.update(resources)?;
-        warnings.iter().for_each(|warning| log.warn(warning));
+        let updated = self.cgroup.update(resources);
+        // An update that failed may have joined a hierarchy before it did.
         if *self.cgroup.record() != self.record.cgroup {
             self.record.cgroup = self.cgroup.record().clone();
             self.state.save(&self.record)?;
         }
+        updated?.iter().for_each(|warning| log.warn(warning));
         Ok(())
     }
 

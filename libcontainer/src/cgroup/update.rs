@@ -4,10 +4,10 @@ use nix::errno::Errno;
 
 use super::device::Rules;
 use super::plan::{check_holes, missing_controller};
-use super::writes::{Purpose, Write, Writes};
+use super::writes::{LIMIT, Purpose, SWAP, Write, Writes};
 use super::{Cgroup, Driver, Host, Member, create, devices, file, v1, v2};
 use crate::error::Context;
-use crate::spec::Resources;
+use crate::spec::{Memory, Resources};
 use crate::{Error, Result};
 
 impl Cgroup {
@@ -33,9 +33,10 @@ impl Cgroup {
         if let Some(rules) = rules.as_ref().filter(|_| !self.is_v2()) {
             check_holes(rules, resources)?;
         }
-        let check = resources.memory.as_ref().and_then(|m| m.check_before_update) == Some(true);
-        if check {
-            self.check_memory(&list)?;
+        if let Some(memory) = &resources.memory
+            && memory.check_before_update == Some(true)
+        {
+            self.check_memory(memory)?;
         }
         if self.is_v2() {
             let (directory, mount) = self.unified()?;
@@ -91,6 +92,8 @@ impl Cgroup {
             Member { controllers: hierarchy.controllers.join(","), mount: hierarchy.mount.clone() };
         let directory = self.directory(&member);
         create::make_one(&directory, &member.mount, member.has("cpuset"))?;
+        // From now on it is to be removed with the others, whatever comes.
+        self.record.hierarchies.push(member);
         let procs = format!("{directory}/cgroup.procs");
         // Until nobody is left who forked meanwhile.
         let mut inside: Vec<i32> = Vec::new();
@@ -108,35 +111,35 @@ impl Cgroup {
                 inside.push(pid);
             }
         }
-        self.record.hierarchies.push(member);
         Ok(())
     }
 
     /// `checkBeforeUpdate`: the kernel of version 2 would otherwise kill processes to get below the limit.
-    fn check_memory(&self, list: &[Write]) -> Result<()> {
-        let (limit, directory, current, peak) = if self.is_v2() {
-            (v2::memory_limit(list), self.v2(), "memory.current", "memory.peak")
+    fn check_memory(&self, memory: &Memory) -> Result<()> {
+        let (directory, current, peak) = if self.is_v2() {
+            (self.v2(), "memory.current", "memory.peak")
         } else {
-            let directory = self.v1("memory");
-            (
-                v1::memory_limit(list),
-                directory,
-                "memory.usage_in_bytes",
-                "memory.max_usage_in_bytes",
-            )
+            (self.v1("memory"), "memory.usage_in_bytes", "memory.max_usage_in_bytes")
         };
-        let (Some(limit), Some(directory)) = (limit, directory) else { return Ok(()) };
-        let path = format!("{directory}/{current}");
-        let usage = file::read(&path).on("read", &path)?;
-        let usage: u64 = usage.trim().parse().unwrap_or(0);
-        if usage <= limit {
-            return Ok(());
+        let Some(directory) = directory else { return Ok(()) };
+        for (limit, field, what) in
+            [(memory.swap, SWAP, "memory+swap"), (memory.limit, LIMIT, "memory")]
+        {
+            // 0 is unset and -1 unlimited.
+            let Some(limit) = limit.filter(|&limit| limit > 0) else { continue };
+            let path = format!("{directory}/{current}");
+            let usage = file::read(&path).on("read", &path)?;
+            let usage: i64 = usage.trim().parse().unwrap_or(0);
+            if usage > limit {
+                let peak = file::read(&format!("{directory}/{peak}"));
+                let peak = peak.unwrap_or_else(|_no_such_file| "unknown".into());
+                return Err(Error::config(format!(
+                    "unable to set {what} limit to {limit} (current usage: {usage}, peak usage: {})",
+                    peak.trim()
+                ))
+                .field(field));
+            }
         }
-        let peak = file::read(&format!("{directory}/{peak}")).unwrap_or_else(|_| "unknown".into());
-        Err(Error::config(format!(
-            "unable to set memory limit to {limit} (current usage: {usage}, peak usage: {})",
-            peak.trim()
-        ))
-        .field(super::writes::LIMIT))
+        Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! `linux.resources` as files of version 1 (Documentation/admin-guide/cgroup-v1/).
 
 use super::writes::{
-    self, LIMIT, Missing, Purpose, RESERVATION, SWAP, Write, Writes, block_weight, memory_pair,
-    page_size, word,
+    self, BlockWeight, LIMIT, Missing, Purpose, RESERVATION, SWAP, SWAPPINESS, Writes,
+    block_weight, memory_pair, page_size, word,
 };
 use crate::spec::{BlockIo, Cpu, Memory, Resources};
 use crate::{Error, Result};
@@ -75,15 +75,8 @@ fn memory(memory: &Memory, purpose: Purpose, out: &mut Writes) -> Result<()> {
         }
         _ => {}
     }
-    if let Some(swappiness) = memory.swappiness {
-        let field = "linux.resources.memory.swappiness";
-        if swappiness > 100 {
-            return Err(Error::config(format!(
-                "invalid memory swappiness value: {swappiness} (valid range is 0-100)"
-            ))
-            .field(field));
-        }
-        out.add("memory", "memory.swappiness", swappiness.to_string(), field);
+    if let Some(swappiness) = writes::swappiness(memory)? {
+        out.add("memory", "memory.swappiness", swappiness.to_string(), SWAPPINESS);
     }
     if memory.use_hierarchy == Some(false) {
         out.warn("linux.resources.memory.useHierarchy is ignored: this kernel always accounts hierarchically");
@@ -93,10 +86,8 @@ fn memory(memory: &Memory, purpose: Purpose, out: &mut Writes) -> Result<()> {
 }
 
 fn cpu(cpu: &Cpu<'_>, out: &mut Writes) -> Result<()> {
-    if let Some(idle) = cpu.idle {
-        // First: the kernel refuses shares while the group is idle.
-        out.add("cpu", "cpu.idle", idle.to_string(), "linux.resources.cpu.idle");
-    }
+    // First: the kernel refuses shares while the group is idle.
+    writes::idle(cpu, out)?;
     if let Some(shares) = cpu.shares.filter(|&shares| shares != 0) {
         let field = "linux.resources.cpu.shares";
         if cpu.idle == Some(1) {
@@ -149,17 +140,14 @@ fn block_io(block: &BlockIo, out: &mut Writes) -> Result<()> {
     if let Some(weight) = block_weight(block.leaf_weight, LEAF)? {
         out.add("blkio", "blkio.leaf_weight", weight.to_string(), LEAF);
     }
-    for (i, device) in block.weight_device.iter().enumerate() {
-        let field = format!("linux.resources.blockIO.weightDevice[{i}]");
-        let (major, minor) = (device.major, device.minor);
-        if let Some(weight) = block_weight(device.weight, &field)? {
-            let line = format!("{major}:{minor} {weight}");
+    for BlockWeight { device, weight, leaf_weight, field } in writes::block_weights(block)? {
+        if let Some(weight) = weight {
+            let line = format!("{device} {weight}");
             let bfq = Missing::Instead("blkio.bfq.weight_device", line.clone());
             out.add_or("blkio", "blkio.weight_device", line, field.clone(), bfq);
         }
-        if let Some(weight) = block_weight(device.leaf_weight, &field)? {
-            let line = format!("{major}:{minor} {weight}");
-            out.add("blkio", "blkio.leaf_weight_device", line, field);
+        if let Some(weight) = leaf_weight {
+            out.add("blkio", "blkio.leaf_weight_device", format!("{device} {weight}"), field);
         }
     }
     for (file, name, list) in [
@@ -185,17 +173,12 @@ fn block_io(block: &BlockIo, out: &mut Writes) -> Result<()> {
         ),
     ] {
         for (i, device) in list.iter().enumerate() {
-            let line = format!("{}:{} {}", device.major, device.minor, device.rate);
-            out.add("blkio", file, line, format!("linux.resources.blockIO.{name}[{i}]"));
+            let field = format!("linux.resources.blockIO.{name}[{i}]");
+            let number = writes::block_device(device.major, device.minor, &field)?;
+            out.add("blkio", file, format!("{number} {}", device.rate), field);
         }
     }
     Ok(())
-}
-
-/// The memory limit a write asks for, in bytes, for the checks before an update.
-pub(super) fn memory_limit(writes: &[Write]) -> Option<u64> {
-    let write = writes.iter().find(|write| write.file == "memory.limit_in_bytes")?;
-    write.value.parse().ok()
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ fn each_property_is_written_to_its_file() {
             ],
         ),
         (
-            r#"{"rdma":{"mlx5_1":{"hcaHandles":3,"hcaObjects":10000},"rxe3":{"hcaObjects":0},"x":{}}}"#,
+            r#"{"rdma":{"mlx5_1":{"hcaHandles":3,"hcaObjects":10000},"rxe3":{"hcaObjects":0}}}"#,
             &[
                 "rdma rdma.max=mlx5_1 hca_handle=3 hca_object=10000",
                 "rdma rdma.max=rxe3 hca_object=0",
@@ -129,6 +129,7 @@ fn an_update_can_turn_the_oom_killer_on_again_and_bring_swap_alone() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn what_cannot_be_is_an_error_that_names_the_property() {
     for (json, words, field) in [
         (
@@ -191,6 +192,32 @@ fn what_cannot_be_is_an_error_that_names_the_property() {
             r#"{"hugepageLimits":[{"pageSize":"MB","limit":1}]}"#,
             "is not a huge page size",
             "linux.resources.hugepageLimits[0]",
+        ),
+        (
+            r#"{"rdma":{"mlx5_0":{}}}"#,
+            "neither hcaHandles nor hcaObjects",
+            r#"linux.resources.rdma["mlx5_0"]"#,
+        ),
+        (r#"{"cpu":{"idle":2}}"#, "neither 0 nor 1", "linux.resources.cpu.idle"),
+        (
+            r#"{"memory":{"swappiness":101}}"#,
+            "invalid memory swappiness value: 101",
+            "linux.resources.memory.swappiness",
+        ),
+        (
+            r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0}]}}"#,
+            "neither weight nor leafWeight",
+            "linux.resources.blockIO.weightDevice[0]",
+        ),
+        (
+            r#"{"blockIO":{"weightDevice":[{"major":-1,"minor":0,"weight":10}]}}"#,
+            "-1 is no major number",
+            "linux.resources.blockIO.weightDevice[0].major",
+        ),
+        (
+            r#"{"blockIO":{"throttleReadIOPSDevice":[{"major":8,"minor":1048576,"rate":1}]}}"#,
+            "1048576 is no minor number",
+            "linux.resources.blockIO.throttleReadIOPSDevice[0].minor",
         ),
         (r#"{"rdma":{"a b":{"hcaHandles":1}}}"#, "is not a name", r#"linux.resources.rdma["a b"]"#),
     ] {

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::convert;
 use super::writes::{
-    self, LIMIT, Missing, Purpose, RESERVATION, SWAP, Write, Writes, block_weight, memory_pair,
-    page_size,
+    self, BlockWeight, LIMIT, Missing, Purpose, RESERVATION, SWAP, Write, Writes, block_weight,
+    memory_pair, page_size,
 };
 use crate::spec::{BlockIo, Cpu, Memory, Resources};
 use crate::{Error, Result};
@@ -26,7 +26,7 @@ pub(super) fn writes(
         self::memory(memory, present, &mut out)?;
     }
     if let Some(cpu) = &resources.cpu {
-        self::cpu(cpu, purpose, present, &mut out);
+        self::cpu(cpu, purpose, present, &mut out)?;
     }
     if let Some(block) = &resources.block_io {
         block_io(block, &mut out)?;
@@ -96,7 +96,7 @@ fn memory(memory: &Memory, present: Present<'_>, out: &mut Writes) -> Result<()>
     if let Some(low) = writes::limit(memory.reservation, RESERVATION)? {
         out.add("memory", "memory.low", bytes(low), RESERVATION);
     }
-    if memory.swappiness.is_some() {
+    if writes::swappiness(memory)?.is_some() {
         out.warn("linux.resources.memory.swappiness is ignored: cgroup v2 has none");
     }
     if memory.disable_oom_killer == Some(true) {
@@ -106,10 +106,8 @@ fn memory(memory: &Memory, present: Present<'_>, out: &mut Writes) -> Result<()>
     Ok(())
 }
 
-fn cpu(cpu: &Cpu<'_>, purpose: Purpose, present: Present<'_>, out: &mut Writes) {
-    if let Some(idle) = cpu.idle {
-        out.add("cpu", "cpu.idle", idle.to_string(), "linux.resources.cpu.idle");
-    }
+fn cpu(cpu: &Cpu<'_>, purpose: Purpose, present: Present<'_>, out: &mut Writes) -> Result<()> {
+    writes::idle(cpu, out)?;
     if let Some(weight) = cpu.shares.and_then(convert::shares_to_weight) {
         if cpu.idle == Some(1) {
             out.warn("linux.resources.cpu.shares is ignored: cpu.idle is set");
@@ -150,6 +148,7 @@ fn cpu(cpu: &Cpu<'_>, purpose: Purpose, present: Present<'_>, out: &mut Writes) 
     if cpu.realtime_period.is_some_and(|n| n != 0) || cpu.realtime_runtime.is_some_and(|n| n != 0) {
         out.warn("linux.resources.cpu.realtimePeriod and realtimeRuntime are ignored: cgroup v2 has neither");
     }
+    Ok(())
 }
 
 fn block_io(block: &BlockIo, out: &mut Writes) -> Result<()> {
@@ -165,13 +164,11 @@ fn block_io(block: &BlockIo, out: &mut Writes) -> Result<()> {
         out.add_or("io", "io.bfq.weight", weight.to_string(), WEIGHT, io);
     }
     leaf(block.leaf_weight, LEAF)?;
-    for (i, device) in block.weight_device.iter().enumerate() {
-        let field = format!("linux.resources.blockIO.weightDevice[{i}]");
-        leaf(device.leaf_weight, &field)?;
-        if let Some(weight) = block_weight(device.weight, &field)? {
-            let (major, minor) = (device.major, device.minor);
-            let converted = format!("{major}:{minor} {}", convert::block_weight(weight));
-            let line = format!("{major}:{minor} {weight}");
+    for BlockWeight { device, weight, leaf_weight, field } in writes::block_weights(block)? {
+        leaf(leaf_weight, &field)?;
+        if let Some(weight) = weight {
+            let converted = format!("{device} {}", convert::block_weight(weight));
+            let line = format!("{device} {weight}");
             out.add_or(
                 "io",
                 "io.bfq.weight",
@@ -192,8 +189,9 @@ fn block_io(block: &BlockIo, out: &mut Writes) -> Result<()> {
                 0 => "max".to_owned(),
                 rate => rate.to_string(),
             };
-            let line = format!("{}:{} {key}={rate}", device.major, device.minor);
-            out.add("io", "io.max", line, format!("linux.resources.blockIO.{name}[{i}]"));
+            let field = format!("linux.resources.blockIO.{name}[{i}]");
+            let number = writes::block_device(device.major, device.minor, &field)?;
+            out.add("io", "io.max", format!("{number} {key}={rate}"), field);
         }
     }
     Ok(())
@@ -235,12 +233,6 @@ fn unified(resources: &Resources<'_>, controllers: &[String], out: &mut Writes) 
         }
     }
     Ok(())
-}
-
-/// The memory limit a write asks for, in bytes, for the checks before an update.
-pub(super) fn memory_limit(writes: &[Write]) -> Option<u64> {
-    let write = writes.iter().rfind(|write| write.file == "memory.max")?;
-    write.value.parse().ok()
 }
 
 #[cfg(test)]

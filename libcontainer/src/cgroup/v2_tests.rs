@@ -147,6 +147,32 @@ fn what_cannot_be_is_an_error_that_names_the_property() {
             r#"linux.resources.unified["misc.max"]"#,
         ),
         (
+            r#"{"rdma":{"mlx5_0":{}}}"#,
+            "neither hcaHandles nor hcaObjects",
+            r#"linux.resources.rdma["mlx5_0"]"#,
+        ),
+        (r#"{"cpu":{"idle":2}}"#, "neither 0 nor 1", "linux.resources.cpu.idle"),
+        (
+            r#"{"memory":{"swappiness":101}}"#,
+            "invalid memory swappiness value: 101",
+            "linux.resources.memory.swappiness",
+        ),
+        (
+            r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0}]}}"#,
+            "neither weight nor leafWeight",
+            "linux.resources.blockIO.weightDevice[0]",
+        ),
+        (
+            r#"{"blockIO":{"weightDevice":[{"major":-1,"minor":0,"weight":10}]}}"#,
+            "-1 is no major number",
+            "linux.resources.blockIO.weightDevice[0].major",
+        ),
+        (
+            r#"{"blockIO":{"throttleReadIOPSDevice":[{"major":8,"minor":1048576,"rate":1}]}}"#,
+            "1048576 is no minor number",
+            "linux.resources.blockIO.throttleReadIOPSDevice[0].minor",
+        ),
+        (
             r#"{"unified":{"../x.y":"1"}}"#,
             "must be the name of a cgroup file",
             r#"linux.resources.unified["../x.y"]"#,

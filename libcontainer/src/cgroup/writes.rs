@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::spec::Memory;
+use crate::spec::{BlockIo, Cpu, Memory};
 use crate::{Error, Result};
 
 /// One value for one file.
@@ -86,6 +86,7 @@ pub(super) fn limit(value: Option<i64>, field: &'static str) -> Result<Option<i6
 
 pub(super) const LIMIT: &str = "linux.resources.memory.limit";
 pub(super) const RESERVATION: &str = "linux.resources.memory.reservation";
+pub(super) const SWAPPINESS: &str = "linux.resources.memory.swappiness";
 pub(super) const SWAP: &str = "linux.resources.memory.swap";
 
 /// The pair memory, memory + swap, after the rules that hold for both versions; -1 is unlimited.
@@ -140,6 +141,65 @@ pub(super) fn block_weight(weight: Option<u16>, field: &str) -> Result<Option<u1
                 .field(field.to_owned()))
         }
     }
+}
+
+/// The device of an entry of blockIO, as its files spell it (makedev(3): 12 and 20 bits).
+pub(super) fn block_device(major: i64, minor: i64, field: &str) -> Result<String> {
+    for (number, max, name) in [(major, 0xfff, "major"), (minor, 0xf_ffff, "minor")] {
+        if !(0..=max).contains(&number) {
+            return Err(Error::config(format!("{number} is no {name} number of a device"))
+                .field(format!("{field}.{name}")));
+        }
+    }
+    Ok(format!("{major}:{minor}"))
+}
+
+/// An entry of `weightDevice`.
+pub(super) struct BlockWeight {
+    pub device: String,
+    pub weight: Option<u16>,
+    pub leaf_weight: Option<u16>,
+    pub field: String,
+}
+
+/// The entries of `weightDevice`.
+pub(super) fn block_weights(block: &BlockIo) -> Result<Vec<BlockWeight>> {
+    let mut list = Vec::with_capacity(block.weight_device.len());
+    for (i, entry) in block.weight_device.iter().enumerate() {
+        let field = format!("linux.resources.blockIO.weightDevice[{i}]");
+        let device = block_device(entry.major, entry.minor, &field)?;
+        if entry.weight.is_none() && entry.leaf_weight.is_none() {
+            return Err(Error::config("neither weight nor leafWeight is given").field(field));
+        }
+        let weight = block_weight(entry.weight, &field)?;
+        let leaf_weight = block_weight(entry.leaf_weight, &field)?;
+        list.push(BlockWeight { device, weight, leaf_weight, field });
+    }
+    Ok(list)
+}
+
+/// `memory.swappiness`, 0 to 100.
+pub(super) fn swappiness(memory: &Memory) -> Result<Option<u64>> {
+    match memory.swappiness {
+        Some(swappiness @ 101..) => Err(Error::config(format!(
+            "invalid memory swappiness value: {swappiness} (valid range is 0-100)"
+        ))
+        .field(SWAPPINESS)),
+        other => Ok(other),
+    }
+}
+
+/// `cpu.idle`, 0 or 1.
+pub(super) fn idle(cpu: &Cpu<'_>, out: &mut Writes) -> Result<()> {
+    const IDLE: &str = "linux.resources.cpu.idle";
+    match cpu.idle {
+        None => {}
+        Some(idle @ 0..=1) => out.add("cpu", "cpu.idle", idle.to_string(), IDLE),
+        Some(idle) => {
+            return Err(Error::config(format!("{idle} is neither 0 nor 1")).field(IDLE));
+        }
+    }
+    Ok(())
 }
 
 /// The size in the name of a hugetlb file, such as `2MB`; anything else could name another file.
@@ -201,9 +261,10 @@ pub(super) fn common(resources: &crate::spec::Resources<'_>, out: &mut Writes) -
         if let Some(objects) = limits.hca_objects {
             line.push_str(&format!(" hca_object={objects}"));
         }
-        if limits.hca_handles.is_some() || limits.hca_objects.is_some() {
-            out.add("rdma", "rdma.max", line, field);
+        if limits.hca_handles.is_none() && limits.hca_objects.is_none() {
+            return Err(Error::config("neither hcaHandles nor hcaObjects is given").field(field));
         }
+        out.add("rdma", "rdma.max", line, field);
     }
     Ok(())
 }
