@@ -268,7 +268,7 @@ const CRUN: Table = &[
     ),
     (
         "crun 1.8 cannot make the mount of a file recursively read-only",
-        &["engine_configs::docker_limited", "mounts::recursive_read_only_works_for_a_file"],
+        &["engine_configs::docker_limited", "mount_options::recursive_read_only_works_for_a_file"],
     ),
     ("crun crashes", &["bad_config::a_nul_in_a_string"]),
     ("crun takes only the 1.0 versions", &["bad_config::later_minor_versions_are_accepted"]),
@@ -313,7 +313,10 @@ const CRUN: Table = &[
             "timens::an_unknown_clock_is_refused",
         ],
     ),
-    ("newer than crun 1.8", &["cgroups::cpu_burst_is_set", "mounts::recursive_options_are_set"]),
+    (
+        "newer than crun 1.8",
+        &["cgroups::cpu_burst_is_set", "mount_options::recursive_options_are_set"],
+    ),
     (
         "crun parses by getopt: two dashes, flags before operands, no booleans with values, usage errors are 64",
         &[
@@ -444,7 +447,10 @@ const CRUN: Table = &[
     ),
     (
         "crun does not know it",
-        &["lifecycle::kill_takes_a_lower_case_name", "mounts::contrary_options_the_last_wins"],
+        &[
+            "lifecycle::kill_takes_a_lower_case_name",
+            "mount_options::contrary_options_the_last_wins",
+        ],
     ),
     (
         "crun's JSON and tables have another shape",

@@ -51,6 +51,7 @@ mod keyring;
 mod killed;
 mod known_differences;
 mod lifecycle;
+mod mount_options;
 mod mounts;
 mod namespaces;
 mod net_devices;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         timens::CASES,
         net_devices::CASES,
         mounts::CASES,
+        mount_options::CASES,
         idmap::CASES,
         root::CASES,
         devices::CASES,

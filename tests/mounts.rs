@@ -3,10 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use nix::sys::statvfs::{FsFlags, statvfs};
-
 use crate::harness::runner::cases;
-use crate::harness::{Container, Kind, Test, json, say};
+use crate::harness::{Container, Test, json, say};
 
 cases![
     proc_is_mounted_for_the_pid_namespace,
@@ -31,15 +29,6 @@ cases![
     a_bind_mount_needs_no_type,
     a_bind_mount_of_type_none,
     a_bind_mount_without_the_option_is_refused,
-    bind_options_are_set,
-    contrary_options_the_last_wins,
-    access_time_options_are_set,
-    recursive_read_only_reaches_submounts,
-    recursive_read_only_works_for_a_file,
-    recursive_options_are_set,
-    plain_read_only_does_not_reach_submounts,
-    a_remount_changes_a_mount,
-    nosymfollow_is_set,
     a_missing_target_directory_is_made,
     a_missing_target_file_is_made,
     a_relative_target_is_taken_from_the_root,
@@ -368,137 +357,6 @@ fn a_bind_mount_without_the_option_is_refused(t: &Test) {
         output.fails().names("/mnt");
     }
     t.assert_nothing_left();
-}
-
-fn bind_options_are_set(t: &Test) {
-    let dir = host_dir(t, "dir");
-    let c = showing(t).mount(
-        "/mnt",
-        "bind",
-        &dir,
-        &["bind", "nosuid", "nodev", "noexec", "ro", "noatime"],
-    );
-    let mount = seen(&mountinfo(&c), "/mnt");
-    for option in ["nosuid", "nodev", "noexec", "ro", "noatime"] {
-        assert!(mount.has(option), "{option}: {:?}", mount.options);
-    }
-    let c = showing(t).mount("/mnt", "bind", &dir, &["bind"]);
-    let mount = seen(&mountinfo(&c), "/mnt");
-    // Without options it keeps those of the mount its source lies in.
-    let source = statvfs(dir.as_str()).unwrap().flags();
-    for (option, flag) in [
-        ("nosuid", FsFlags::ST_NOSUID),
-        ("nodev", FsFlags::ST_NODEV),
-        ("noexec", FsFlags::ST_NOEXEC),
-        ("ro", FsFlags::ST_RDONLY),
-        ("noatime", FsFlags::ST_NOATIME),
-    ] {
-        assert_eq!(mount.has(option), source.contains(flag), "{option}: {:?}", mount.options);
-    }
-}
-
-fn contrary_options_the_last_wins(t: &Test) {
-    let dir = host_dir(t, "dir");
-    let c = showing(t)
-        .mount(
-            "/mnt",
-            "bind",
-            &dir,
-            &["bind", "ro", "rw", "nosuid", "suid", "exec", "noexec", "nodev", "dev"],
-        )
-        .mount("/run", "tmpfs", "tmpfs", &["ro", "rw", "noexec", "exec", "dev", "nodev"]);
-    let text = mountinfo(&c);
-    let mount = seen(&text, "/mnt");
-    assert!(
-        mount.has("rw") && mount.has("noexec") && !mount.has("nosuid") && !mount.has("nodev"),
-        "{:?}",
-        mount.options
-    );
-    let mount = seen(&text, "/run");
-    assert!(mount.has("rw") && !mount.has("noexec") && mount.has("nodev"), "{:?}", mount.options);
-}
-
-fn access_time_options_are_set(t: &Test) {
-    let c = showing(t)
-        .mount("/a", "tmpfs", "tmpfs", &["noatime"])
-        .mount("/b", "tmpfs", "tmpfs", &["relatime"])
-        .mount("/c", "tmpfs", "tmpfs", &["strictatime"])
-        .mount("/d", "tmpfs", "tmpfs", &["nodiratime"])
-        .mount("/e", "tmpfs", "tmpfs", &[]);
-    let text = mountinfo(&c);
-    assert!(seen(&text, "/a").has("noatime"));
-    assert!(seen(&text, "/b").has("relatime"));
-    let strict = seen(&text, "/c");
-    assert!(!strict.has("relatime") && !strict.has("noatime"), "{:?}", strict.options);
-    assert!(seen(&text, "/d").has("nodiratime"));
-    assert!(seen(&text, "/e").has("relatime"));
-}
-
-fn recursive_read_only_reaches_submounts(t: &Test) {
-    let dir = host_dir(t, "dir");
-    let _sub = HostMount::tmpfs(t, &format!("{dir}/sub"));
-    let c = showing(t).mount("/mnt", "bind", &dir, &["rbind", "rro"]);
-    let text = mountinfo(&c);
-    assert!(seen(&text, "/mnt").has("ro") && seen(&text, "/mnt/sub").has("ro"), "{text}");
-}
-
-fn recursive_read_only_works_for_a_file(t: &Test) {
-    // Docker asks for it on /etc/resolv.conf.
-    let dir = host_dir(t, "dir");
-    let c = t
-        .container()
-        .mount("/etc/hosts", "bind", &format!("{dir}/file"), &["rbind", "rro", "rprivate"])
-        .sh("cat /etc/hosts; echo x > /etc/hosts");
-    let output = c.run().code(1);
-    assert_eq!(output.stdout, "from the host\n", "{output}");
-}
-
-fn recursive_options_are_set(t: &Test) {
-    let dir = host_dir(t, "dir");
-    let _sub = HostMount::tmpfs(t, &format!("{dir}/sub"));
-    let c = showing(t).mount(
-        "/mnt",
-        "bind",
-        &dir,
-        &["rbind", "rnosuid", "rnodev", "rnoexec", "rnoatime"],
-    );
-    let text = mountinfo(&c);
-    for point in ["/mnt", "/mnt/sub"] {
-        let mount = seen(&text, point);
-        for option in ["nosuid", "nodev", "noexec", "noatime", "rw"] {
-            assert!(mount.has(option), "{option} on {point}: {:?}", mount.options);
-        }
-    }
-}
-
-fn plain_read_only_does_not_reach_submounts(t: &Test) {
-    let dir = host_dir(t, "dir");
-    let _sub = HostMount::tmpfs(t, &format!("{dir}/sub"));
-    let c = showing(t).mount("/mnt", "bind", &dir, &["rbind", "ro"]);
-    let text = mountinfo(&c);
-    assert!(seen(&text, "/mnt").has("ro"));
-    assert!(seen(&text, "/mnt/sub").has("rw"));
-}
-
-fn a_remount_changes_a_mount(t: &Test) {
-    let dir = host_dir(t, "dir");
-    let c = showing(t).mount("/mnt", "bind", &dir, &["rbind"]).mount(
-        "/mnt",
-        "bind",
-        &dir,
-        &["bind", "remount", "ro", "nosuid"],
-    );
-    let mount = seen(&mountinfo(&c), "/mnt");
-    assert!(mount.has("ro") && mount.has("nosuid"), "{:?}", mount.options);
-}
-
-fn nosymfollow_is_set(t: &Test) {
-    t.need(t.kind() == Kind::Skep, "newer than runc 1.1 and crun 1.8");
-    let c = t
-        .container()
-        .mount("/mnt", "tmpfs", "tmpfs", &["nosymfollow"])
-        .sh("ln -s /etc/passwd /mnt/x; cat /mnt/x");
-    c.run().code(1);
 }
 
 fn a_missing_target_directory_is_made(t: &Test) {

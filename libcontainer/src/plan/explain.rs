@@ -154,6 +154,9 @@ fn explain_target(error: Error, op: &MountOp, target: &str, errno: Errno) -> Err
             Errno::EEXIST if matches!(&op.action, Action::Bind(bind) if bind.copy_symlink) => {
                 error.hint("copy-symlink makes a new link and replaces nothing")
             }
+            Errno::EINVAL if matches!(op.action, Action::Remount { .. }) => {
+                error.hint("a remount changes a mount that is there: is anything mounted on it?")
+            }
             Errno::ENODEV => error.hint("this kernel does not have that file system"),
             _ => error,
         }
@@ -166,6 +169,7 @@ fn explain_ids(error: Error, errno: Errno) -> Error {
         Errno::EPERM => error.hint(
             "the mount is id-mapped already, or the runtime lacks CAP_SYS_ADMIN where the file system was mounted",
         ),
+        Errno::EOPNOTSUPP => error.hint("shorten the options: id-mapped mounts take values of up to 255 bytes"),
         Errno::ENOSYS => error.hint("id-mapped mounts need Linux 5.12"),
         _ => error,
     }

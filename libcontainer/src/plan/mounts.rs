@@ -51,13 +51,16 @@ pub enum Action {
     /// Changes the attributes of what is mounted at the target.
     Remount {
         /// Superblock options to change; empty for a bind remount.
-        parameters: Vec<(CString, Option<CString>)>,
+        parameters: Vec<Parameter>,
     },
     /// The v1 view of the container's own cgroups: a tmpfs with one bind mount per hierarchy.
     CgroupV1,
     /// cgroup2, or a bind of the container's own cgroup where mounting it is not allowed.
     CgroupV2,
 }
+
+/// An option of a file system: `key`, or `key=value`.
+pub type Parameter = (CString, Option<CString>);
 
 /// A bind mount.
 #[derive(Debug)]
@@ -129,12 +132,17 @@ pub struct New {
     /// Its source.
     pub source: CString,
     /// Options of the superblock.
-    pub parameters: Vec<(CString, Option<CString>)>,
+    pub parameters: Vec<Parameter>,
     /// A tmpfs without `mode=`: it takes the mode of the directory it covers, so `/tmp` stays 1777.
     pub inherit_mode: bool,
     /// Whether the content of the target is copied into it.
     pub copy_up: bool,
 }
+
+/// File systems without a device of their own, one instance of which several mounts may share: only the mount is
+/// read-only.
+const PSEUDO: &[&str] =
+    &["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "ramfs", "securityfs"];
 
 /// Files of procfs that lxcfs and its like may be mounted over (CVE-2019-16884: nothing else below /proc may).
 const PROC_FILES: &[&str] = &[
@@ -289,7 +297,11 @@ fn new(kind: &str, mount: &spec::Mount<'_>, options: &Options<'_>, field: &str) 
     if options.copy_up && kind != "tmpfs" {
         return Err(Error::config("tmpcopyup needs a tmpfs").field(format!("{field}.options")));
     }
-    let parameters = parameters(options, field)?;
+    let mut parameters = parameters(options, field)?;
+    if options.attr.set & libc::MOUNT_ATTR_RDONLY != 0 && !PSEUDO.contains(&kind) {
+        // A device that cannot be written to has no other way to be mounted.
+        parameters.push((c"ro".to_owned(), None));
+    }
     let mode_given = parameters.iter().any(|(key, _)| key.as_c_str() == c"mode");
     Ok(New {
         kind: cstring(kind, || format!("{field}.type"))?,
@@ -300,7 +312,7 @@ fn new(kind: &str, mount: &spec::Mount<'_>, options: &Options<'_>, field: &str) 
     })
 }
 
-fn parameters(options: &Options<'_>, field: &str) -> Result<Vec<(CString, Option<CString>)>> {
+fn parameters(options: &Options<'_>, field: &str) -> Result<Vec<Parameter>> {
     let place = || format!("{field}.options");
     let mut list = Vec::with_capacity(options.data.len() + options.superblock.len());
     for name in &options.superblock {

@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod new;
+mod old;
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,6 +19,8 @@ use crate::sys::fd::{self, CWD};
 use crate::sys::mount::{Attr, Recursive, mount_idmap, mount_setattr, move_mount, open_tree_clone};
 
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+/// `STATX_ATTR_MOUNT_ROOT`.
+const MOUNT_ROOT: u64 = 0x2000;
 
 /// Clones the tree of a bind mount's source. The parent does it before the clone where it may; else the child.
 pub(crate) fn clone_bind(bind: &Bind, over_proc: bool) -> Result<Found, Errno> {
@@ -96,7 +99,7 @@ pub(super) fn all(child: &InitChild<'_>, root: BorrowedFd<'_>) -> Result<(), Fau
         match &op.action {
             Action::Bind(bind) => mount_bind(i, op, bind, child, root)?,
             Action::New(new) => new::mount_new(i, op, new, child, root)?,
-            Action::Remount { parameters } => new::remount(i, op, parameters, root)?,
+            Action::Remount { parameters } => new::remount(i, op, parameters, child, root)?,
             Action::CgroupV1 => cgroup::mount_v1(i, op, child, root)?,
             Action::CgroupV2 => cgroup::mount_v2(i, op, child, root)?,
         }

@@ -1,0 +1,157 @@
+//! mount(2), for what fsconfig(2) cannot say: strings of more than 255 bytes, and the flag it has no word for.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::statvfs::fstatvfs;
+
+use super::super::{InitChild, copy_up};
+use super::{MOUNT_ROOT, MountAttributes, target};
+use crate::path::Make;
+use crate::plan::mounts::{MountOp, New, Parameter};
+use crate::sync::{At, Fault, Step};
+use crate::sys::fd::{self, CWD};
+use crate::sys::mount::{self, Attr, FSCONFIG_MAX, Recursive, mount_setattr};
+
+/// Whether a mount with these cannot be made the new way.
+pub(super) fn is_needed(source: &CStr, parameters: &[Parameter]) -> bool {
+    let long = |text: &CStr| text.count_bytes() > FSCONFIG_MAX;
+    long(source)
+        || parameters.iter().any(|(key, value)| {
+            long(key) || value.as_deref().is_some_and(long) || key.as_c_str() == c"iversion"
+        })
+}
+
+/// The flag of mount(2) for an option that is not data; 0 for the default that it undoes.
+fn old_flag(key: &CStr) -> Option<libc::c_ulong> {
+    match key.to_bytes() {
+        b"ro" => Some(libc::MS_RDONLY),
+        b"sync" => Some(libc::MS_SYNCHRONOUS),
+        b"dirsync" => Some(libc::MS_DIRSYNC),
+        b"lazytime" => Some(libc::MS_LAZYTIME),
+        b"iversion" => Some(libc::MS_I_VERSION),
+        b"async" | b"nolazytime" | b"noiversion" => Some(0),
+        _ => None,
+    }
+}
+
+/// Mounts with mount(2).
+pub(super) fn mount_new(
+    i: usize,
+    op: &MountOp,
+    new: &New,
+    (covered, existed): (OwnedFd, bool),
+    child: &InitChild<'_>,
+    root: BorrowedFd<'_>,
+) -> Result<(), Fault> {
+    if op.idmap.is_some() {
+        // Ids are mapped before a mount is attached, and this call attaches at once.
+        return Err(Fault::new(Step::MountIds, i, Errno::EOPNOTSUPP));
+    }
+    let (flags, mut data) = flags_and_data(&new.parameters);
+    if new.inherit_mode && existed {
+        let mode = fd::stat(covered.as_fd(), c"").at(Step::MountTarget, i)?.mode & 0o7777;
+        data.push(format!("mode={mode:o}").into_bytes());
+    }
+    let data = CString::new(data.join(&b","[..])).unwrap_or_default();
+    let call = Call { source: &new.source, kind: &new.kind, flags, data: &data };
+    call.on(&covered, child.proc.as_fd()).at(Step::Mount, i)?;
+    // Found as before, only that the new mount is on top of it now.
+    let (mount, _) = target(i, op, Make::Directory, root)?;
+    if fd::stat(mount.as_fd(), c"").at(Step::Mount, i)?.attributes & MOUNT_ROOT == 0 {
+        return Err(Fault::new(Step::Mount, i, Errno::ESTALE));
+    }
+    if new.copy_up && existed {
+        copy_up::tree(covered.as_fd(), mount.as_fd()).at(Step::CopyUp, i)?;
+    }
+    let rest = MountAttributes { below: op.below, propagation: &op.propagation };
+    rest.apply(mount.as_fd()).at(Step::Mount, i)?;
+    let attr = Attr { set: op.attr.set, clear: op.attr.clear, propagation: 0 };
+    if attr.is_empty() {
+        return Ok(());
+    }
+    mount_setattr(mount.as_fd(), Recursive::No, attr).at(Step::Mount, i)
+}
+
+/// Options that are flags of the call, and those that the file system reads.
+fn flags_and_data(parameters: &[Parameter]) -> (libc::c_ulong, Vec<Vec<u8>>) {
+    let mut flags = 0;
+    let mut data = Vec::with_capacity(parameters.len());
+    for (key, value) in parameters {
+        match (value, old_flag(key)) {
+            (None, Some(flag)) => flags |= flag,
+            (None, None) => data.push(key.to_bytes().to_vec()),
+            // The comma ends an option, and SELinux's contexts have commas.
+            (Some(value), _) if value.to_bytes().contains(&b',') => {
+                data.push([key.to_bytes(), b"=\"", value.to_bytes(), b"\""].concat());
+            }
+            (Some(value), _) => data.push([key.to_bytes(), b"=", value.to_bytes()].concat()),
+        }
+    }
+    (flags, data)
+}
+
+/// Changes the options of the file system mounted at `target`; the mount keeps its attributes.
+pub(super) fn remount(
+    target: &OwnedFd,
+    parameters: &[Parameter],
+    proc: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    let (flags, data) = flags_and_data(parameters);
+    let data = CString::new(data.join(&b","[..])).unwrap_or_default();
+    let flags = flags | libc::MS_REMOUNT | present_flags(target)?;
+    Call { source: c"none", kind: c"none", flags, data: &data }.on(target, proc)
+}
+
+/// The attributes of a mount as mount(2) has them. Access times stay as they are where none is given.
+fn present_flags(mount: &OwnedFd) -> Result<libc::c_ulong, Errno> {
+    const ST_NOSYMFOLLOW: libc::c_ulong = 0x2000;
+    let shown = fstatvfs(mount)?.flags().bits();
+    let pairs = [
+        (libc::ST_RDONLY, libc::MS_RDONLY),
+        (libc::ST_NOSUID, libc::MS_NOSUID),
+        (libc::ST_NODEV, libc::MS_NODEV),
+        (libc::ST_NOEXEC, libc::MS_NOEXEC),
+        (ST_NOSYMFOLLOW, libc::MS_NOSYMFOLLOW),
+    ];
+    Ok(pairs.iter().filter(|(seen, _)| shown & seen != 0).fold(0, |flags, (_, flag)| flags | flag))
+}
+
+/// The arguments of one mount(2).
+struct Call<'a> {
+    source: &'a CStr,
+    kind: &'a CStr,
+    flags: libc::c_ulong,
+    data: &'a CStr,
+}
+
+impl Call<'_> {
+    /// Makes the call on a descriptor, by its name in the trusted procfs.
+    fn on(&self, target: &OwnedFd, proc: BorrowedFd<'_>) -> Result<(), Errno> {
+        let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS;
+        let own = fd::openat2(proc, c"self/fd", libc::O_PATH | libc::O_DIRECTORY, 0, resolve)?;
+        let number = target.as_raw_fd();
+        if is_at(c"/proc/self/fd", own.as_fd()) {
+            // The current directory stays what it is: a lowerdir may be relative to it.
+            return self.to(&format!("/proc/self/fd/{number}"));
+        }
+        let before = fd::openat(CWD, c".", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        nix::unistd::fchdir(&own)?;
+        let mounted = self.to(&number.to_string());
+        nix::unistd::fchdir(&before)?;
+        mounted
+    }
+
+    fn to(&self, name: &str) -> Result<(), Errno> {
+        let name = CString::new(name).map_err(|_nul| Errno::EINVAL)?;
+        mount::mount(self.source, &name, self.kind, self.flags, self.data)
+    }
+}
+
+/// Whether `path` leads to the directory `expected`.
+fn is_at(path: &CStr, expected: BorrowedFd<'_>) -> bool {
+    let found = fd::stat_follow(CWD, path);
+    let expected = fd::stat(expected, c"");
+    matches!((found, expected), (Ok(a), Ok(b)) if (a.dev, a.ino) == (b.dev, b.ino))
+}

@@ -1,0 +1,373 @@
+//! Options of mounts: attributes, recursive ones, propagation, remounts; read back from mountinfo inside.
+
+use std::fs;
+
+use nix::sys::statvfs::{FsFlags, statvfs};
+
+use crate::harness::runner::cases;
+use crate::harness::{Kind, Test, json};
+use crate::mounts::{HostMount, host_dir, mountinfo, seen, showing};
+
+cases![
+    bind_options_are_set,
+    contrary_options_the_last_wins,
+    access_time_options_are_set,
+    recursive_read_only_reaches_submounts,
+    recursive_read_only_works_for_a_file,
+    recursive_options_are_set,
+    plain_read_only_does_not_reach_submounts,
+    a_remount_changes_a_mount,
+    nosymfollow_is_set,
+    every_attribute_is_set_and_cleared,
+    every_recursive_attribute_is_set_and_cleared,
+    recursive_options_reach_a_new_file_system,
+    access_times_of_the_mounts_below,
+    bind_after_rbind_is_still_recursive,
+    propagation_words_are_applied_in_order,
+    options_without_effect_are_accepted,
+    sync_options_reach_the_file_system,
+    a_remount_of_a_file_system_changes_its_size,
+    a_remount_of_nothing_is_refused,
+    a_remount_with_long_options,
+    one_string_with_several_options,
+    locked_flags_stay_in_a_user_namespace,
+];
+
+fn bind_options_are_set(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let c = showing(t).mount(
+        "/mnt",
+        "bind",
+        &dir,
+        &["bind", "nosuid", "nodev", "noexec", "ro", "noatime"],
+    );
+    let mount = seen(&mountinfo(&c), "/mnt");
+    for option in ["nosuid", "nodev", "noexec", "ro", "noatime"] {
+        assert!(mount.has(option), "{option}: {:?}", mount.options);
+    }
+    let c = showing(t).mount("/mnt", "bind", &dir, &["bind"]);
+    let mount = seen(&mountinfo(&c), "/mnt");
+    // Without options it keeps those of the mount its source lies in.
+    let source = statvfs(dir.as_str()).unwrap().flags();
+    for (option, flag) in [
+        ("nosuid", FsFlags::ST_NOSUID),
+        ("nodev", FsFlags::ST_NODEV),
+        ("noexec", FsFlags::ST_NOEXEC),
+        ("ro", FsFlags::ST_RDONLY),
+        ("noatime", FsFlags::ST_NOATIME),
+    ] {
+        assert_eq!(mount.has(option), source.contains(flag), "{option}: {:?}", mount.options);
+    }
+}
+
+fn contrary_options_the_last_wins(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let c = showing(t)
+        .mount(
+            "/mnt",
+            "bind",
+            &dir,
+            &["bind", "ro", "rw", "nosuid", "suid", "exec", "noexec", "nodev", "dev"],
+        )
+        .mount("/run", "tmpfs", "tmpfs", &["ro", "rw", "noexec", "exec", "dev", "nodev"]);
+    let text = mountinfo(&c);
+    let mount = seen(&text, "/mnt");
+    assert!(
+        mount.has("rw") && mount.has("noexec") && !mount.has("nosuid") && !mount.has("nodev"),
+        "{:?}",
+        mount.options
+    );
+    let mount = seen(&text, "/run");
+    assert!(mount.has("rw") && !mount.has("noexec") && mount.has("nodev"), "{:?}", mount.options);
+}
+
+fn access_time_options_are_set(t: &Test) {
+    let c = showing(t)
+        .mount("/a", "tmpfs", "tmpfs", &["noatime"])
+        .mount("/b", "tmpfs", "tmpfs", &["relatime"])
+        .mount("/c", "tmpfs", "tmpfs", &["strictatime"])
+        .mount("/d", "tmpfs", "tmpfs", &["nodiratime"])
+        .mount("/e", "tmpfs", "tmpfs", &[]);
+    let text = mountinfo(&c);
+    assert!(seen(&text, "/a").has("noatime"));
+    assert!(seen(&text, "/b").has("relatime"));
+    let strict = seen(&text, "/c");
+    assert!(!strict.has("relatime") && !strict.has("noatime"), "{:?}", strict.options);
+    assert!(seen(&text, "/d").has("nodiratime"));
+    assert!(seen(&text, "/e").has("relatime"));
+}
+
+fn recursive_read_only_reaches_submounts(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let _sub = HostMount::tmpfs(t, &format!("{dir}/sub"));
+    let c = showing(t).mount("/mnt", "bind", &dir, &["rbind", "rro"]);
+    let text = mountinfo(&c);
+    assert!(seen(&text, "/mnt").has("ro") && seen(&text, "/mnt/sub").has("ro"), "{text}");
+}
+
+fn recursive_read_only_works_for_a_file(t: &Test) {
+    // Docker asks for it on /etc/resolv.conf.
+    let dir = host_dir(t, "dir");
+    let c = t
+        .container()
+        .mount("/etc/hosts", "bind", &format!("{dir}/file"), &["rbind", "rro", "rprivate"])
+        .sh("cat /etc/hosts; echo x > /etc/hosts");
+    let output = c.run().code(1);
+    assert_eq!(output.stdout, "from the host\n", "{output}");
+}
+
+fn recursive_options_are_set(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let _sub = HostMount::tmpfs(t, &format!("{dir}/sub"));
+    let c = showing(t).mount(
+        "/mnt",
+        "bind",
+        &dir,
+        &["rbind", "rnosuid", "rnodev", "rnoexec", "rnoatime"],
+    );
+    let text = mountinfo(&c);
+    for point in ["/mnt", "/mnt/sub"] {
+        let mount = seen(&text, point);
+        for option in ["nosuid", "nodev", "noexec", "noatime", "rw"] {
+            assert!(mount.has(option), "{option} on {point}: {:?}", mount.options);
+        }
+    }
+}
+
+fn plain_read_only_does_not_reach_submounts(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let _sub = HostMount::tmpfs(t, &format!("{dir}/sub"));
+    let c = showing(t).mount("/mnt", "bind", &dir, &["rbind", "ro"]);
+    let text = mountinfo(&c);
+    assert!(seen(&text, "/mnt").has("ro"));
+    assert!(seen(&text, "/mnt/sub").has("rw"));
+}
+
+fn a_remount_changes_a_mount(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let c = showing(t).mount("/mnt", "bind", &dir, &["rbind"]).mount(
+        "/mnt",
+        "bind",
+        &dir,
+        &["bind", "remount", "ro", "nosuid"],
+    );
+    let mount = seen(&mountinfo(&c), "/mnt");
+    assert!(mount.has("ro") && mount.has("nosuid"), "{:?}", mount.options);
+}
+
+fn nosymfollow_is_set(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "newer than runc 1.1 and crun 1.8");
+    let c = t
+        .container()
+        .mount("/mnt", "tmpfs", "tmpfs", &["nosymfollow"])
+        .sh("ln -s /etc/passwd /mnt/x; cat /mnt/x");
+    c.run().code(1);
+}
+
+/// (option, its opposite, what mountinfo shows)
+const ATTRIBUTES: &[(&str, &str, &str)] = &[
+    ("ro", "rw", "ro"),
+    ("nosuid", "suid", "nosuid"),
+    ("nodev", "dev", "nodev"),
+    ("noexec", "exec", "noexec"),
+    ("noatime", "atime", "noatime"),
+    ("nodiratime", "diratime", "nodiratime"),
+    ("nosymfollow", "symfollow", "nosymfollow"),
+    ("relatime", "norelatime", "relatime"),
+];
+
+fn every_attribute_is_set_and_cleared(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "nosymfollow is newer than runc 1.1 and crun 1.8");
+    let dir = host_dir(t, "dir");
+    let mut c = showing(t);
+    for (option, opposite, _) in ATTRIBUTES {
+        c = c
+            .mount(&format!("/bind/{option}"), "bind", &dir, &["bind", option])
+            .mount(&format!("/bind/{opposite}"), "bind", &dir, &["bind", option, opposite])
+            .mount(&format!("/new/{option}"), "tmpfs", "tmpfs", &[option])
+            .mount(&format!("/new/{opposite}"), "tmpfs", "tmpfs", &[option, opposite]);
+    }
+    let text = mountinfo(&c);
+    for (option, opposite, shown) in ATTRIBUTES {
+        for kind in ["bind", "new"] {
+            assert!(
+                seen(&text, &format!("/{kind}/{option}")).has(shown),
+                "{kind} {option}: {text}"
+            );
+            // norelatime is not strictatime: what is left is the default.
+            let cleared = *shown == "relatime";
+            let mount = seen(&text, &format!("/{kind}/{opposite}"));
+            assert_eq!(mount.has(shown), cleared, "{kind} {opposite}: {text}");
+        }
+    }
+}
+
+fn every_recursive_attribute_is_set_and_cleared(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "rsymfollow is newer than runc 1.1 and crun 1.8");
+    let dir = host_dir(t, "dir");
+    let _sub = HostMount::tmpfs(t, &format!("{dir}/sub"));
+    let mut c = showing(t);
+    for (option, opposite, _) in ATTRIBUTES {
+        let (option, opposite) = (format!("r{option}"), format!("r{opposite}"));
+        c = c.mount(&format!("/{option}"), "bind", &dir, &["rbind", &option]).mount(
+            &format!("/{opposite}"),
+            "bind",
+            &dir,
+            &["rbind", &option, &opposite],
+        );
+    }
+    let text = mountinfo(&c);
+    for (option, opposite, shown) in ATTRIBUTES {
+        for below in ["", "/sub"] {
+            assert!(seen(&text, &format!("/r{option}{below}")).has(shown), "r{option}: {text}");
+            let mount = seen(&text, &format!("/r{opposite}{below}"));
+            assert_eq!(mount.has(shown), *shown == "relatime", "r{opposite}: {text}");
+        }
+    }
+}
+
+fn recursive_options_reach_a_new_file_system(t: &Test) {
+    t.need(t.kind() != Kind::Crun, "crun 1.8 has them for bind mounts only");
+    let c = showing(t).mount("/mnt", "tmpfs", "tmpfs", &["rro", "rnosuid", "rnoexec"]);
+    let mount = seen(&mountinfo(&c), "/mnt");
+    assert!(mount.has("ro") && mount.has("nosuid") && mount.has("noexec"), "{:?}", mount.options);
+}
+
+fn access_times_of_the_mounts_below(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let _sub = HostMount::tmpfs(t, &format!("{dir}/sub"));
+    let c = showing(t)
+        .mount("/noatime", "bind", &dir, &["rbind", "rnoatime"])
+        .mount("/strict", "bind", &dir, &["rbind", "rstrictatime"])
+        .mount("/nostrict", "bind", &dir, &["rbind", "rstrictatime", "rnostrictatime"]);
+    let text = mountinfo(&c);
+    for below in ["", "/sub"] {
+        assert!(seen(&text, &format!("/noatime{below}")).has("noatime"), "{text}");
+        let strict = seen(&text, &format!("/strict{below}"));
+        assert!(!strict.has("relatime") && !strict.has("noatime"), "{text}");
+        assert!(seen(&text, &format!("/nostrict{below}")).has("relatime"), "{text}");
+    }
+}
+
+fn bind_after_rbind_is_still_recursive(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let _sub = HostMount::tmpfs(t, &format!("{dir}/sub"));
+    for options in [&["rbind", "rprivate", "bind"][..], &["bind", "rbind"]] {
+        let text = mountinfo(&showing(t).mount("/mnt", "bind", &dir, options));
+        assert_eq!(seen(&text, "/mnt/sub").kind, "tmpfs", "{options:?}");
+    }
+}
+
+fn propagation_words_are_applied_in_order(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let sub = HostMount::tmpfs(t, &format!("{dir}/sub"));
+    sub.make("shared");
+    let c = showing(t)
+        .mount("/a", "bind", &dir, &["rbind", "rprivate", "shared"])
+        .mount("/b", "bind", &dir, &["rbind", "rshared", "private"])
+        .mount("/c", "tmpfs", "tmpfs", &["shared", "private"])
+        .mount("/d", "tmpfs", "tmpfs", &["private", "shared"])
+        .mount("/e", "bind", &dir, &["rbind", "rslave"])
+        .mount("/f", "bind", &dir, &["rbind", "rprivate", "runbindable", "shared"]);
+    let text = mountinfo(&c);
+    let optional = |point: &str| seen(&text, point).optional;
+    assert!(optional("/a").starts_with("shared:") && optional("/a/sub").is_empty(), "{text}");
+    assert!(optional("/b").is_empty() && optional("/b/sub").starts_with("shared:"), "{text}");
+    assert_eq!((optional("/c").as_str(), optional("/d").starts_with("shared:")), ("", true));
+    assert!(optional("/e/sub").starts_with("master:"), "{text}");
+    assert!(optional("/f").starts_with("shared:"), "{text}");
+    assert_eq!(optional("/f/sub"), "unbindable", "{text}");
+}
+
+fn options_without_effect_are_accepted(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let mut options = vec!["bind", "defaults", "loud", "silent", "nomand"];
+    if t.kind() != Kind::Runc {
+        // crun's, which does nothing for them either.
+        options.extend(["rsync", "rasync", "rdirsync", "rmand", "rnomand"]);
+    }
+    t.need(t.kind() != Kind::Crun, "crun 1.8 takes loud and silent for the file system's");
+    t.container().mount("/mnt", "bind", &dir, &options).sh("cat /mnt/file").run().ok();
+}
+
+fn sync_options_reach_the_file_system(t: &Test) {
+    let c = showing(t)
+        .mount("/sync", "tmpfs", "tmpfs", &["sync", "dirsync"])
+        .mount("/async", "tmpfs", "tmpfs", &["sync", "async"])
+        .mount("/lazy", "tmpfs", "tmpfs", &["lazytime"]);
+    t.need(t.kind() != Kind::Crun, "crun 1.8 takes lazytime for the file system's");
+    let text = mountinfo(&c);
+    let superblock = |point: &str| format!(",{},", seen(&text, point).superblock);
+    assert!(superblock("/sync").contains(",sync,dirsync,"), "{text}");
+    assert!(!superblock("/async").contains(",sync,"), "{text}");
+    assert!(superblock("/lazy").contains(",lazytime,"), "{text}");
+}
+
+fn a_remount_of_a_file_system_changes_its_size(t: &Test) {
+    let c = showing(t).mount("/mnt", "tmpfs", "tmpfs", &["size=64k", "nosuid", "noexec"]).mount(
+        "/mnt",
+        "tmpfs",
+        "tmpfs",
+        &["remount", "size=128k", "nodev"],
+    );
+    let mount = seen(&mountinfo(&c), "/mnt");
+    assert!(mount.superblock.contains("size=128k"), "{}", mount.superblock);
+    assert!(mount.has("nodev"), "{:?}", mount.options);
+}
+
+fn a_remount_of_nothing_is_refused(t: &Test) {
+    t.container()
+        .mount("/etc", "tmpfs", "tmpfs", &["remount", "size=1m"])
+        .run()
+        .fails()
+        .names("/etc");
+    t.container().mount("/not/there", "tmpfs", "tmpfs", &["remount", "ro"]).run().fails();
+    t.assert_nothing_left();
+}
+
+/// fsconfig(2) takes 255 bytes, mount(2) a page.
+fn a_remount_with_long_options(t: &Test) {
+    let base = t.path("layers").display().to_string();
+    let _tmpfs = HostMount::tmpfs(t, &base);
+    let long = format!("{base}/{}", "l".repeat(250));
+    for dir in [&long, &format!("{base}/u"), &format!("{base}/w")] {
+        fs::create_dir(dir).unwrap();
+    }
+    let lower = format!("lowerdir={long}");
+    let (upper, work) = (format!("upperdir={base}/u"), format!("workdir={base}/w"));
+    let c = showing(t)
+        .mount("/mnt", "overlay", "overlay", &[&lower, &upper, &work, "nosuid"])
+        .mount("/mnt", "overlay", "overlay", &["remount", "ro", &lower, &upper, &work]);
+    let mount = seen(&mountinfo(&c), "/mnt");
+    assert!(mount.has("ro") && mount.has("nosuid"), "{:?}", mount.options);
+}
+
+fn one_string_with_several_options(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun hand it to the file system");
+    let c = showing(t).mount("/mnt", "tmpfs", "tmpfs", &["nosuid,size=64k,noexec"]);
+    let mount = seen(&mountinfo(&c), "/mnt");
+    assert!(mount.has("nosuid") && mount.has("noexec"), "{:?}", mount.options);
+    assert!(mount.superblock.contains("size=64k"), "{}", mount.superblock);
+}
+
+/// What the host has locked a user namespace cannot clear: ro and the like are added to it.
+fn locked_flags_stay_in_a_user_namespace(t: &Test) {
+    t.need_user_namespaces();
+    let dir = host_dir(t, "dir");
+    let locked = HostMount::sized(t, &format!("{dir}/sub"), "nosuid,nodev,noexec,noatime");
+    let c = showing(t).user_namespace(231_072);
+    for point in ["a", "b"] {
+        fs::create_dir(c.path(point)).unwrap();
+    }
+    let c = c
+        .mount("/a", "bind", &locked.0, &["bind"])
+        .mount("/b", "bind", &locked.0, &["bind", "ro"])
+        .set("/linux/readonlyPaths", json!(["/a"]));
+    let text = mountinfo(&c);
+    for point in ["/a", "/b"] {
+        let mount = seen(&text, point);
+        for option in ["ro", "nosuid", "nodev", "noexec", "noatime"] {
+            assert!(mount.has(option), "{option} on {point}: {text}");
+        }
+    }
+}
