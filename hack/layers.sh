@@ -26,10 +26,10 @@ terminal    spec::ConsoleSize sys
 notify      sys
 foreground  notify terminal spec::ConsoleSize sys
 cgroup      spec sys
-store       id cgroup spec::Map spec::Str sys
+store       id cgroup spec::Map spec::MemoryPolicy spec::Personality spec::Str sys
 bundle      spec sys
 exeseal     sys
-plan        hooks path seccomp spec sync::Fault sync::Step sys::creds::CapSet sys::exec::CStrArray sys::mount::Attr sys::mount::Recursive
+plan        hooks path seccomp spec sync::Fault sync::Step sys::creds::CapSet sys::exec::CStrArray sys::mount::Attr sys::mount::Recursive sys::scheduling::Attributes
 init        cgroup::V1View hooks path plan spec::Hook sync sys terminal
 launch      bundle cgroup foreground::Tty hooks id init log notify path plan process seccomp spec store sync sys terminal time
 container   bundle cgroup hooks id init::INIT_NAME launch log notify plan process spec store sync sys

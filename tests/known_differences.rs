@@ -3,6 +3,8 @@
 //! that it "may" fail: a race). The versions are
 //! Debian 12's: runc 1.1.5 and crun 1.8.1, on a host with cgroup v1.
 
+mod newer;
+
 use crate::harness::Kind;
 
 type Table = &'static [(&'static str, &'static [&'static str])];
@@ -64,24 +66,6 @@ const RUNC: Table = &[
         &[
             "bad_input::a_second_create_at_the_same_moment",
             "lifecycle::of_two_creates_at_once_one_wins",
-        ],
-    ),
-    (
-        "newer than runc 1.1: time namespaces",
-        &[
-            "timens::a_time_namespace_without_offsets_is_new",
-            "timens::the_offsets_are_those_of_the_config",
-            "timens::one_clock_alone_may_have_an_offset",
-            "timens::uptime_begins_where_the_offset_says",
-            "timens::exec_sees_the_clocks_of_the_container",
-            "timens::a_time_namespace_is_joined_by_path",
-            "timens::a_time_namespace_is_joined_with_a_new_user_namespace",
-            "timens::a_time_namespace_in_a_user_namespace",
-            "timens::a_time_namespace_in_a_joined_user_namespace",
-            "timens::a_time_namespace_without_root",
-            "timens::a_created_container_is_in_it_already",
-            "timens::hooks_inside_see_its_clocks",
-            "timens::offsets_without_a_time_namespace_are_refused",
         ],
     ),
     ("runc 1.1 only warns", &["cgroups::a_busy_cgroup_is_refused"]),
@@ -295,25 +279,6 @@ const CRUN: Table = &[
         &["cgroups::blkio_weight_is_set_where_there_is_one", "update::update_blkio_weight"],
     ),
     (
-        "newer than crun 1.8: time namespaces",
-        &[
-            "timens::a_time_namespace_without_offsets_is_new",
-            "timens::the_offsets_are_those_of_the_config",
-            "timens::one_clock_alone_may_have_an_offset",
-            "timens::uptime_begins_where_the_offset_says",
-            "timens::exec_sees_the_clocks_of_the_container",
-            "timens::a_time_namespace_is_joined_by_path",
-            "timens::a_time_namespace_is_joined_with_a_new_user_namespace",
-            "timens::a_time_namespace_in_a_user_namespace",
-            "timens::a_time_namespace_in_a_joined_user_namespace",
-            "timens::a_time_namespace_without_root",
-            "timens::a_created_container_is_in_it_already",
-            "timens::hooks_inside_see_its_clocks",
-            "timens::offsets_without_a_time_namespace_are_refused",
-            "timens::an_unknown_clock_is_refused",
-        ],
-    ),
-    (
         "newer than crun 1.8",
         &["cgroups::cpu_burst_is_set", "mount_options::recursive_options_are_set"],
     ),
@@ -522,5 +487,7 @@ pub fn find(kind: Kind, test: &str) -> Option<&'static str> {
         Kind::Crun => CRUN,
         Kind::Skep => &[],
     };
-    table.iter().find(|(_, tests)| tests.contains(&test)).map(|(why, _)| *why)
+    let newer = newer::table(kind);
+    let mut rows = table.iter().chain(newer);
+    rows.find(|(_, tests)| tests.contains(&test)).map(|(why, _)| *why)
 }

@@ -62,6 +62,7 @@ mod resources;
 mod root;
 mod rootless;
 mod run;
+mod scheduling;
 mod seccomp;
 mod strict_filter;
 mod terminal;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         namespaces::CASES,
         timens::CASES,
         net_devices::CASES,
+        scheduling::CASES,
         mounts::CASES,
         mount_options::CASES,
         idmap::CASES,

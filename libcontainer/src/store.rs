@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup;
 use crate::error::{Context, Error, Kind, Result, io_errno};
 use crate::id::ContainerId;
-use crate::spec::{Map, Str};
+use crate::spec::{Map, MemoryPolicy, Personality, Str};
 use crate::sys::fd;
 
 const STATE: &str = "state.json";
@@ -81,6 +81,12 @@ pub struct Record<'a> {
     /// Whether it has a session keyring of its own.
     #[serde(default = "yes")]
     pub keyring: bool,
+    /// `linux.memoryPolicy`, which `exec` applies as well.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicy<'a>>,
+    /// `linux.personality`, which `exec` applies as well.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub personality: Option<Personality<'a>>,
     /// Whether `create` is still at it (a hook may ask).
     #[serde(default)]
     pub creating: bool,

@@ -216,6 +216,8 @@ pub enum Tag {
     Listener,
     /// Child: set the limits I may not set myself.
     Limits,
+    /// Child: set the scheduler and I/O priority I may not set myself.
+    Scheduling,
     /// Child: write the offsets of the time namespace my children would have.
     TimeOffsets,
     /// Child: map the ids of the mount whose descriptor comes along; it is that of `mounts[value]` of the plan.
@@ -236,6 +238,7 @@ impl Tag {
             Self::Console,
             Self::Listener,
             Self::Limits,
+            Self::Scheduling,
             Self::TimeOffsets,
             Self::MapMount,
             Self::Ready,

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use libcontainer::plan::{
     DeviceOp, HostFacts, Plan, ProcessPlan, Request, RootPlan, caps, namespaces,
+    scheduling::Scheduling,
 };
 use libcontainer::seccomp::Filter;
 use libcontainer::{bundle, spec};
@@ -83,6 +84,9 @@ fn process(out: &mut String, plan: &ProcessPlan) {
         terminal,
         apparmor,
         selinux,
+        scheduling,
+        memory_policy,
+        personality,
     } = plan;
     writeln!(out, "process:").unwrap();
     writeln!(out, "  argv: {argv:?}").unwrap();
@@ -107,6 +111,12 @@ fn process(out: &mut String, plan: &ProcessPlan) {
     writeln!(out, "  oom_score_adj: {oom_score_adj:?}, terminal: {terminal:?}").unwrap();
     writeln!(out, "  seccomp: {}", filter(seccomp.as_ref())).unwrap();
     writeln!(out, "  apparmor: {apparmor:?}, selinux: {selinux:?}").unwrap();
+    if *scheduling != Scheduling::default() {
+        writeln!(out, "  {scheduling:?}").unwrap();
+    }
+    if memory_policy.is_some() || personality.is_some() {
+        writeln!(out, "  {memory_policy:?}, personality: {personality:?}").unwrap();
+    }
 }
 
 /// A plan as text: one line for one thing, flags by name or in hexadecimal.

@@ -54,6 +54,13 @@ fn inherit<'a>(process: &mut Process<'a>, own: Process<'a>) {
     if is_empty(&process.selinux_label) {
         process.selinux_label = own.selinux_label;
     }
+    process.scheduler = process.scheduler.take().or(own.scheduler);
+    process.io_priority = process.io_priority.take().or(own.io_priority);
+    process.exec_cpu_affinity = process.exec_cpu_affinity.take().or(own.exec_cpu_affinity);
+    let umask = own.user.and_then(|user| user.umask);
+    if umask.is_some() && process.user.as_ref().is_none_or(|user| user.umask.is_none()) {
+        process.user.get_or_insert_default().umask = umask;
+    }
 }
 
 fn read_process(path: &Path) -> Result<Vec<u8>> {
@@ -186,7 +193,7 @@ fn add_capability<'a>(caps: &mut Capabilities<'a>, name: &'a str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use libcontainer::spec::Rlimit;
+    use libcontainer::spec::{ExecCpuAffinity, IoPriority, Rlimit, Scheduler, User};
 
     fn limits(soft: u64) -> List<Rlimit<'static>> {
         List(vec![Rlimit { kind: "RLIMIT_CORE".into(), soft, hard: 9 }])
@@ -201,6 +208,10 @@ mod tests {
             apparmor_profile: Some("container".into()),
             selinux_label: Some("label".into()),
             no_new_privileges: Some(true),
+            scheduler: Some(Scheduler { policy: "SCHED_BATCH".into(), ..Scheduler::default() }),
+            io_priority: Some(IoPriority { class: "IOPRIO_CLASS_BE".into(), priority: 3 }),
+            exec_cpu_affinity: Some(ExecCpuAffinity { initial: Some("0".into()), last: None }),
+            user: Some(User { uid: Some(7), umask: Some(0o77), ..User::default() }),
             ..Process::default()
         };
         let mut silent =
@@ -210,17 +221,23 @@ mod tests {
         assert_eq!(silent.rlimits, own.rlimits);
         assert_eq!(silent.apparmor_profile, own.apparmor_profile);
         assert_eq!(silent.selinux_label, own.selinux_label);
+        assert_eq!(silent.scheduler, own.scheduler);
+        assert_eq!(silent.io_priority, own.io_priority);
+        assert_eq!(silent.exec_cpu_affinity, own.exec_cpu_affinity);
+        assert_eq!(silent.user, Some(User { umask: Some(0o77), ..User::default() }));
         assert!(silent.args.is_empty() && silent.no_new_privileges.is_none());
         let said = Process {
             rlimits: limits(1),
             apparmor_profile: Some("unconfined".into()),
             selinux_label: Some("other".into()),
+            scheduler: Some(Scheduler::default()),
+            io_priority: Some(IoPriority::default()),
+            exec_cpu_affinity: Some(ExecCpuAffinity::default()),
+            user: Some(User { umask: Some(0), ..User::default() }),
             ..Process::default()
         };
         let mut heard = said.clone();
         inherit(&mut heard, own);
-        assert_eq!(heard.rlimits, said.rlimits);
-        assert_eq!(heard.apparmor_profile, said.apparmor_profile);
-        assert_eq!(heard.selinux_label, said.selinux_label);
+        assert_eq!(heard, Process { capabilities: Some(Capabilities::default()), ..said });
     }
 }

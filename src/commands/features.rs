@@ -3,7 +3,7 @@
 //! Engines decide by it: containerd wants `mountExtensions.idmap` for pods with a user namespace and volumes,
 //! and everyone looks for `rro`. CRI-O reads standard error too, so nothing may be written there.
 
-use libcontainer::plan::{caps, mount_options, namespaces};
+use libcontainer::plan::{caps, memory_policy, mount_options, namespaces};
 use libcontainer::sys::seccomp::flags_supported;
 use libcontainer::{Error, Result, seccomp, spec};
 use serde::Serialize;
@@ -16,8 +16,6 @@ mod available {
     pub(super) const SYSTEMD: bool = false;
     pub(super) const NET_DEVICES: bool = true;
     pub(super) const INTEL_RDT: bool = false;
-    pub(super) const MEMORY_POLICY_MODES: &[&str] = &[];
-    pub(super) const MEMORY_POLICY_FLAGS: &[&str] = &[];
     /// process.selinuxLabel is applied, linux.mountLabel is not: half of it is no support.
     pub(super) const SELINUX: bool = false;
 }
@@ -85,8 +83,8 @@ struct Enabled {
 
 #[derive(Serialize)]
 struct MemoryPolicy {
-    modes: &'static [&'static str],
-    flags: &'static [&'static str],
+    modes: Vec<&'static str>,
+    flags: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -158,8 +156,8 @@ fn linux() -> Linux {
         selinux: Enabled { enabled: available::SELINUX },
         intel_rdt: Enabled { enabled: available::INTEL_RDT },
         memory_policy: MemoryPolicy {
-            modes: available::MEMORY_POLICY_MODES,
-            flags: available::MEMORY_POLICY_FLAGS,
+            modes: memory_policy::MODES.iter().map(|(name, _)| *name).collect(),
+            flags: memory_policy::FLAGS.iter().map(|(name, _)| *name).collect(),
         },
         mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
         net_devices: Enabled { enabled: available::NET_DEVICES },
@@ -232,7 +230,7 @@ mod tests {
             ("/mounts", json!([bind]), true),
             ("/linux/netDevices", json!({"eth1": {}}), available::NET_DEVICES),
             ("/linux/intelRdt", json!({"closID": "x"}), available::INTEL_RDT),
-            ("/linux/memoryPolicy", policy, !available::MEMORY_POLICY_MODES.is_empty()),
+            ("/linux/memoryPolicy", policy, true),
             ("/linux/mountLabel", json!("u:r:t:s0"), available::SELINUX),
             ("/hostname", json!("plain"), true),
         ] {

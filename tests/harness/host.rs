@@ -26,7 +26,8 @@ pub struct Host {
     pub user_namespaces: bool,
 }
 
-const CAPABILITIES: [(&str, u32); 5] = [
+const CAPABILITIES: [(&str, u32); 6] = [
+    ("CAP_SYS_NICE", 23),
     ("CAP_SYS_ADMIN", 21),
     ("CAP_SYS_RESOURCE", 24),
     ("CAP_MKNOD", 27),

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
 
-use super::{Channel, InitChild, diagnose, prepare};
+use super::{Channel, InitChild, diagnose, prepare, scheduling};
 use crate::path;
 use crate::plan::ProcessPlan;
 use crate::plan::caps::{NAMES, SYS_ADMIN, bit};
@@ -104,6 +104,7 @@ impl Privileges<'_> {
                 process::prlimit(own, *resource, *soft, *hard).at(Step::Rlimit, i)?;
             }
         }
+        scheduling::apply(plan, self.channel, !self.set_limits)?;
         set_ids(plan)?;
         let filter_needs_admin = plan.seccomp.is_some() && !plan.no_new_privileges;
         let extra = if filter_needs_admin { bit(SYS_ADMIN) & had.permitted } else { 0 };

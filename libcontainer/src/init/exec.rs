@@ -10,9 +10,8 @@ use super::{Channel, console, prepare};
 use crate::plan::ProcessPlan;
 use crate::sync::{At, Fault, Frame, Step, Tag};
 use crate::sys::clone::setns;
-use crate::sys::fd;
-use crate::sys::process;
 use crate::sys::spawn::signal::{SignalMask, reset_dispositions};
+use crate::sys::{self, fd, process};
 use crate::terminal;
 
 /// What the parent has opened for the child of an `exec`.
@@ -58,7 +57,7 @@ fn enter_container(child: &mut ExecChild<'_>) -> Result<Program, Fault> {
         nix::unistd::write(tasks, b"0").at(Step::CgroupJoin, i)?;
     }
     child.tasks.clear();
-    let _denied = process::reset_affinity();
+    set_affinity(child.process)?;
     let user_namespace = child.namespaces & libc::CLONE_NEWUSER != 0;
     if child.two_stages {
         setns(child.init.as_fd(), libc::CLONE_NEWUSER).at(Step::NamespaceJoin, usize::MAX)?;
@@ -95,6 +94,19 @@ fn enter_container(child: &mut ExecChild<'_>) -> Result<Program, Fault> {
         label: label.as_ref(),
     };
     own.apply(Load::Now)
+}
+
+/// The CPUs the process may run on, now that it is in the cpuset: those it is given, or all where nothing is said of it.
+fn set_affinity(plan: &ProcessPlan) -> Result<(), Fault> {
+    let scheduling = &plan.scheduling;
+    match &scheduling.last {
+        Some(mask) => sys::scheduling::set_affinity(mask.words()).at(Step::Scheduler, 0),
+        None if scheduling.initial.is_some() => Ok(()),
+        None => {
+            let _denied = process::reset_affinity();
+            Ok(())
+        }
+    }
 }
 
 /// All namespaces in one call (setns(2) with a pidfd); in two if some belong to the host's user namespace.

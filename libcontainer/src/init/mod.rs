@@ -15,6 +15,7 @@ mod mount;
 mod namespace;
 mod prepare;
 mod rootfs;
+mod scheduling;
 
 use std::os::fd::OwnedFd;
 
@@ -28,6 +29,7 @@ pub(crate) use exec::{ExecChild, exec};
 pub(crate) use mount::{attach_attributes, clone_bind, clone_root};
 pub(crate) use namespace::{hold_user_namespace, stage1};
 pub(crate) use prepare::{INIT_NAME, run};
+pub(crate) use scheduling::set as set_scheduling;
 
 /// What the parent has opened and rendered for the child before the clone.
 #[derive(Debug)]

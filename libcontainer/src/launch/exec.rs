@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::serve::{self, go, receive, set_limits, why_died};
+use super::serve::{self, go, receive, set_limits, set_scheduling, why_died};
 use super::{open_proc, pid_file};
 use crate::bundle;
 use crate::cgroup::{Cgroup, Join};
@@ -16,6 +16,7 @@ use crate::foreground::Tty;
 use crate::hooks::StateTemplate;
 use crate::init::{self, Channel, ExecChild};
 use crate::log::Log;
+use crate::plan::list::Mask;
 use crate::plan::process::Context as ProcessContext;
 use crate::plan::{self, ProcessPlan};
 use crate::process::Init;
@@ -25,7 +26,7 @@ use crate::store::{self, Record, StateDir};
 use crate::sync::{self, Frame, Tag};
 use crate::sys::clone::{Side, clone_single_threaded, setns};
 use crate::sys::fd;
-use crate::sys::{pidfd, socket, spawn};
+use crate::sys::{pidfd, scheduling, socket, spawn};
 use crate::terminal;
 
 /// What `exec` is asked, beside the process itself.
@@ -77,7 +78,12 @@ pub(crate) fn exec_in(
     let terminal = process.terminal.unwrap_or(false);
     terminal::check_terminal(terminal, options.detach, options.console_socket.is_some())?;
     let mut warnings = Vec::new();
-    let context = ProcessContext { seccomp: saved_filter(target.state)?, ..Default::default() };
+    let context = ProcessContext {
+        seccomp: saved_filter(target.state)?,
+        memory_policy: target.record.memory_policy.as_ref(),
+        personality: target.record.personality.as_ref(),
+        ..Default::default()
+    };
     let plan = ProcessPlan::build(process, context, &mut warnings)?;
     warnings.iter().for_each(|warning| log.warn(warning));
     let console = options.console_socket.as_deref().map(terminal::connect_console_socket);
@@ -143,6 +149,7 @@ fn clone_child(
         _ => None,
     };
     let (back, two_stages) = enter_pid_namespace(&init, own)?;
+    let pinned = plan.scheduling.initial.as_ref().map(Pinned::to).transpose()?;
     let mut fell_back = false;
     loop {
         let (socket, child_end) = socket::seqpacket_pair().doing("socketpair")?;
@@ -162,6 +169,7 @@ fn clone_child(
             }),
             Ok(Side::Parent(pid, pidfd)) => {
                 drop(back);
+                drop(pinned);
                 return Ok(Child { pid, pidfd, socket, pid_written: false });
             }
             // The cgroup has children now (a systemd inside, say), and so no room for processes: go where init went.
@@ -214,6 +222,31 @@ impl Drop for Back {
     }
 }
 
+/// Children of this process are born on some CPUs only, until the guard goes (`process.execCPUAffinity.initial`).
+struct Pinned([u64; 128]);
+
+impl Pinned {
+    fn to(mask: &Mask) -> Result<Self> {
+        let set = || -> nix::Result<Self> {
+            let before = scheduling::affinity()?;
+            scheduling::set_affinity(mask.words())?;
+            Ok(Self(before))
+        };
+        set().map_err(|errno| {
+            Error::os("set the CPU affinity", errno)
+                .field("process.execCPUAffinity.initial")
+                .hint("none of these CPUs is online and in the runtime's own cpuset")
+        })
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // It was this process's a moment ago.
+        let _back = scheduling::set_affinity(&self.0);
+    }
+}
+
 struct Server<'a> {
     target: &'a Target<'a>,
     plan: &'a ProcessPlan,
@@ -258,6 +291,10 @@ impl Server<'_> {
                 Tag::Console => self.take_console(frame.value, fd)?,
                 Tag::Limits => {
                     set_limits(self.child.pid, self.plan)?;
+                    self.go()?;
+                }
+                Tag::Scheduling => {
+                    set_scheduling(self.child.pid, self.plan)?;
                     self.go()?;
                 }
                 Tag::Listener => self.pass_listener(frame.value)?,

@@ -41,6 +41,7 @@ impl Launch<'_> {
     /// All of the record that is known before there is a process.
     fn draft(&self, cgroup: cgroup::Record) -> Record<'_> {
         let hooks = self.spec.hooks.as_ref();
+        let linux = self.spec.linux.as_ref();
         let namespaces = &self.plan.namespaces;
         let joined = namespaces.join.iter().fold(0, |all, join| all | join.kind);
         Record {
@@ -58,6 +59,8 @@ impl Launch<'_> {
             namespaces: namespaces.new | joined,
             made: Some(namespaces.new),
             keyring: self.plan.keyring.is_some(),
+            memory_policy: linux.and_then(|linux| linux.memory_policy.clone()),
+            personality: linux.and_then(|linux| linux.personality.clone()),
             creating: false,
             hooks: hooks
                 .is_some_and(|hooks| !hooks.poststart.is_empty() || !hooks.poststop.is_empty()),

@@ -13,6 +13,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::foreground::Tty;
 use crate::hooks::{self, Phase};
+use crate::init;
 use crate::plan::ProcessPlan;
 use crate::spec::{self, Hook};
 use crate::store::StateDir;
@@ -67,6 +68,11 @@ pub(super) fn set_limits(pid: Pid, plan: &ProcessPlan) -> Result<()> {
             .map_err(|errno| explain(Step::OomScoreAdj, 0, errno))?;
     }
     Ok(())
+}
+
+/// Sets what needs CAP_SYS_NICE outside of the child's user namespace.
+pub(super) fn set_scheduling(pid: Pid, plan: &ProcessPlan) -> Result<()> {
+    init::set_scheduling(pid, &plan.scheduling).map_err(|fault| plan.explain(&fault))
 }
 
 /// Writes a file of `pid`'s in the host's procfs.
@@ -175,6 +181,10 @@ impl Server<'_, '_> {
                 Tag::Listener => self.pass_listener(frame.value, "creating")?,
                 Tag::Limits => {
                     set_limits(self.pid, &self.launch.plan.process)?;
+                    self.go()?;
+                }
+                Tag::Scheduling => {
+                    set_scheduling(self.pid, &self.launch.plan.process)?;
                     self.go()?;
                 }
                 Tag::TimeOffsets => self.time_offsets()?,

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use super::mounts::{Action, MountOp};
 use super::namespaces;
 use super::process::rlimit_name;
-use super::{Plan, ProcessPlan, caps};
+use super::{Plan, ProcessPlan, caps, scheduling};
 use crate::error::Error;
 use crate::sync::{Fault, Step};
 
@@ -232,7 +232,51 @@ impl ProcessPlan {
             ),
             Step::Selinux => error.field("process.selinuxLabel"),
             Step::Seccomp => error.field("linux.seccomp"),
+            Step::Scheduler => self.explain_scheduling(index, fault.errno),
+            Step::MemoryPolicy => error.field("linux.memoryPolicy").hint(match fault.errno {
+                Errno::ENOSYS => "this kernel was built without CONFIG_NUMA",
+                _ => "are the nodes online and in the cpuset, and does this kernel know the mode?",
+            }),
+            Step::Personality => error.field("linux.personality"),
             Step::Hook => explain_hook(fault),
+            _ => error,
+        }
+    }
+
+    /// Which of affinity, scheduler and I/O priority was refused, and what it would take.
+    fn explain_scheduling(&self, index: usize, errno: Errno) -> Error {
+        if index == 0 {
+            return Error::os("set the CPU affinity", errno)
+                .field("process.execCPUAffinity.final")
+                .hint("none of these CPUs is online and in the container's cpuset");
+        }
+        if index == 2 {
+            let error = Error::os("set the I/O priority", errno).field("process.ioPriority");
+            return match errno {
+                Errno::EPERM => error.hint("IOPRIO_CLASS_RT needs CAP_SYS_NICE on the host"),
+                _ => error,
+            };
+        }
+        let policy = self.scheduling.attributes.map_or(0, |attributes| attributes.policy);
+        let policy = scheduling::policy_name(policy);
+        let error =
+            Error::os(format!("set the scheduler {policy}"), errno).field("process.scheduler");
+        match (errno, policy) {
+            (Errno::EPERM, "SCHED_DEADLINE") => error.hint(
+                "it needs CAP_SYS_NICE on the host and all its CPUs: process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus)",
+            ),
+            (Errno::EPERM, "SCHED_FIFO" | "SCHED_RR") => error.hint(
+                "it needs CAP_SYS_NICE on the host or RLIMIT_RTPRIO, and on cgroup v1 linux.resources.cpu.realtimeRuntime",
+            ),
+            (Errno::EPERM, _) => error.hint("a nice value below 0 needs CAP_SYS_NICE on the host or RLIMIT_NICE"),
+            (Errno::EBUSY, "SCHED_DEADLINE") => {
+                error.hint("other deadlines leave less than runtime/period of the CPUs")
+            }
+            (Errno::EINVAL, "SCHED_ISO") => error.hint("no kernel has this policy: the number is reserved"),
+            (Errno::EINVAL, "SCHED_DEADLINE") => {
+                error.hint("runtime is at least 1024 ns, and the period within kernel.sched_deadline_period_*_us")
+            }
+            (Errno::EOPNOTSUPP, _) => error.hint("this kernel was built without CONFIG_UCLAMP_TASK"),
             _ => error,
         }
     }

@@ -9,11 +9,15 @@ mod devices;
 mod explain;
 mod idmap;
 pub mod idmapped;
+pub mod list;
+pub mod memory_policy;
 pub mod mount_options;
 pub mod mounts;
 pub mod namespaces;
 mod net_devices;
+mod personality;
 pub mod process;
+pub mod scheduling;
 mod sysctl;
 
 use std::ffi::CString;
@@ -141,7 +145,13 @@ impl Plan {
         let seccomp = compile_seccomp(spec, &mut warnings)?;
         let keep_groups =
             spec.annotations.get("run.oci.keep_original_groups").is_some_and(|v| *v == "1");
-        let context = process::Context { seccomp, extra_env: request.extra_env, keep_groups };
+        let context = process::Context {
+            seccomp,
+            extra_env: request.extra_env,
+            keep_groups,
+            memory_policy: linux.memory_policy.as_ref(),
+            personality: linux.personality.as_ref(),
+        };
         let process = ProcessPlan::build(process, context, &mut warnings)?;
         let root = root(spec, linux, host, request.no_pivot)?;
         let mounts = plan_mounts(spec, linux, host, &namespaces, &root)?;
@@ -216,8 +226,6 @@ fn check_version(spec: &Spec<'_>) -> Result<()> {
 fn refuse_later_fields(linux: &spec::Linux<'_>) -> Result<()> {
     for (present, field) in [
         (linux.intel_rdt.is_some(), "linux.intelRdt"),
-        (linux.memory_policy.is_some(), "linux.memoryPolicy"),
-        (linux.personality.is_some(), "linux.personality"),
         (linux.mount_label.as_ref().is_some_and(|label| !label.is_empty()), "linux.mountLabel"),
     ] {
         if present {

@@ -3,7 +3,9 @@
 use std::ffi::CString;
 
 use super::caps::CapSets;
-use super::cstring;
+use super::memory_policy::{self, MemoryPolicy};
+use super::scheduling::Scheduling;
+use super::{cstring, personality};
 use crate::error::{Error, Result};
 use crate::seccomp::Filter;
 use crate::spec;
@@ -46,6 +48,12 @@ pub struct ProcessPlan {
     pub apparmor: Option<CString>,
     /// SELinux label.
     pub selinux: Option<CString>,
+    /// Scheduler, I/O priority and CPUs.
+    pub scheduling: Scheduling,
+    /// NUMA memory policy.
+    pub memory_policy: Option<MemoryPolicy>,
+    /// Execution domain.
+    pub personality: Option<libc::c_ulong>,
 }
 
 /// umask where `process.user.umask` is absent: as runc and crun have it; images rely on it (decisions of the field,
@@ -80,13 +88,17 @@ pub fn rlimit_name(number: u32) -> &'static str {
 
 /// What the plan of a process needs besides `process` itself.
 #[derive(Debug, Default)]
-pub struct Context {
+pub struct Context<'a> {
     /// The compiled filter.
     pub seccomp: Option<Filter>,
     /// Variables the runtime adds at the end.
     pub extra_env: Vec<String>,
     /// run.oci.keep_original_groups.
     pub keep_groups: bool,
+    /// `linux.memoryPolicy`.
+    pub memory_policy: Option<&'a spec::MemoryPolicy<'a>>,
+    /// `linux.personality`.
+    pub personality: Option<&'a spec::Personality<'a>>,
 }
 
 impl ProcessPlan {
@@ -96,10 +108,9 @@ impl ProcessPlan {
     /// [`Kind::Config`](crate::Kind::Config) naming the field.
     pub fn build(
         process: &spec::Process<'_>,
-        context: Context,
+        context: Context<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
-        refuse_later_fields(process)?;
         let user = process.user.clone().unwrap_or_default();
         let env = environment(process, context.extra_env)?;
         let search_path = variable(&env, "PATH=").map(ToOwned::to_owned);
@@ -132,23 +143,11 @@ impl ProcessPlan {
             terminal: process.terminal.unwrap_or(false).then_some(process.console_size),
             apparmor: label(process.apparmor_profile.as_ref(), "process.apparmorProfile")?,
             selinux: label(process.selinux_label.as_ref(), "process.selinuxLabel")?,
+            scheduling: Scheduling::build(process)?,
+            memory_policy: memory_policy::plan(context.memory_policy)?,
+            personality: personality::plan(context.personality)?,
         })
     }
-}
-
-fn refuse_later_fields(process: &spec::Process<'_>) -> Result<()> {
-    for (present, field) in [
-        (process.scheduler.is_some(), "process.scheduler"),
-        (process.io_priority.is_some(), "process.ioPriority"),
-        (process.exec_cpu_affinity.is_some(), "process.execCPUAffinity"),
-    ] {
-        if present {
-            return Err(Error::unsupported("not available in this version")
-                .field(field)
-                .hint("remove the field"));
-        }
-    }
-    Ok(())
 }
 
 fn label(text: Option<&spec::Str<'_>>, field: &str) -> Result<Option<CString>> {

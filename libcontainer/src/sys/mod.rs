@@ -17,6 +17,7 @@ pub mod netlink;
 pub mod pidfd;
 pub mod process;
 pub mod pty;
+pub mod scheduling;
 pub mod seccomp;
 pub mod socket;
 pub mod spawn;
