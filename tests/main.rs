@@ -52,6 +52,7 @@ mod killed;
 mod known_differences;
 mod lifecycle;
 mod mount_options;
+mod mount_sources;
 mod mounts;
 mod namespaces;
 mod net_devices;
@@ -90,6 +91,7 @@ fn main() -> ExitCode {
         scheduling::CASES,
         mounts::CASES,
         mount_options::CASES,
+        mount_sources::CASES,
         idmap::CASES,
         root::CASES,
         devices::CASES,

@@ -31,6 +31,8 @@ cases![
     a_remount_with_long_options,
     one_string_with_several_options,
     locked_flags_stay_in_a_user_namespace,
+    a_mount_label_without_selinux_is_ignored_aloud,
+    an_unknown_kind_of_mount_context_is_refused,
 ];
 
 fn bind_options_are_set(t: &Test) {
@@ -370,4 +372,32 @@ fn locked_flags_stay_in_a_user_namespace(t: &Test) {
             assert!(mount.has(option), "{option} on {point}: {text}");
         }
     }
+}
+
+fn has_selinux() -> bool {
+    fs::read_to_string("/proc/filesystems").unwrap().contains("selinuxfs")
+}
+
+fn a_mount_label_without_selinux_is_ignored_aloud(t: &Test) {
+    t.need(!has_selinux(), "this host has SELinux");
+    t.need(t.kind() != Kind::Runc, "runc hands it to the kernel, which refuses it");
+    let c = t
+        .container()
+        .mount("/mnt", "tmpfs", "tmpfs", &["size=64k"])
+        .set("/linux/mountLabel", json!("system_u:object_r:container_file_t:s0:c1,c2"));
+    c.run().ok();
+    if t.kind() == Kind::Skep {
+        let output = c.bundle_call("run", &[]).global(&["--log-level", "warning"]).run().ok();
+        output.names("linux.mountLabel is ignored");
+    }
+}
+
+fn an_unknown_kind_of_mount_context_is_refused(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "crun asks only where there is SELinux");
+    let c = t
+        .container()
+        .set("/linux/mountLabel", json!("system_u:object_r:t:s0"))
+        .set("/annotations", json!({"run.oci.mount_context_type": "nonsense"}));
+    c.run().fails().names("run.oci.mount_context_type");
+    t.assert_nothing_left();
 }

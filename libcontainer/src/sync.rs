@@ -134,6 +134,8 @@ steps! {
     Personality = "set the personality",
     /// Mapping the ids of a mount.
     MountIds = "map the ids of the mount",
+    /// Labelling a mount for SELinux.
+    MountLabel = "label the mount",
 }
 
 impl Step {

@@ -126,6 +126,7 @@ fn text(plan: &Plan) -> String {
         idmaps,
         root: RootPlan { path, readonly: root_readonly, propagation, no_pivot },
         mounts,
+        mount_label,
         devices,
         bind_devices,
         dev_links,
@@ -162,6 +163,9 @@ fn text(plan: &Plan) -> String {
     .unwrap();
     for mount in mounts {
         writeln!(out, "mount: {mount:x?}").unwrap();
+    }
+    if let Some(label) = mount_label {
+        writeln!(out, "mount label: {:?}={:?}", label.option, label.text).unwrap();
     }
     for device in devices {
         let DeviceOp { index, target, host, mode, number, uid, gid } = device;

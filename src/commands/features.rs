@@ -16,8 +16,6 @@ mod available {
     pub(super) const SYSTEMD: bool = false;
     pub(super) const NET_DEVICES: bool = true;
     pub(super) const INTEL_RDT: bool = false;
-    /// process.selinuxLabel is applied, linux.mountLabel is not: half of it is no support.
-    pub(super) const SELINUX: bool = false;
 }
 
 /// Prints the document.
@@ -153,7 +151,7 @@ fn linux() -> Linux {
             supported_flags: supported.map(|(name, _)| *name).collect(),
         },
         apparmor: Enabled { enabled: true },
-        selinux: Enabled { enabled: available::SELINUX },
+        selinux: Enabled { enabled: true },
         intel_rdt: Enabled { enabled: available::INTEL_RDT },
         memory_policy: MemoryPolicy {
             modes: memory_policy::MODES.iter().map(|(name, _)| *name).collect(),
@@ -206,7 +204,6 @@ mod tests {
             "/potentiallyUnsafeConfigAnnotations/org.criu.config",
             "/linux/cgroup/systemd",
             "/linux/cgroup/systemdUser",
-            "/linux/selinux/enabled",
             "/linux/intelRdt/enabled",
         ];
         compare("", &ours, &theirs, &less);
@@ -231,7 +228,7 @@ mod tests {
             ("/linux/netDevices", json!({"eth1": {}}), available::NET_DEVICES),
             ("/linux/intelRdt", json!({"closID": "x"}), available::INTEL_RDT),
             ("/linux/memoryPolicy", policy, true),
-            ("/linux/mountLabel", json!("u:r:t:s0"), available::SELINUX),
+            ("/linux/mountLabel", json!("u:r:t:s0"), true),
             ("/hostname", json!("plain"), true),
         ] {
             let mut config: Value = serde_json::from_str(SPEC).expect("JSON");

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::InitChild;
 use crate::path;
-use crate::plan::Plan;
+use crate::plan::{MountLabel, Plan};
 use crate::sync::{At, Fault, Step};
 use crate::sys::fd::{self, CWD};
 use crate::sys::mount::{
@@ -103,7 +103,7 @@ pub(super) fn masked_paths(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Faul
         let mask = match (&empty, is_directory) {
             (_, false) => null_device(),
             (Some(mounted), true) => open_tree_clone(mounted.as_fd(), c"", Recursive::No, false),
-            (None, true) => empty_directory(),
+            (None, true) => empty_directory(plan.mount_label.as_ref()),
         }
         .at(Step::MaskedPath, i)?;
         move_mount(mask.as_fd(), target.as_fd()).at(Step::MaskedPath, i)?;
@@ -129,12 +129,15 @@ fn null_device() -> Result<OwnedFd, Errno> {
     if stat.is(libc::S_IFCHR) && stat.rdev == (1, 3) { Ok(null) } else { Err(Errno::ENODEV) }
 }
 
-fn empty_directory() -> Result<OwnedFd, Errno> {
+fn empty_directory(label: Option<&MountLabel>) -> Result<OwnedFd, Errno> {
     let context = FsContext::open(c"tmpfs")?;
     context.set_string(c"source", c"tmpfs")?;
     context.set_string(c"mode", c"755")?;
     context.set_string(c"nr_inodes", c"1")?;
     context.set_flag(c"ro")?;
+    if let Some(label) = label {
+        context.set_string(label.option, &label.text)?;
+    }
     context.mount(
         libc::MOUNT_ATTR_RDONLY
             | libc::MOUNT_ATTR_NOSUID

@@ -128,6 +128,7 @@ pub fn launch(options: &Options<'_>, log: &dyn Log) -> Result<Launched> {
         no_new_keyring: options.no_new_keyring,
     };
     let mut plan = Plan::build(&spec, &facts, request, options.id.as_str())?;
+    sources::check_label(&mut plan);
     let linux = spec.linux.as_ref();
     let cgroup_plan = CgroupPlan::build(
         &cgroup::Request {

@@ -30,6 +30,7 @@ impl Plan {
             | Step::MountOption
             | Step::Mount
             | Step::MountIds
+            | Step::MountLabel
             | Step::CopyUp
             | Step::Propagation
                 if index < self.mounts.len() =>
@@ -115,6 +116,13 @@ impl Plan {
                 let error =
                     Error::os(format!("{what} on {target:?}: {}", fault.step.text()), fault.errno);
                 return explain_ids(error.field(format!("{field}.uidMappings")), fault.errno);
+            }
+            Step::MountLabel => {
+                return Error::os(
+                    format!("{what} on {target:?}: {}", fault.step.text()),
+                    fault.errno,
+                )
+                .field("linux.mountLabel");
             }
             Step::MountSource => {
                 return Error::os(format!("{} for", fault.step.text()), fault.errno)

@@ -11,6 +11,7 @@ mod idmap;
 pub mod idmapped;
 pub mod list;
 pub mod memory_policy;
+mod mount_label;
 pub mod mount_options;
 pub mod mounts;
 pub mod namespaces;
@@ -31,6 +32,7 @@ use crate::sys::mount::Recursive;
 
 pub use devices::{DeviceOp, LINKS};
 pub use idmap::{IdMaps, map_text};
+pub use mount_label::MountLabel;
 pub use mounts::MountOp;
 pub use namespaces::NamespacePlan;
 pub use net_devices::NetDeviceOp;
@@ -70,6 +72,8 @@ pub struct Plan {
     pub root: RootPlan,
     /// Mounts, in order.
     pub mounts: Vec<MountOp>,
+    /// SELinux label of the file systems made.
+    pub mount_label: Option<MountLabel>,
     /// Device nodes; empty where /dev is the host's.
     pub devices: Vec<DeviceOp>,
     /// Whether devices are bound from the host, because mknod(2) is not allowed.
@@ -179,6 +183,7 @@ impl Plan {
             cgroup_owner: cgroup_owner(linux, &namespaces, &mounts, process.uid),
             net_devices: net_devices::plan(&linux.net_devices, &namespaces, host.euid)?,
             root,
+            mount_label: mount_label::plan(spec, linux)?,
             namespaces,
             idmaps,
             mounts,
@@ -224,10 +229,7 @@ fn check_version(spec: &Spec<'_>) -> Result<()> {
 }
 
 fn refuse_later_fields(linux: &spec::Linux<'_>) -> Result<()> {
-    for (present, field) in [
-        (linux.intel_rdt.is_some(), "linux.intelRdt"),
-        (linux.mount_label.as_ref().is_some_and(|label| !label.is_empty()), "linux.mountLabel"),
-    ] {
+    for (present, field) in [(linux.intel_rdt.is_some(), "linux.intelRdt")] {
         if present {
             return Err(Error::unsupported("not available in this version")
                 .field(field)

@@ -110,6 +110,17 @@ pub fn fill_standard_streams() -> Result<(), Errno> {
     Ok(())
 }
 
+/// Sets the extended attribute `name` of an open file.
+///
+/// # Errors
+/// Those of fsetxattr(2).
+pub fn set_attribute(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<(), Errno> {
+    let (bytes, length) = (value.as_ptr().cast(), value.len());
+    // SAFETY: name is a C string, value has length bytes; both outlive the call.
+    check(unsafe { libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), bytes, length, 0) }.into())
+        .map(drop)
+}
+
 /// What statx(2) says of a file.
 #[derive(Debug, Clone, Copy)]
 pub struct Stat {

@@ -52,6 +52,11 @@ pub(super) fn mount_new(
         }
         .map_err(option)?;
     }
+    if let Some(label) = child.plan.mount_label.as_ref()
+        && label.is_for(&new.kind, &new.parameters)
+    {
+        context.set_string(label.option, &label.text).map_err(option)?;
+    }
     let copies = new.copy_up && existed;
     // What is copied into it has to be written.
     let first = if copies { op.attr.set & !libc::MOUNT_ATTR_RDONLY } else { op.attr.set };
@@ -63,10 +68,21 @@ pub(super) fn mount_new(
             mount_setattr(mount.as_fd(), Recursive::No, attr).at(Step::CopyUp, i)?;
         }
     }
+    if let Some(label) = child.plan.mount_label.as_ref()
+        && new.kind.as_c_str() == c"mqueue"
+    {
+        relabel(mount.as_fd(), &label.text).at(Step::MountLabel, i)?;
+    }
     let rest = MountAttributes { below: op.below, propagation: &op.propagation };
     map_ids(i, op, child, mount.as_fd())?;
     rest.apply(mount.as_fd()).at(Step::Mount, i)?;
     move_mount(mount.as_fd(), target.as_fd()).at(Step::Mount, i)
+}
+
+/// Labels the root of a file system that takes no label when it is mounted.
+fn relabel(mount: BorrowedFd<'_>, label: &CStr) -> Result<(), Errno> {
+    let root = fd::openat(mount, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
+    fd::set_attribute(root.as_fd(), c"security.selinux", label.to_bytes())
 }
 
 /// fsconfig(2) has no such words; both are hints to the file system.

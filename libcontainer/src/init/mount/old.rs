@@ -50,6 +50,11 @@ pub(super) fn mount_new(
         return Err(Fault::new(Step::MountIds, i, Errno::EOPNOTSUPP));
     }
     let (flags, mut data) = flags_and_data(&new.parameters);
+    if let Some(label) = child.plan.mount_label.as_ref()
+        && label.is_for(&new.kind, &new.parameters)
+    {
+        data.push([label.option.to_bytes(), b"=\"", label.text.to_bytes(), b"\""].concat());
+    }
     if new.inherit_mode && existed {
         let mode = fd::stat(covered.as_fd(), c"").at(Step::MountTarget, i)?.mode & 0o7777;
         data.push(format!("mode={mode:o}").into_bytes());

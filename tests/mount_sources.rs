@@ -1,0 +1,340 @@
+//! Sources and targets of bind mounts: symlinks on either side, sources inside the container, odd files; masks.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use crate::harness::runner::cases;
+use crate::harness::{Kind, Test, json};
+use crate::mounts::{host_dir, mountinfo, seen, showing};
+
+cases![
+    a_symlink_as_source_is_followed,
+    copy_symlink_makes_the_link_anew,
+    copy_symlink_of_something_else_is_a_bind_mount,
+    copy_symlink_replaces_nothing,
+    copy_symlink_and_nofollow_are_refused,
+    src_nofollow_mounts_the_link_itself,
+    dest_nofollow_covers_the_link_itself,
+    nofollow_in_a_user_namespace,
+    dest_nofollow_does_not_reach_into_proc,
+    dangling_links_on_the_way_to_the_target,
+    made_directories_inherit_the_group_bit,
+    a_source_in_the_root_has_the_earlier_mounts,
+    the_whole_tree_of_earlier_mounts_is_bound,
+    a_source_in_the_root_stays_in_the_root,
+    a_destination_may_begin_with_the_path_of_the_root,
+    a_fifo_and_a_socket_are_mounted,
+    a_source_below_a_private_directory_in_a_user_namespace,
+    masked_directories_share_one_file_system,
+    a_path_masked_twice_is_masked_once,
+    a_masked_path_that_is_missing_is_ignored,
+    read_only_paths_keep_their_other_flags,
+    a_read_only_path_of_a_file,
+];
+
+fn a_symlink_as_source_is_followed(t: &Test) {
+    let dir = host_dir(t, "dir");
+    symlink("file", format!("{dir}/link")).unwrap();
+    t.container()
+        .mount("/new/file", "bind", &format!("{dir}/link"), &["bind"])
+        .sh("cat /new/file; stat -c %F /new/file")
+        .run()
+        .ok()
+        .prints("from the host\nregular file\n");
+}
+
+fn copy_symlink_makes_the_link_anew(t: &Test) {
+    t.need(t.kind() != Kind::Runc, "crun's option");
+    let link = t.path("link").display().to_string();
+    symlink("point/to/nowhere", &link).unwrap();
+    let c = t
+        .container()
+        .mount("/a/new/link", "bind", &link, &["rbind", "copy-symlink"])
+        .sh("readlink /a/new/link");
+    // The second time it is there already.
+    for _ in 0..2 {
+        c.run().ok().prints("point/to/nowhere\n");
+    }
+}
+
+fn copy_symlink_of_something_else_is_a_bind_mount(t: &Test) {
+    t.need(t.kind() != Kind::Runc, "crun's option");
+    let dir = host_dir(t, "dir");
+    t.container()
+        .mount("/new", "bind", &dir, &["rbind", "copy-symlink"])
+        .mount("/file", "bind", &format!("{dir}/file"), &["rbind", "copy-symlink", "ro"])
+        .sh("cat /new/file /file")
+        .run()
+        .ok()
+        .prints("from the host\nfrom the host\n");
+}
+
+fn copy_symlink_replaces_nothing(t: &Test) {
+    t.need(t.kind() != Kind::Runc, "crun's option");
+    let link = t.path("link").display().to_string();
+    symlink("elsewhere", &link).unwrap();
+    let c = t.container().mount("/etc/passwd", "bind", &link, &["bind", "copy-symlink"]);
+    c.run().fails().names("/etc/passwd");
+    assert!(c.read("/etc/passwd").starts_with("root:"));
+    let c = t.container().mount("/etc/x", "bind", &link, &["bind", "copy-symlink"]);
+    symlink("another", c.path("/etc/x")).unwrap();
+    c.run().fails().names("/etc/x");
+    assert_eq!(fs::read_link(c.path("/etc/x")).unwrap().to_str(), Some("another"));
+    t.assert_nothing_left();
+}
+
+fn copy_symlink_and_nofollow_are_refused(t: &Test) {
+    t.need(t.kind() != Kind::Runc, "crun's option");
+    let dir = host_dir(t, "dir");
+    for other in ["src-nofollow", "dest-nofollow"] {
+        let c = t.container().mount("/mnt", "bind", &dir, &["bind", "copy-symlink", other]);
+        let output = c.run().fails();
+        if t.kind() == Kind::Skep {
+            output.names("mounts[6].options");
+        }
+    }
+    t.assert_nothing_left();
+}
+
+fn src_nofollow_mounts_the_link_itself(t: &Test) {
+    t.need(t.kind() != Kind::Runc, "crun's option");
+    let link = t.path("link").display().to_string();
+    symlink("point/to/nowhere", &link).unwrap();
+    let c = t
+        .container()
+        .mount("/target", "bind", &link, &["bind", "src-nofollow", "dest-nofollow"])
+        .sh("readlink /target");
+    symlink("somewhere/else", c.path("/target")).unwrap();
+    c.run().ok().prints("point/to/nowhere\n");
+    assert_eq!(fs::read_link(c.path("/target")).unwrap().to_str(), Some("somewhere/else"));
+}
+
+fn dest_nofollow_covers_the_link_itself(t: &Test) {
+    t.need(t.kind() != Kind::Runc, "crun's option");
+    let dir = host_dir(t, "dir");
+    let c = t
+        .container()
+        .mount("/target", "bind", &format!("{dir}/file"), &["bind", "dest-nofollow"])
+        .sh("cat /target; stat -c %F /target; cat /etc/passwd | head -n 1 | cut -c 1-4");
+    symlink("etc/passwd", c.path("/target")).unwrap();
+    c.run().ok().prints("from the host\nregular file\nroot\n");
+}
+
+fn nofollow_in_a_user_namespace(t: &Test) {
+    t.need_user_namespaces();
+    t.need(t.kind() != Kind::Runc, "crun's option");
+    let dir = host_dir(t, "dir");
+    let link = t.path("link").display().to_string();
+    symlink("point/to/nowhere", &link).unwrap();
+    let c = t
+        .container()
+        .user_namespace(231_072)
+        .mount("/one", "bind", &link, &["bind", "src-nofollow", "dest-nofollow"])
+        .mount("/two", "bind", &format!("{dir}/file"), &["bind", "dest-nofollow"])
+        .sh("readlink /one; cat /two");
+    for name in ["/one", "/two"] {
+        symlink("dangling", c.path(name)).unwrap();
+    }
+    c.run().ok().prints("point/to/nowhere\nfrom the host\n");
+}
+
+fn dest_nofollow_does_not_reach_into_proc(t: &Test) {
+    t.need(t.kind() != Kind::Runc, "crun's option");
+    let link = t.path("link").display().to_string();
+    symlink("whatever", &link).unwrap();
+    let options = ["bind", "src-nofollow", "dest-nofollow"];
+    t.container().mount("/proc/self", "bind", &link, &options).run().fails().names("/proc/self");
+    let c = t.container().mount("/way/self", "bind", &link, &options);
+    symlink("proc", c.path("/way")).unwrap();
+    c.run().fails();
+    t.assert_nothing_left();
+}
+
+fn dangling_links_on_the_way_to_the_target(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "newer than runc 1.1");
+    let dir = host_dir(t, "dir");
+    let file = format!("{dir}/file");
+    let c = t
+        .container()
+        .mount("/etc/hosts", "bind", &file, &["bind"])
+        .mount("/etc/dir", "bind", &dir, &["bind"])
+        .sh("cat /tmp/foo/bar/baz/hosts /tmp/made/file");
+    symlink("/tmp/foo/bar", c.path("/jump")).unwrap();
+    symlink("/jump/baz/hosts", c.path("/etc/hosts")).unwrap();
+    symlink("../tmp/made", c.path("/etc/dir")).unwrap();
+    c.run().ok().prints("from the host\nfrom the host\n");
+}
+
+fn made_directories_inherit_the_group_bit(t: &Test) {
+    let c = t.container().mount("/setgid/a/b", "tmpfs", "tmpfs", &["ro"]);
+    fs::create_dir(c.path("/setgid")).unwrap();
+    fs::set_permissions(c.path("/setgid"), fs::Permissions::from_mode(0o7755)).unwrap();
+    c.run().ok();
+    let mode = |path: &str| fs::metadata(c.path(path)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode("/setgid"), mode("/setgid/a"), mode("/setgid/a/b")), (0o7755, 0o2755, 0o2755));
+}
+
+fn a_source_in_the_root_has_the_earlier_mounts(t: &Test) {
+    t.need(t.kind() != Kind::Crun, "crun 1.8 opens sources first");
+    let dir = host_dir(t, "dir");
+    let c = t.container();
+    let inside = c.path("/first").display().to_string();
+    c.mount("/first", "bind", &dir, &["bind"])
+        .mount("/second", "bind", &inside, &["bind"])
+        .mount("/third", "bind", "rootfs/first/sub", &["bind"])
+        .sh("cat /second/file; touch /third/new; ls /first/sub")
+        .run()
+        .ok()
+        .prints("from the host\nnew\n");
+}
+
+/// runc's "mount order": trees of mounts bound into themselves, by symlinks, in a user namespace and not.
+fn the_whole_tree_of_earlier_mounts_is_bound(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "newer than runc 1.1 and crun 1.8");
+    for (letter, deep) in [("a", "x"), ("b", "y"), ("c", "z")] {
+        let dir = t.path(&format!("source/{letter}/{deep}"));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("file"), format!("{letter}/{deep}\n")).unwrap();
+        symlink(letter, t.path(&format!("source/sym-{letter}"))).unwrap();
+    }
+    // Nobody but root may go there.
+    fs::set_permissions(t.path("source"), fs::Permissions::from_mode(0o700)).unwrap();
+    let source = t.path("source").display().to_string();
+    for user_namespace in [false, true] {
+        if user_namespace {
+            t.need_user_namespaces();
+        }
+        let c = t.container();
+        let c = if user_namespace { c.user_namespace(231_072) } else { c };
+        for name in ["/mnt", "/final"] {
+            fs::create_dir(c.path(name)).unwrap();
+        }
+        let at = |inside: &str| c.path(inside).display().to_string();
+        let (x, y, mnt) = (at("/mnt/x"), at("/mnt/x/y"), at("/mnt"));
+        let (in_x, in_y, last) = (at("/mnt/x/y/z/x"), at("/mnt/x/y/z"), at("/final"));
+        c.mount("/mnt", "bind", &format!("{source}/a"), &["bind", "rprivate"])
+            .mount("/mnt/x", "bind", &format!("{source}/sym-b"), &["bind", "rprivate"])
+            .mount("/mnt/x/y", "bind", &format!("{source}/c"), &["bind", "rprivate"])
+            .mount("/mnt/x/y/z", "bind", &format!("{source}/sym-a"), &["bind", "rprivate"])
+            .mount(&in_x, "bind", &x, &["rbind", "rprivate"])
+            .mount(&in_y, "bind", &y, &["rbind", "rprivate"])
+            .mount(&last, "bind", &mnt, &["rbind", "rprivate"])
+            .sh("cat /final/x/y/z/z/x/y/z/x/file")
+            .run()
+            .ok()
+            .prints("a/x\n");
+    }
+}
+
+fn a_source_in_the_root_stays_in_the_root(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun resolve it on the host");
+    let outside = host_dir(t, "outside");
+    let c = t.container();
+    let inside = c.path("/link").display().to_string();
+    symlink(&outside, c.path("/link")).unwrap();
+    c.mount("/mnt", "bind", &inside, &["bind"]).run().fails().names("/link");
+    t.assert_nothing_left();
+}
+
+fn a_destination_may_begin_with_the_path_of_the_root(t: &Test) {
+    t.need(t.kind() != Kind::Crun, "runc's rule");
+    let dir = host_dir(t, "dir");
+    let c = t.container();
+    let inside = c.path("/deep/mnt").display().to_string();
+    let c = c.mount(&inside, "bind", &dir, &["bind"]).sh("cat /deep/mnt/file");
+    c.run().ok().prints("from the host\n");
+}
+
+fn a_fifo_and_a_socket_are_mounted(t: &Test) {
+    let fifo = t.path("fifo").display().to_string();
+    nix::unistd::mkfifo(fifo.as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let path = t.path("socket");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let mut c = t.container();
+    for options in [&["bind"][..], &["bind", "ro"], &["rbind", "rprivate"]] {
+        c = c.mount("/one", "bind", &fifo, options).mount(
+            "/two",
+            "bind",
+            path.to_str().unwrap(),
+            options,
+        );
+    }
+    c.sh("stat -c %F /one /two").run().ok().prints("fifo\nsocket\n");
+    drop(socket);
+}
+
+fn a_source_below_a_private_directory_in_a_user_namespace(t: &Test) {
+    t.need_user_namespaces();
+    let dir = host_dir(t, "private/dir");
+    fs::set_permissions(t.path("private"), fs::Permissions::from_mode(0o700)).unwrap();
+    let c = t.container().user_namespace(231_072);
+    fs::create_dir(c.path("/mnt")).unwrap();
+    let c = c.mount("/mnt", "bind", &dir, &["rbind", "ro"]).sh("cat /mnt/file");
+    t.need(t.kind() != Kind::Runc, "newer than runc 1.1");
+    c.run().ok().prints("from the host\n");
+}
+
+// --- masked and read-only paths ---
+
+fn masked_directories_share_one_file_system(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "newer than runc 1.1 and crun 1.8");
+    let c = t
+        .container()
+        .set("/linux/maskedPaths", json!(["/one", "/two", "/three", "/etc/passwd"]))
+        .sh("stat -c %d /one /two /three | uniq | wc -l; ls -A /one /two /three; touch /one/x; \
+             cat /etc/passwd; stat -c '%F %t:%T' /etc/passwd");
+    for name in ["/one", "/two", "/three"] {
+        fs::create_dir(c.path(name)).unwrap();
+        fs::write(c.path(name).join("secret"), "").unwrap();
+    }
+    let output = c.run().ok();
+    assert!(output.stderr.contains("Read-only file system"), "{output}");
+    output.prints("1\n/one:\n\n/three:\n\n/two:\ncharacter special file 1:3\n");
+}
+
+fn a_path_masked_twice_is_masked_once(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "newer than runc 1.1 and crun 1.8");
+    let c = showing(t).set(
+        "/linux/maskedPaths",
+        json!(["/etc/passwd", "/home", "/etc//passwd", "/home/", "/home/../home"]),
+    );
+    let text = mountinfo(&c);
+    for point in ["/etc/passwd", "/home"] {
+        let found = text.lines().filter(|line| line.split(' ').nth(4) == Some(point)).count();
+        assert_eq!(found, 1, "{point}: {text}");
+    }
+}
+
+fn a_masked_path_that_is_missing_is_ignored(t: &Test) {
+    let c = t
+        .container()
+        .set("/linux/maskedPaths", json!(["/not/there", "/etc/passwd/below", "/bin/sh/x"]))
+        .set("/linux/readonlyPaths", json!(["/not/there", "/etc/passwd/below"]))
+        .sh("ls /not 2>&1 | grep -c No");
+    c.run().ok().prints("1\n");
+}
+
+fn read_only_paths_keep_their_other_flags(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let c = showing(t)
+        .mount("/mnt", "bind", &dir, &["bind", "nosuid", "nodev", "noexec", "noatime"])
+        .mount("/mnt/sub", "tmpfs", "tmpfs", &["nosuid"])
+        .set("/linux/readonlyPaths", json!(["/mnt", "/mnt/sub", "/mnt"]));
+    let text = mountinfo(&c);
+    let mount = seen(&text, "/mnt");
+    for option in ["ro", "nosuid", "nodev", "noexec", "noatime"] {
+        assert!(mount.has(option), "{option}: {text}");
+    }
+    let below = seen(&text, "/mnt/sub");
+    assert!(below.has("ro") && below.has("nosuid"), "{text}");
+}
+
+fn a_read_only_path_of_a_file(t: &Test) {
+    let c = t
+        .container()
+        .set("/linux/readonlyPaths", json!(["/etc/passwd"]))
+        .sh("echo x > /etc/passwd; head -n 1 /etc/passwd | cut -c 1-4; echo y > /etc/group");
+    let output = c.run().ok();
+    assert!(output.stderr.contains("Read-only file system"), "{output}");
+    assert_eq!((output.stdout.as_str(), c.read("/etc/group").as_str()), ("root\n", "y\n"));
+}
