@@ -357,6 +357,7 @@ const CRUN: Table = &[
             "exec::exec_applies_the_resource_limits_of_the_container",
             "exec::exec_keeps_no_new_privileges_of_the_container",
             "exec::exec_takes_capabilities",
+            "rootless::the_oom_score_is_set_without_root",
         ],
     ),
     ("crun may list in any order", &["printing::list_quiet_prints_ids"]),

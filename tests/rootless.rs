@@ -12,6 +12,8 @@ cases![
     a_limit_that_cannot_be_set_is_reported,
     additional_groups_are_refused,
     the_rootless_template_runs,
+    the_oom_score_is_set_without_root,
+    the_oom_score_is_set_by_root_of_a_user_namespace,
     an_id_mapped_mount_is_refused,
 ];
 
@@ -149,4 +151,35 @@ fn an_id_mapped_mount_is_refused(t: &Test) {
         .fails()
         .names("mounts[5]")
         .names("not supported for rootless containers");
+}
+
+const SCORE: [&str; 2] = ["cat", "/proc/self/oom_score_adj"];
+
+fn the_oom_score_is_set_without_root(t: &Test) {
+    let c = bundle(t).set("/process/oomScoreAdj", json!(700)).lasting();
+    c.write();
+    let pid_file = c.dir.join("pid").display().to_string();
+    let bundle = c.dir.display().to_string();
+    as_user(t, &["run", "--detach", "--bundle", &bundle, "--pid-file", &pid_file, &c.id]).ok();
+    let of_init = fs::read_to_string(format!("/proc/{}/oom_score_adj", c.pid())).unwrap();
+    assert_eq!(of_init, "700\n");
+    as_user(t, &["exec", &c.id, SCORE[0], SCORE[1]]).ok().prints("700\n");
+    as_user(t, &["delete", "--force", &c.id]).ok();
+    t.assert_nothing_left();
+}
+
+fn the_oom_score_is_set_by_root_of_a_user_namespace(t: &Test) {
+    // As under rootless Podman: the runtime is root, but not the host's.
+    t.need_user_namespaces();
+    t.need_program("unshare");
+    let c = bundle(t).set("/process/oomScoreAdj", json!(650)).args(&SCORE);
+    let c = c.without_namespace("user").unset("/linux/uidMappings").unset("/linux/gidMappings");
+    c.write();
+    let user = format!("--reuid={USER}");
+    let group = format!("--regid={USER}");
+    let words = ["setpriv", &user, &group, "--clear-groups", "unshare", "--user"];
+    let words = [&words[..], &["--map-root-user", "--mount"]].concat();
+    let call = t.call(&["--rootless=true", "run", "--bundle", c.dir.to_str().unwrap(), &c.id]);
+    call.by(&words).run().ok().prints("650\n");
+    t.assert_nothing_left();
 }

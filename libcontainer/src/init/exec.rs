@@ -79,7 +79,7 @@ fn enter_container(child: &mut ExecChild<'_>) -> Result<Program, Fault> {
         // As at create, but a full quota is no reason to lose a probe.
         let _serial = process::join_session_keyring(name);
     }
-    apply_oom_score(child, user_namespace)?;
+    apply_limits(child, user_namespace)?;
     standard_streams(child)?;
     SignalMask::EMPTY.set().at(Step::Stdio, 0)?;
     reset_dispositions();
@@ -125,23 +125,14 @@ fn join(child: &ExecChild<'_>) -> Result<(), Fault> {
     }
 }
 
-fn apply_oom_score(child: &ExecChild<'_>, user_namespace: bool) -> Result<(), Fault> {
-    let process = child.process;
-    if user_namespace {
-        if !process.rlimits.is_empty() || process.oom_score_adj.is_some() {
-            child.channel.ask(Tag::Limits, 0)?;
-        }
-        return Ok(());
+fn apply_limits(child: &ExecChild<'_>, user_namespace: bool) -> Result<(), Fault> {
+    if !user_namespace {
+        return prepare::write_oom_score(child.process, child.proc.as_fd());
     }
-    match process.oom_score_adj {
-        None => Ok(()),
-        Some(score) => prepare::write_proc(
-            child.proc.as_fd(),
-            c"self/oom_score_adj",
-            score.to_string().as_bytes(),
-        )
-        .at(Step::OomScoreAdj, 0),
+    if !child.process.rlimits.is_empty() {
+        child.channel.ask(Tag::Limits, 0)?;
     }
+    Ok(())
 }
 
 /// The terminal, or the caller's streams. Nothing opened here outlives it: the descriptors are swept up next.

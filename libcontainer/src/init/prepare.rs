@@ -9,7 +9,7 @@ use super::enter::{self, Label, Load, Privileges, Program};
 use super::{ChildHooks, InitChild, console, device, mount, namespace, rootfs};
 use crate::hooks::{self, Phase};
 use crate::path::{self, Make};
-use crate::plan::Plan;
+use crate::plan::{Plan, ProcessPlan};
 use crate::sync::{At, Fault, Frame, Step, Tag};
 use crate::sys::spawn::signal::{SignalMask, reset_dispositions};
 use crate::sys::{self, creds, fd, process};
@@ -208,20 +208,37 @@ fn make_cwd(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Fault> {
     }
 }
 
-/// Limits and the OOM score; in a user namespace both need the host's privileges, so the parent sets them.
+/// Limits and the OOM score; in a user namespace both need the host's privileges, so the parent sets the limits, and the
+/// score before the clone.
 fn apply_limits(child: &InitChild<'_>) -> Result<(), Fault> {
     let process = &child.plan.process;
     if child.user_namespace {
-        if !process.rlimits.is_empty() || process.oom_score_adj.is_some() {
+        if !process.rlimits.is_empty() {
             child.channel.ask(Tag::Limits, 0)?;
         }
         return Ok(());
     }
-    if let Some(score) = process.oom_score_adj {
-        write_proc(child.proc.as_fd(), c"self/oom_score_adj", score.to_string().as_bytes())
-            .at(Step::OomScoreAdj, 0)?;
-    }
-    Ok(())
+    write_oom_score(process, child.proc.as_fd())
+}
+
+/// Writes this process's oom_score_adj.
+///
+/// Root of the user namespace the runtime itself is in (Podman's, say) has no right to the file of an undumpable process,
+/// which is the host's root's.
+pub(super) fn write_oom_score(process: &ProcessPlan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
+    const FILE: &CStr = c"self/oom_score_adj";
+    let Some(score) = process.oom_score_adj else { return Ok(()) };
+    let file = match open_proc_file(proc, FILE) {
+        Err(Errno::EACCES) => {
+            creds::set_dumpable(true).at(Step::OomScoreAdj, 0)?;
+            let file = open_proc_file(proc, FILE);
+            creds::set_dumpable(false).at(Step::OomScoreAdj, 0)?;
+            file
+        }
+        other => other,
+    };
+    let file = file.at(Step::OomScoreAdj, 0)?;
+    nix::unistd::write(file, score.to_string().as_bytes()).at(Step::OomScoreAdj, 0).map(drop)
 }
 
 fn standard_streams(plan: &Plan, slave: Option<OwnedFd>) -> Result<(), Fault> {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use super::oom_score::OomScore;
 use super::serve::{self, go, receive, set_limits, set_scheduling, why_died};
 use super::{open_proc, pid_file};
 use crate::bundle;
@@ -150,6 +151,8 @@ fn clone_child(
     };
     let (back, two_stages) = enter_pid_namespace(&init, own)?;
     let pinned = plan.scheduling.initial.as_ref().map(Pinned::to).transpose()?;
+    let in_user_namespace = own & libc::CLONE_NEWUSER != 0;
+    let score = if in_user_namespace { OomScore::take(plan)? } else { None };
     let mut fell_back = false;
     loop {
         let (socket, child_end) = socket::seqpacket_pair().doing("socketpair")?;
@@ -169,7 +172,7 @@ fn clone_child(
             }),
             Ok(Side::Parent(pid, pidfd)) => {
                 drop(back);
-                drop(pinned);
+                drop((pinned, score));
                 return Ok(Child { pid, pidfd, socket, pid_written: false });
             }
             // The cgroup has children now (a systemd inside, say), and so no room for processes: go where init went.

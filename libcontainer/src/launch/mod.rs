@@ -3,6 +3,7 @@
 mod exec;
 mod idmap;
 mod net_devices;
+mod oom_score;
 mod pid_file;
 mod prepared;
 mod record;
@@ -37,6 +38,7 @@ use crate::terminal;
 
 pub use exec::{ExecOptions, Started};
 pub(crate) use exec::{Target, exec_in};
+use oom_score::OomScore;
 use prepared::Prepared;
 use prepared::open_proc;
 use serve::Server;
@@ -390,7 +392,10 @@ impl Launch<'_> {
         if !denied {
             return Err(error);
         }
-        if self.facts.euid == 0 && !self.plan.namespaces.has(libc::CLONE_NEWUSER) {
+        // Permissions keep nobody from anything who is the host's root: EACCES is for root of a user namespace around the
+        // runtime, as under rootless Podman.
+        let nested = error.raw_errno() == Some(Errno::EACCES);
+        if self.facts.euid == 0 && !nested && !self.plan.namespaces.has(libc::CLONE_NEWUSER) {
             return Err(error);
         }
         if self.wants_limits() {
@@ -519,6 +524,8 @@ impl Launch<'_> {
         let new = namespaces.cloned();
         let two_stages = namespaces.joins(libc::CLONE_NEWUSER).is_some() && new != 0;
         let flags = if two_stages { 0 } else { bits(new) };
+        let own = namespaces.has(libc::CLONE_NEWUSER);
+        let _score = if own { OomScore::take(&self.plan.process)? } else { None };
         match crate::sys::clone::clone_single_threaded(flags, into.map(AsFd::as_fd)) {
             Ok(Side::Child) => run_child(child, two_stages, new),
             Ok(Side::Parent(pid, pidfd)) => Ok((pid, pidfd)),

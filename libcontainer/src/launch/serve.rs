@@ -58,14 +58,9 @@ pub(super) fn why_died(child: Option<&OwnedFd>, cgroup: &Cgroup) -> Error {
 
 /// Sets what a process in a user namespace may not set itself.
 pub(super) fn set_limits(pid: Pid, plan: &ProcessPlan) -> Result<()> {
-    let explain = |step, index, errno| plan.explain(&Fault::new(step, index, errno));
+    let explain = |index, errno| plan.explain(&Fault::new(Step::Rlimit, index, errno));
     for (i, (resource, soft, hard)) in plan.rlimits.iter().enumerate() {
-        process::prlimit(pid, *resource, *soft, *hard)
-            .map_err(|errno| explain(Step::Rlimit, i, errno))?;
-    }
-    if let Some(score) = plan.oom_score_adj {
-        write_proc_of(pid, "oom_score_adj", &score.to_string())
-            .map_err(|errno| explain(Step::OomScoreAdj, 0, errno))?;
+        process::prlimit(pid, *resource, *soft, *hard).map_err(|errno| explain(i, errno))?;
     }
     Ok(())
 }
