@@ -30,12 +30,17 @@ const EXEC_FAILURE: i32 = 255;
 
 #[cfg_attr(test, allow(dead_code, reason = "the test harness has its own main"))]
 fn run(arguments: Arguments) -> i32 {
+    let sealed = libcontainer::exeseal::arrive();
+    if !sealed && arguments.iter().any(is_sealed_command) {
+        // Before anything else is done, which would be done twice. What goes wrong is told when the log is open.
+        let _told_below = libcontainer::exeseal::seal(arguments);
+    }
     libcontainer::sys::process::ignore_pipe_signals();
     // Nowhere to say it, and nothing to be done about it.
     if libcontainer::sys::fd::fill_standard_streams().is_err() {
         return FAILURE;
     }
-    let argv = arguments.to_vec();
+    let argv: Vec<_> = arguments.iter().collect();
     let line = cli::parse(&argv);
     // Before the log or anything else takes the number of a descriptor that is to be passed on.
     let kept = commands::check_kept(&line.request);
@@ -51,7 +56,7 @@ fn run(arguments: Arguments) -> i32 {
         Request::Run(Name::Exec, _) => EXEC_FAILURE,
         _ => FAILURE,
     };
-    match perform(&request, &line.globals, &log, arguments) {
+    match perform(&request, &line.globals, &log, arguments, sealed) {
         Ok(status) => status,
         Err(error) => {
             log.fail(&error);
@@ -60,11 +65,18 @@ fn run(arguments: Arguments) -> i32 {
     }
 }
 
+/// Whether an argument may be the name of a command that puts a process into a container. One that is something else, the
+/// id of a container say, only costs the second start.
+fn is_sealed_command(argument: &std::ffi::OsStr) -> bool {
+    argument == "create" || argument == "run" || argument == "exec"
+}
+
 fn perform(
     request: &Request<'_>,
     globals: &cli::Globals<'_>,
     log: &Logger,
     arguments: Arguments,
+    sealed: bool,
 ) -> Result<i32, Error> {
     let (name, args) = match request {
         Request::Help(command) => return commands::help::show(*command).map(|()| 0),
@@ -73,7 +85,9 @@ fn perform(
     };
     if matches!(name, Name::Create | Name::Run | Name::Exec) {
         launch::harden()?;
-        libcontainer::exeseal::seal(arguments)?;
+        if !sealed {
+            libcontainer::exeseal::seal(arguments)?;
+        }
     }
     commands::run(name, args, globals, log)
 }

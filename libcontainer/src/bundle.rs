@@ -1,7 +1,6 @@
 //! A bundle: a directory with a `config.json` (bundle.md).
 
 use std::ffi::CString;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -67,9 +66,6 @@ pub fn read_config(path: &Path) -> Result<Vec<u8>> {
         .map_err(|_nul| Error::config("a path with NUL").path(path))?;
     let file = fd::openat(fd::CWD, &name, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY, 0)
         .on("open", path)?;
-    if fd::stat(file.as_fd(), c"").on("stat", path)?.is(libc::S_IFDIR) {
-        return Err(Error::os("read", Errno::EISDIR).path(path));
-    }
     match fd::read_all(&file, MAX_CONFIG) {
         Err(Errno::EFBIG) => Err(Error::config("the file is over 16 MiB").path(path)),
         other => other.on("read", path),

@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::hooks::{self, Phase, StateTemplate};
 use crate::id::ContainerId;
 use crate::init::INIT_NAME;
-use crate::launch::{ExecOptions, Started, Target, exec_in};
+use crate::launch::{ExecOptions, Launched, Started, Target, exec_in};
 use crate::log::Log;
 use crate::notify::Proxy;
 use crate::plan::ProcessPlan;
@@ -322,18 +322,12 @@ impl<'a> Container<'a> {
     ///
     /// # Errors
     /// [`Kind::Lifecycle`] if it still runs and `force` was not asked; what could not be removed.
-    pub fn delete(&self, force: bool, log: &dyn Log) -> Result<()> {
-        let status = self.status()?;
+    fn delete_in(&self, status: Status, force: bool, log: &dyn Log) -> Result<()> {
         match status {
             Status::Stopped => {}
-            // A create that was killed, for a living one has the lock. Before it had made its cgroup, that may be another's.
+            // A create that was killed, for a living one has the lock.
             Status::Creating if force && self.record.pid == 0 => {
-                if self.state.has_cgroup() {
-                    self.cgroup.signal_all(libc::SIGKILL)?;
-                    self.cgroup.remove()?;
-                } else {
-                    self.cgroup.remove_empty();
-                }
+                self.remove_cgroup()?;
                 return self.state.remove();
             }
             // Nothing of the user's has run yet.
@@ -348,17 +342,27 @@ impl<'a> Container<'a> {
                 .hint("kill it first, or use --force"));
             }
         }
-        // Without a pid namespace others may have outlived init.
-        if status == Status::Stopped && (force || !self.record.has_own_pids()) {
-            self.cgroup.signal_all(libc::SIGKILL)?;
-        }
-        self.remove(log)
+        self.remove(force || !self.record.has_own_pids(), log)
     }
 
-    fn remove(&self, log: &dyn Log) -> Result<()> {
+    /// Kills what is in the cgroup, if there is anything, and removes it.
+    fn remove_cgroup(&self) -> Result<()> {
+        if self.cgroup.remove_empty() {
+            return Ok(());
+        }
+        self.cgroup.signal_all(libc::SIGKILL)?;
+        self.cgroup.remove()
+    }
+
+    fn remove(&self, kill: bool, log: &dyn Log) -> Result<()> {
         let config = if self.record.hooks { Some(self.config()) } else { None };
         // The directory goes only when the cgroup has: else nobody could find it again.
-        self.cgroup.remove()?;
+        if kill {
+            // Without a pid namespace others may have outlived init.
+            self.remove_cgroup()?;
+        } else {
+            self.cgroup.remove()?;
+        }
         self.state.remove()?;
         let Some(config) = config else { return Ok(()) };
         let stopped = config.and_then(|config| {
@@ -516,27 +520,65 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool, log: &dyn Log) -> Re
         Err(error) if error.kind() == Kind::NotFound && force => return Ok(()),
         other => other?,
     };
-    state.lock()?;
+    delete_locked(state, store, id, force, None, log)
+}
+
+/// Deletes the container of a foreground `run` whose init this process has reaped. Nothing there any more is a success.
+///
+/// # Errors
+/// Those of [`Container::delete`].
+pub fn delete_ended(
+    launched: Launched,
+    store: &Store,
+    id: &ContainerId,
+    log: &dyn Log,
+) -> Result<()> {
+    delete_locked(launched.state, store, id, true, Some(Status::Stopped), log)
+}
+
+fn delete_locked(
+    state: StateDir,
+    store: &Store,
+    id: &ContainerId,
+    force: bool,
+    known: Option<Status>,
+    log: &dyn Log,
+) -> Result<()> {
+    match state.lock() {
+        Err(error) if error.kind() == Kind::NotFound && force => return Ok(()),
+        other => other?,
+    }
     let saved = match state.load() {
         Ok(bytes) => Saved { state, bytes },
-        // A create that was killed half-way has left a directory and nothing else.
-        Err(error) if error.kind() == Kind::NotFound && force => return state.remove(),
+        // A create that was killed half-way.
+        Err(error) if error.kind() == Kind::NotFound && force => {
+            return remove_damaged(&state, store, id, false);
+        }
         Err(error) => return Err(error),
     };
     let container = match saved.container() {
         Err(error) if force => {
             log.warn(&error.to_string());
-            return remove_damaged(&saved.state, id);
+            return remove_damaged(&saved.state, store, id, true);
         }
         other => other?,
     };
-    container.delete(force, log)
+    let status = known.map_or_else(|| container.status(), Ok)?;
+    container.delete_in(status, force, log)
 }
 
-/// Removes a container whose record cannot be read: where its cgroup is, its configuration says as well.
-fn remove_damaged(state: &StateDir, id: &ContainerId) -> Result<()> {
+/// Removes a container whose record cannot be read: where its cgroup is, its configuration says as well; where that is
+/// damaged too, it is looked for below its id.
+///
+/// `create` has looked whether that cgroup is free before it wrote the configuration, and what that does not say, such as
+/// another cgroup driver, it records at once. So without either there is no cgroup, and else it is this one's, unless
+/// another container has taken it since.
+fn remove_damaged(state: &StateDir, store: &Store, id: &ContainerId, recorded: bool) -> Result<()> {
     let config = state.read(store::CONFIG)?.unwrap_or_default();
-    let spec = bundle::parse(&config).unwrap_or_default();
+    let spec = match bundle::parse(&config) {
+        Err(_incomplete) if !recorded => return state.remove(),
+        other => other.unwrap_or_default(),
+    };
     let linux = spec.linux.as_ref();
     let request = cgroup::Request {
         id: id.as_str(),
@@ -545,11 +587,22 @@ fn remove_damaged(state: &StateDir, id: &ContainerId) -> Result<()> {
         driver: Driver::Cgroupfs,
         default_devices: false,
     };
-    if state.has_cgroup() {
-        let plan = CgroupPlan::build(&request, &cgroup::Host::probe()?)?;
-        let cgroup = Cgroup::from_record(plan.record())?;
+    let plan = CgroupPlan::build(&request, &cgroup::Host::probe()?)?;
+    let cgroup = Cgroup::from_record(plan.record())?;
+    if !cgroup.remove_empty() && !is_of_another(&cgroup, store, id)? {
         cgroup.signal_all(libc::SIGKILL)?;
         cgroup.remove()?;
     }
     state.remove()
+}
+
+/// Whether another container of the store is in `cgroup`.
+fn is_of_another(cgroup: &Cgroup, store: &Store, id: &ContainerId) -> Result<bool> {
+    for other in store.ids()?.into_iter().filter(|other| other != id) {
+        let Ok(saved) = Saved::open(store, &other) else { continue };
+        if saved.container().is_ok_and(|other| other.cgroup.path() == cgroup.path()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -61,7 +61,10 @@ pub fn open_or_make(
 ) -> Result<(OwnedFd, bool), Errno> {
     match open(root, path) {
         Ok(found) => Ok((found, true)),
-        Err(Errno::ENOENT) => Walk::new(path).make(root, make).map(|made| (made, false)),
+        Err(Errno::ENOENT) => match make_last(root, path, make)? {
+            Some(made) => Ok((made, false)),
+            None => Walk::new(path).make(root, make).map(|made| (made, false)),
+        },
         Err(errno) => Err(errno),
     }
 }
@@ -80,6 +83,25 @@ pub fn parent(path: &CStr) -> Result<(CString, CString), Errno> {
     let text = |bytes: &[u8]| CString::new(bytes).map_err(|_nul| Errno::EINVAL);
     let name = name.filter(|name| !name.is_empty()).ok_or(Errno::EINVAL)?;
     Ok((text(above.unwrap_or_default())?, text(name)?))
+}
+
+/// The usual case, that only the last component is missing; `None` if it is another.
+fn make_last(root: BorrowedFd<'_>, path: &CStr, make: Make) -> Result<Option<OwnedFd>, Errno> {
+    let Ok((above, name)) = parent(path) else { return Ok(None) };
+    if name.as_c_str() == c"." || name.as_c_str() == c".." {
+        return Ok(None);
+    }
+    let above = match open(root, &above) {
+        Err(Errno::ENOENT) => return Ok(None),
+        other => other?,
+    };
+    match make_new(above.as_fd(), name.to_bytes(), make) {
+        // A symlink to what is not there: it is followed to where that is to be made.
+        Err(Errno::EEXIST) => return Ok(None),
+        other => other?,
+    }
+    let beneath = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+    fd::openat2(above.as_fd(), &name, libc::O_PATH | libc::O_NOFOLLOW, 0, beneath).map(Some)
 }
 
 fn here_if_empty(path: &CStr) -> &CStr {
@@ -168,19 +190,22 @@ impl Walk {
 }
 
 fn make_one(parent: BorrowedFd<'_>, name: &[u8], make: Make) -> Result<(), Errno> {
+    match make_new(parent, name, make) {
+        // Somebody else's is as good: the caller opens it anew, inside the root.
+        Err(Errno::EEXIST) => Ok(()),
+        other => other,
+    }
+}
+
+fn make_new(parent: BorrowedFd<'_>, name: &[u8], make: Make) -> Result<(), Errno> {
     let name = OsStr::from_bytes(name);
-    let made = match make {
+    match make {
         Make::Directory => nix::sys::stat::mkdirat(parent, name, Mode::from_bits_truncate(0o755)),
         Make::File => {
             let flags = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY;
             let name = CString::new(name.as_bytes()).map_err(|_nul| Errno::EINVAL)?;
             fd::openat(parent, &name, flags, 0o644).map(drop)
         }
-    };
-    match made {
-        // Somebody else's is as good: the caller opens it anew, inside the root.
-        Err(Errno::EEXIST) => Ok(()),
-        other => other,
     }
 }
 

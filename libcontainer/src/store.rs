@@ -27,8 +27,6 @@ pub const CONFIG: &str = "config.json";
 pub const SECCOMP: &str = "seccomp.bpf";
 /// What `start` writes to.
 pub const FIFO: &str = "exec.fifo";
-/// There once the cgroup is the container's own.
-const CGROUP_MADE: &str = "cgroup.made";
 /// Where init says why it could not start.
 pub const FAULT: &str = "start.fault";
 
@@ -336,20 +334,6 @@ impl StateDir {
         fd::openat(self.fd(), c"exec.fifo", libc::O_RDWR | libc::O_NOFOLLOW, 0).on("open", path())
     }
 
-    /// Notes that the cgroup of the record has been made, for this container.
-    ///
-    /// # Errors
-    /// Those of symlinkat(2), ENOSPC among them.
-    pub fn mark_cgroup(&self) -> Result<()> {
-        nix::unistd::symlinkat(STATE, &self.dir, CGROUP_MADE)
-            .on("mark", self.path.join(CGROUP_MADE))
-    }
-
-    /// Whether the cgroup of the record has been made for this container.
-    pub fn has_cgroup(&self) -> bool {
-        nix::fcntl::readlinkat(&self.dir, CGROUP_MADE).is_ok()
-    }
-
     /// Whether the container was created with a notification socket.
     pub fn has_notify(&self) -> bool {
         fd::stat(self.fd(), c"notify").is_ok()
@@ -423,12 +407,14 @@ impl StateDir {
     /// Those of unlinkat(2).
     pub fn remove(&self) -> Result<()> {
         // The usual files by name: no listing, and no descriptor, which a failing create may not have.
-        for name in [STATE, CONFIG, SECCOMP, FIFO, FAULT, CGROUP_MADE] {
-            self.unlink(name);
-        }
-        match self.rmdir() {
-            Err(Errno::ENOTEMPTY | Errno::EEXIST) => {}
-            other => return other.on("rmdir", &self.path),
+        for usual in [&[STATE, CONFIG, SECCOMP][..], &[FIFO, FAULT]] {
+            for name in usual {
+                self.unlink(name);
+            }
+            match self.rmdir() {
+                Err(Errno::ENOTEMPTY | Errno::EEXIST) => {}
+                other => return other.on("rmdir", &self.path),
+            }
         }
         remove_tree(self.fd(), 0).on("remove", &self.path)?;
         self.rmdir().on("rmdir", &self.path)

@@ -57,9 +57,10 @@ fn run_container(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result
         foreground.become_subreaper()?;
     }
     let launched = launch(&options, log)?;
-    let status = attend(&foreground, launched);
+    let mut launched = launched;
+    let status = attend(&foreground, &mut launched);
     if !args.flag(&flag::KEEP)
-        && let Err(error) = container::delete(&store, &options.id, true, log)
+        && let Err(error) = container::delete_ended(launched, &store, &options.id, log)
     {
         log.warn(&error.to_string());
     }
@@ -67,7 +68,7 @@ fn run_container(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result
 }
 
 /// Stays with the container until its process ends.
-fn attend(foreground: &Foreground, mut launched: Launched) -> Result<i32> {
+fn attend(foreground: &Foreground, launched: &mut Launched) -> Result<i32> {
     let tty = launched.terminal.take();
     let status = foreground.wait(Attached {
         pidfd: launched.pidfd.as_fd(),

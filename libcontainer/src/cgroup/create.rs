@@ -130,6 +130,20 @@ pub(super) fn make_one(directory: &str, mount: &str, cpuset: bool) -> Result<()>
     Ok(())
 }
 
+/// Looks, before anything is made, whether the cgroup is another's: it is free if it is not there.
+pub(super) fn check_free(plan: &CgroupPlan) -> Result<()> {
+    let Some(main) = plan.groups.iter().find(|group| plan.is_main(group)) else { return Ok(()) };
+    for group in
+        plan.groups.iter().filter(|group| group.mount == main.mount || group.controllers.is_empty())
+    {
+        let directory = format!("{}{}", group.mount, plan.path);
+        if file::exists(&directory) {
+            check_unused(&directory)?;
+        }
+    }
+    Ok(())
+}
+
 /// runc refuses these too: a second container in the cgroup of a live one would be killed with it.
 fn check_unused(directory: &str) -> Result<()> {
     let pids = processes::all(directory)?;
@@ -164,7 +178,11 @@ fn inherit_cpuset(directory: &str) {
 fn fill_cpuset(directory: &str, mount: &str, given: &dyn Fn(&str) -> bool) -> Result<()> {
     for name in ["cpuset.cpus", "cpuset.mems"] {
         if !given(name) {
-            inherit(directory, mount, name)?;
+            let Some(parent) = path::parent(directory, mount) else { continue };
+            // Its own is empty, or, where the parent hands it on by itself, the same.
+            let value = inherit(parent, mount, name)?;
+            let path = format!("{directory}/{name}");
+            file::write(&path, &value).on("write", &path)?;
         } else if let Some(parent) = path::parent(directory, mount) {
             // The value to come must be a subset of the parent's.
             inherit(parent, mount, name)?;

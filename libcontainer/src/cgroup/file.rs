@@ -17,6 +17,11 @@ pub(super) fn open_with(path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
     path.with_nix_path(|path| fd::openat(fd::CWD, path, flags.bits(), 0))?
 }
 
+/// Whether there is anything at `path`.
+pub(super) fn exists(path: &str) -> bool {
+    path.with_nix_path(|path| fd::stat(fd::CWD, path)).is_ok_and(|stat| stat.is_ok())
+}
+
 pub(super) fn read(path: &str) -> nix::Result<String> {
     let fd = open_with(path, OFlag::O_RDONLY)?;
     read_all(&fd)

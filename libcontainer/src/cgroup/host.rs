@@ -1,13 +1,15 @@
 //! What this host mounts, read as cheaply as it can be.
 
-use nix::dir::{Dir, Type};
-use nix::fcntl::{AtFlags, OFlag, readlinkat};
-use nix::sys::stat::{Mode, fstatat};
+use std::os::fd::AsFd;
+
+use nix::NixPath;
+use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
 
 use super::{Driver, file};
 use crate::error::Context;
+use crate::sys::fd;
 use crate::{Error, Result};
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -170,22 +172,21 @@ impl Host {
     fn from_directories(root: &str) -> nix::Result<Self> {
         let mut host = Self::empty();
         let mut links = Vec::new();
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut directory = Dir::open(root, flags, Mode::empty())?;
         let mut entries = Vec::new();
-        for entry in directory.iter() {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            match entry.file_type() {
-                Some(Type::Symlink) => links.push(name),
-                Some(Type::Directory) | None => entries.push(name),
-                Some(_) => {}
+        let directory = file::open_with(root, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        fd::list(directory.as_fd(), |name, kind| {
+            let name = name.to_string_lossy().into_owned();
+            match kind {
+                libc::DT_LNK => links.push(name),
+                libc::DT_DIR | libc::DT_UNKNOWN => entries.push(name),
+                _ => {}
             }
-        }
+        })?;
         let device = |name: &str| {
-            fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).map(|stat| stat.st_dev)
+            let stat = name.with_nix_path(|name| fd::stat(directory.as_fd(), name))?;
+            stat.map(|stat| stat.dev)
         };
-        let own = device(".")?;
+        let own = device("")?;
         for name in entries {
             let mount = format!("{root}/{name}");
             let controllers = match name.as_str() {

@@ -115,6 +115,19 @@ impl CgroupPlan {
         &self.warnings
     }
 
+    /// Whether the cgroup may be made: there is none yet, or nobody is in it.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Lifecycle`] if there are processes in it, or it is frozen.
+    pub fn check_unused(&self) -> Result<()> {
+        super::create::check_free(self)
+    }
+
+    /// The directories whose processes are the container's: `devices` on version 1, the only one on version 2.
+    pub(super) fn is_main(&self, group: &Group) -> bool {
+        self.layout == Layout::Unified || group.controllers.iter().any(|name| name == "devices")
+    }
+
     /// The record the cgroup will have.
     pub fn record(&self) -> Record {
         super::create::planned(self)

@@ -36,17 +36,22 @@ impl Cgroup {
     }
 }
 
-/// Gone already is gone.
 impl Cgroup {
-    /// Removes what of the cgroup is empty, and nothing below it: for one that a killed `create` had only begun, and that
-    /// might have been another's.
-    pub fn remove_empty(&self) {
-        for member in &self.record.hierarchies {
-            let _in_use_or_gone = rmdir(&self.directory(member));
+    /// Removes the cgroup if that is one rmdir per hierarchy; false, and then most of it is still there, if there are
+    /// processes or cgroups in it.
+    ///
+    /// The directory whose processes are the container's goes first: while it is there, they can be found.
+    pub fn remove_empty(&self) -> bool {
+        let main = self.main();
+        if main.as_deref().is_some_and(|main| rmdir(main).is_err()) {
+            return false;
         }
+        let members = self.record.hierarchies.iter().map(|member| self.directory(member));
+        members.filter(|member| Some(member) != main.as_ref()).all(|member| rmdir(&member).is_ok())
     }
 }
 
+/// Gone already is gone.
 fn rmdir(directory: &str) -> nix::Result<()> {
     match unlinkat(nix::fcntl::AT_FDCWD, directory, UnlinkatFlags::RemoveDir) {
         Err(Errno::ENOENT) => Ok(()),

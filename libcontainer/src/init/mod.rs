@@ -23,6 +23,7 @@ use crate::cgroup::V1View;
 use crate::hooks::StateTemplate;
 use crate::plan::Plan;
 use crate::spec;
+use crate::sys::fd;
 
 pub(crate) use channel::Channel;
 pub(crate) use exec::{ExecChild, exec};
@@ -60,6 +61,19 @@ pub(crate) struct InitChild<'a> {
     pub(crate) privileged: bool,
     /// The clone of the directory with the notify socket, to mount at /run/notify.
     pub(crate) notify_mount: Option<OwnedFd>,
+}
+
+impl InitChild<'_> {
+    /// Closes the parent's copies of the descriptors.
+    pub(crate) fn close(self) {
+        let mut fds = self.tasks;
+        fds.push(self.channel.0);
+        fds.push(self.proc);
+        fds.extend(self.namespaces.into_iter().map(|namespace| namespace.fd));
+        fds.extend(self.gate.into_iter().flat_map(|gate| [gate.fifo, gate.fault]));
+        fds.extend(self.rootfs.into_iter().chain(self.notify_mount));
+        fd::close_all(fds);
+    }
 }
 
 /// The hooks that run inside.

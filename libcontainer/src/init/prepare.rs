@@ -120,7 +120,7 @@ fn join_cgroups(child: &mut InitChild<'_>) -> Result<(), Fault> {
     for (i, tasks) in child.tasks.iter().enumerate() {
         nix::unistd::write(tasks, b"0").at(Step::CgroupJoin, i)?;
     }
-    child.tasks.clear();
+    fd::close_all(std::mem::take(&mut child.tasks));
     Ok(())
 }
 

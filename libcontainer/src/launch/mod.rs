@@ -248,6 +248,8 @@ impl Launch<'_> {
         let mut undo = Undo::new(self.log);
         let state = self.options.store.reserve(&self.options.id)?;
         let state = undo.state.insert(state);
+        // Whoever finds an unfinished container may kill what is in its cgroup.
+        cgroup_plan.check_unused()?;
         self.write_state_files(state)?;
         let gate = match self.options.mode {
             Mode::Create => {
@@ -263,14 +265,11 @@ impl Launch<'_> {
             }
             _ => None,
         };
-        self.reserve_record(state, cgroup_plan)?;
+        if self.needs_early_record() {
+            self.reserve_record(state, cgroup_plan)?;
+        }
         self.clock.step("wrote the state directory");
         let cgroup = undo.cgroup.insert(self.make_cgroup(cgroup_plan, host)?);
-        // From here on whoever finds an unfinished container may kill what is in its cgroup; without one of its own the
-        // path in the record could be another's.
-        if cgroup.driver() != cgroup::Driver::Disabled {
-            state.mark_cgroup()?;
-        }
         if let Some(uid) = self.plan.cgroup_owner {
             cgroup.delegate(uid)?;
         }
@@ -380,6 +379,17 @@ impl Launch<'_> {
         {
             self.log.warn(&error.to_string());
         }
+    }
+
+    /// Whether a record is needed before there is a process: a hook may ask for the state, and `delete --force` of what a
+    /// killed runtime leaves takes the cgroup from config.json, which does not say by whom it is made.
+    fn needs_early_record(&self) -> bool {
+        let hooks = self.spec.hooks.as_ref().is_some_and(|hooks| {
+            !(hooks.prestart.is_empty()
+                && hooks.create_runtime.is_empty()
+                && hooks.create_container.is_empty())
+        });
+        hooks || self.options.cgroup_driver != cgroup::Driver::Cgroupfs
     }
 
     /// Makes the cgroup; without the right to, and without limits to enforce, none.
@@ -528,7 +538,10 @@ impl Launch<'_> {
         let _score = if own { OomScore::take(&self.plan.process)? } else { None };
         match crate::sys::clone::clone_single_threaded(flags, into.map(AsFd::as_fd)) {
             Ok(Side::Child) => run_child(child, two_stages, new),
-            Ok(Side::Parent(pid, pidfd)) => Ok((pid, pidfd)),
+            Ok(Side::Parent(pid, pidfd)) => {
+                child.close();
+                Ok((pid, pidfd))
+            }
             Err(errno) => Err(clone_error(errno, flags, into.is_some(), cgroup)),
         }
     }

@@ -1,6 +1,7 @@
 //! The arguments as the kernel gave them to `main`.
 
 use std::ffi::{CStr, OsStr, c_char};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// `argc` and `argv` of `main`.
@@ -22,24 +23,48 @@ impl Arguments {
     }
 
     /// The arguments, program name included.
-    pub fn to_vec(self) -> Vec<&'static OsStr> {
-        (0..self.count)
-            .map(|i| {
-                // SAFETY: i is below the count.
-                let place = unsafe { self.vector.add(i) };
-                // SAFETY: the kernel filled the vector.
-                let pointer = unsafe { *place };
-                // SAFETY: the kernel terminates each argument with NUL.
-                let text = unsafe { CStr::from_ptr(pointer) };
-                OsStr::from_bytes(text.to_bytes())
-            })
-            .collect()
+    pub fn iter(self) -> impl Iterator<Item = &'static OsStr> {
+        (0..self.count).map(move |i| {
+            // SAFETY: i is below the count.
+            let place = unsafe { self.vector.add(i) };
+            // SAFETY: the kernel filled the vector.
+            let pointer = unsafe { *place };
+            // SAFETY: the kernel terminates each argument with NUL.
+            let text = unsafe { CStr::from_ptr(pointer) };
+            OsStr::from_bytes(text.to_bytes())
+        })
     }
 
     /// The vector itself, for an execve(2) of the same program.
     pub fn vector(self) -> *const *const c_char {
         self.vector
     }
+}
+
+/// The name the kernel executed this image by (`AT_EXECFN`, getauxval(3)); empty if it does not say.
+pub fn executed_as() -> &'static [u8] {
+    // SAFETY: no memory is passed.
+    let name = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const c_char;
+    if name.is_null() {
+        return b"";
+    }
+    // SAFETY: the kernel put the name on the stack of the new image, with its NUL, for as long as the image lives.
+    unsafe { CStr::from_ptr(name) }.to_bytes()
+}
+
+/// The descriptor `number`, which this image was started with.
+///
+/// # Panics
+/// For -1, in debug builds.
+pub fn inherited(number: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: the callers look at a descriptor that is open and that nobody else knows of yet.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// Takes the descriptor `number`, which this image was started with and which is for nobody else.
+pub fn take_inherited(number: RawFd) -> OwnedFd {
+    // SAFETY: as the caller says, nobody else owns it.
+    unsafe { OwnedFd::from_raw_fd(number) }
 }
 
 /// Makes the function `$run`, which takes [`Arguments`] and returns the exit status, the program's `main`.

@@ -55,14 +55,17 @@ pub fn execve(path: &CStr, argv: &CStrArray, envp: &CStrArray) -> Errno {
     Errno::last()
 }
 
-/// Becomes the program open as `fd` with the arguments `main` was given and this process's environment; returns only
-/// to say why not.
+/// Becomes the program open as `fd` with the arguments `main` was given and this process's environment; the new image
+/// keeps the descriptor. Returns only to say why not.
 pub fn execve_again(fd: BorrowedFd<'_>, arguments: Arguments) -> Errno {
     unsafe extern "C" {
         static environ: *const *const c_char;
     }
     // SAFETY: one thread, nobody changes the environment.
     let envp = unsafe { environ };
+    if let Err(errno) = super::fd::set_cloexec(fd.as_raw_fd(), false) {
+        return errno;
+    }
     // SAFETY: the empty path is a C string; both vectors are main's own and NULL-terminated.
     unsafe {
         libc::syscall(

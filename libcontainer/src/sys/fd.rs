@@ -1,7 +1,7 @@
 //! Descriptors: opening below a root, close_range(2), statx(2).
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -167,14 +167,6 @@ pub fn stat_follow(dir: BorrowedFd<'_>, path: &CStr) -> Result<Stat, Errno> {
     statx(dir, path, 0)
 }
 
-/// Hard links of the file at `path` on the host.
-///
-/// # Errors
-/// Those of statx(2).
-pub fn links(path: &CStr) -> Result<u32, Errno> {
-    stat_follow(CWD, path).map(|stat| stat.links)
-}
-
 fn statx(dir: BorrowedFd<'_>, path: &CStr, flags: libc::c_int) -> Result<Stat, Errno> {
     // SAFETY: statx is a plain C struct for which all zeroes is a valid value.
     let mut buffer: libc::statx = unsafe { std::mem::zeroed() };
@@ -223,15 +215,15 @@ fn magic(buffer: &libc::statfs) -> u64 {
     buffer.f_type as u64 & 0xffff_ffff
 }
 
-/// Whether the mount a path of the host is on is read-only (statvfs(3)).
+/// Whether the mount `fd` was opened on is read-only (fstatvfs(3)).
 ///
 /// # Errors
-/// Those of statfs(2).
-pub fn is_read_only(path: &CStr) -> Result<bool, Errno> {
+/// Those of fstatfs(2).
+pub fn is_read_only(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     // SAFETY: statvfs is a plain C struct for which all zeroes is a valid value.
     let mut buffer: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: path and buffer outlive the call.
-    check(unsafe { libc::statvfs(path.as_ptr(), &raw mut buffer) }.into())?;
+    // SAFETY: the buffer outlives the call.
+    check(unsafe { libc::fstatvfs(fd.as_raw_fd(), &raw mut buffer) }.into())?;
     Ok(buffer.f_flag & libc::ST_RDONLY != 0)
 }
 
@@ -293,6 +285,19 @@ pub fn close_all_but(kept: u32, mut needed: Vec<libc::c_int>) -> Result<(), Errn
     close_range(next, libc::c_uint::MAX)
 }
 
+/// Closes many descriptors with as few calls as their numbers allow.
+pub fn close_all(fds: Vec<OwnedFd>) {
+    let mut numbers: Vec<libc::c_uint> =
+        fds.into_iter().map(|fd| fd.into_raw_fd().unsigned_abs()).collect();
+    numbers.sort_unstable();
+    for run in numbers.chunk_by(|a, b| a + 1 == *b) {
+        if let (Some(first), Some(last)) = (run.first(), run.last()) {
+            // There is nothing to be done about a failing close, as for close(2).
+            let _closed = close_range(*first, *last);
+        }
+    }
+}
+
 fn close_range(first: libc::c_uint, last: libc::c_uint) -> Result<(), Errno> {
     // SAFETY: no memory is passed; the caller of `close_all_but` answers for the descriptors' owners.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
@@ -342,6 +347,11 @@ pub fn read_all(file: &OwnedFd, limit: u64) -> Result<Vec<u8>, Errno> {
         };
         match nix::unistd::read(file, rest) {
             Ok(0) => break,
+            // A file with a size gives less than was asked for only at its end.
+            Ok(n) if size > 0 && n < rest.len() => {
+                length += n;
+                break;
+            }
             Ok(n) => length += n,
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
@@ -349,6 +359,49 @@ pub fn read_all(file: &OwnedFd, limit: u64) -> Result<Vec<u8>, Errno> {
     }
     content.truncate(length);
     Ok(content)
+}
+
+/// Calls `each` with the name and the type (`DT_*`) of what is in `directory`, but `.` and `..`, as getdents64(2) has it.
+///
+/// # Errors
+/// Those of getdents64(2).
+pub fn list(directory: BorrowedFd<'_>, mut each: impl FnMut(&CStr, u8)) -> Result<(), Errno> {
+    // struct linux_dirent64: ino 8 bytes, off 8, reclen 2, type 1, then the name with its NUL.
+    const TYPE: usize = 18;
+    let mut buffer = [0_u64; 256];
+    loop {
+        // SAFETY: the buffer outlives the call, and the size is its own.
+        let filled = check(unsafe {
+            libc::syscall(
+                libc::SYS_getdents64,
+                directory.as_raw_fd(),
+                buffer.as_mut_ptr(),
+                size_of_val(&buffer),
+            )
+        })?;
+        let filled = usize::try_from(filled).unwrap_or(0);
+        if filled == 0 {
+            return Ok(());
+        }
+        // SAFETY: the buffer is that long, and bytes have no alignment.
+        let bytes = unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), filled) };
+        let mut rest = bytes;
+        while let [.., _] = rest {
+            let Some([low, high]) = rest.get(TYPE - 2..TYPE) else { return Err(Errno::EIO) };
+            let length = usize::from(u16::from_ne_bytes([*low, *high]));
+            let (Some(entry), Some(more)) = (rest.get(..length), rest.get(length..)) else {
+                return Err(Errno::EIO);
+            };
+            if let Some([kind, name @ ..]) = entry.get(TYPE..)
+                && let Ok(name) = CStr::from_bytes_until_nul(name)
+                && name != c"."
+                && name != c".."
+            {
+                each(name, *kind);
+            }
+            rest = if length == 0 { &[] } else { more };
+        }
+    }
 }
 
 /// Writes all of `content`.

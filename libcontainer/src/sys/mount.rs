@@ -94,6 +94,29 @@ pub fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), E
     .map(drop)
 }
 
+/// The same, onto `name` directly below `directory`, which nobody else can change.
+///
+/// # Errors
+/// Those of move_mount(2).
+pub fn move_mount_to(
+    mount: BorrowedFd<'_>,
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+) -> Result<(), Errno> {
+    // SAFETY: both paths are C strings that outlive the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            EMPTY.as_ptr(),
+            directory.as_raw_fd(),
+            name.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    })
+    .map(drop)
+}
+
 /// Changes the properties of the mount `fd` is in (Linux 5.12).
 ///
 /// # Errors

@@ -11,8 +11,10 @@ use crate::cgroup::V1View;
 use crate::path::Make;
 use crate::plan::mounts::MountOp;
 use crate::sync::{At, Fault, Step};
-use crate::sys::fd::{self, CWD};
-use crate::sys::mount::{Attr, FsContext, Recursive, mount_setattr, move_mount, open_tree_clone};
+use crate::sys::fd::CWD;
+use crate::sys::mount::{
+    Attr, FsContext, Recursive, mount_setattr, move_mount, move_mount_to, open_tree_clone,
+};
 
 /// cgroup-v1: a tmpfs with a directory per hierarchy, each the container's own part of it.
 pub(super) fn mount_v1(
@@ -35,10 +37,9 @@ pub(super) fn mount_v1(
     for view in &child.v1_views {
         mount_view(op, view, tmpfs.as_fd(), own_namespace).at(Step::Mount, i)?;
     }
-    if op.attr.set & libc::MOUNT_ATTR_RDONLY != 0 {
-        let attr = Attr { set: libc::MOUNT_ATTR_RDONLY, ..Attr::default() };
-        mount_setattr(tmpfs.as_fd(), Recursive::No, attr).at(Step::Mount, i)?;
-    }
+    // The views and what they lie in alike, in one call.
+    let attr = Attr { propagation: libc::MS_PRIVATE, ..op.attr };
+    mount_setattr(tmpfs.as_fd(), Recursive::Yes, attr).at(Step::Mount, i)?;
     let rest = MountAttributes { below: op.below, propagation: &op.propagation };
     rest.apply(tmpfs.as_fd()).at(Step::Mount, i)
 }
@@ -55,8 +56,6 @@ fn mount_view(
         name.as_c_str(),
         nix::sys::stat::Mode::from_bits_truncate(0o755),
     )?;
-    let directory =
-        fd::openat(tmpfs, &name, libc::O_PATH | libc::O_NOFOLLOW | libc::O_DIRECTORY, 0)?;
     let mount = if own_namespace {
         let context = FsContext::open(c"cgroup")?;
         context.set_string(c"source", c"cgroup")?;
@@ -67,12 +66,9 @@ fn mount_view(
     } else {
         let source = view.source.as_os_str().as_encoded_bytes();
         let source = CString::new(source).map_err(|_nul| Errno::EINVAL)?;
-        let tree = open_tree_clone(CWD, &source, Recursive::No, false)?;
-        let attr = Attr { propagation: libc::MS_PRIVATE, ..op.attr };
-        mount_setattr(tree.as_fd(), Recursive::No, attr)?;
-        tree
+        open_tree_clone(CWD, &source, Recursive::No, false)?
     };
-    move_mount(mount.as_fd(), directory.as_fd())?;
+    move_mount_to(mount.as_fd(), tmpfs, &name)?;
     for link in &view.links {
         nix::unistd::symlinkat(view.directory.as_str(), tmpfs, link.as_str())?;
     }
