@@ -7,6 +7,7 @@ cases![
     a_container_has_a_session_keyring_of_its_own,
     no_new_keyring_keeps_that_of_the_caller,
     exec_is_in_the_keyring_of_the_container,
+    exec_makes_no_keyring_where_the_container_has_none,
 ];
 
 /// keyctl(2): KEYCTL_GET_KEYRING_ID of KEY_SPEC_SESSION_KEYRING, making none.
@@ -43,4 +44,15 @@ fn exec_is_in_the_keyring_of_the_container(t: &Test) {
     c.run_detached();
     let (first, second) = (serial(&c.exec(&SESSION).ok()), serial(&c.exec(&SESSION).ok()));
     assert_eq!(first, second, "each exec has a session keyring of its own");
+}
+
+fn exec_makes_no_keyring_where_the_container_has_none(t: &Test) {
+    need_keyrings(t);
+    t.need(t.kind() == Kind::Skep, "runc's exec makes one");
+    let c = t.container().with_probe().lasting();
+    let pid = c.dir.join("pid").display().to_string();
+    c.bundle_call("run", &["--detach", "--no-new-keyring", "--pid-file", &pid]).run().ok();
+    let callers = t.container().with_probe().args(&SESSION);
+    let callers = serial(&callers.bundle_call("run", &["--no-new-keyring"]).run().ok());
+    assert_eq!(serial(&c.exec(&SESSION).ok()), callers);
 }

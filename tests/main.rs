@@ -34,6 +34,7 @@ mod cgroups;
 mod cli;
 mod cve;
 mod cve_process;
+mod delegation;
 mod descriptors;
 mod devices;
 mod engine_configs;
@@ -108,6 +109,7 @@ fn main() -> ExitCode {
         keyring::CASES,
         rootless::CASES,
         cve_process::CASES,
+        delegation::CASES,
         granted::CASES,
         host_mounts::CASES,
         joined_namespaces::CASES,

@@ -72,8 +72,9 @@ fn place(
 }
 
 fn one(plan: &Plan, device: &DeviceOp, above: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-    if plan.bind_devices && !plan.namespaces.has(libc::CLONE_NEWNS) {
-        // A bind would be the host's own mount.
+    // Without a mount namespace a bind would be the host's own, and stay.
+    let may_bind = plan.namespaces.has(libc::CLONE_NEWNS);
+    if plan.bind_devices && !may_bind {
         return Ok(());
     }
     if plan.bind_devices && device.mode & libc::S_IFMT != libc::S_IFIFO {
@@ -83,8 +84,8 @@ fn one(plan: &Plan, device: &DeviceOp, above: BorrowedFd<'_>, name: &CStr) -> Re
     let mode = Mode::from_bits_truncate(device.mode & 0o7777);
     match nix::sys::stat::mknodat(above, name, kind, mode, device.number) {
         Ok(()) => {}
-        Err(Errno::EEXIST) => return existing(device, above, name),
-        Err(Errno::EPERM) => return bind(device, above, name),
+        Err(Errno::EEXIST) => return existing(device, above, name, may_bind),
+        Err(Errno::EPERM) if may_bind => return bind(device, above, name),
         Err(errno) => return Err(errno),
     }
     if (device.uid, device.gid) != (0, 0) {
@@ -97,14 +98,19 @@ fn one(plan: &Plan, device: &DeviceOp, above: BorrowedFd<'_>, name: &CStr) -> Re
 
 /// A node that is there already is as good if it is the same device; an empty file in its place (`docker export` leaves them)
 /// is covered.
-fn existing(device: &DeviceOp, above: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+fn existing(
+    device: &DeviceOp,
+    above: BorrowedFd<'_>,
+    name: &CStr,
+    may_bind: bool,
+) -> Result<(), Errno> {
     let stat = fd::stat(above, name)?;
     if stat.is(device.mode & libc::S_IFMT)
         && libc::makedev(stat.rdev.0, stat.rdev.1) == device.number
     {
         return Ok(());
     }
-    if stat.is(libc::S_IFREG) { bind(device, above, name) } else { Err(Errno::EEXIST) }
+    if may_bind && stat.is(libc::S_IFREG) { bind(device, above, name) } else { Err(Errno::EEXIST) }
 }
 
 /// Binds the host's node onto an empty file: what a user namespace may do instead of mknod(2).
