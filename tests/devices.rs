@@ -171,7 +171,7 @@ fn a_relative_device_path_is_refused(t: &Test) {
 }
 
 fn a_listed_device_still_needs_its_rule(t: &Test) {
-    let (major, minor) = crate::cgroups::device(t);
+    let (major, minor) = crate::device_rules::device(t);
     let device = json!([{"type": "c", "path": "/dev/it", "major": major, "minor": minor}]);
     let rule = json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": "rw"});
     let c = t.container().set("/linux/devices", device).sh(": </dev/it");

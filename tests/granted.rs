@@ -77,6 +77,7 @@ fn hooks_have_the_umask_of_the_runtime(t: &Test) {
 }
 
 fn the_hint_for_ordinary_users_is_not_for_root(t: &Test) {
+    t.need_controller("pids");
     let first = t.container().lasting();
     first.create();
     let path = json!(format!("/{}", first.id));

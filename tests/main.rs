@@ -36,6 +36,7 @@ mod cve;
 mod cve_process;
 mod delegation;
 mod descriptors;
+mod device_rules;
 mod devices;
 mod engine_configs;
 mod events;
@@ -110,6 +111,7 @@ fn main() -> ExitCode {
         rootless::CASES,
         cve_process::CASES,
         delegation::CASES,
+        device_rules::CASES,
         granted::CASES,
         host_mounts::CASES,
         joined_namespaces::CASES,

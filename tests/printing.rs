@@ -21,6 +21,8 @@ cases![
     list_as_a_table_has_a_header_and_rows,
     list_quiet_prints_ids,
     list_survives_a_broken_entry,
+    list_survives_a_damaged_entry,
+    list_survives_a_status_it_cannot_read,
     list_shows_more_containers_than_it_may_open_files,
     list_refuses_an_unknown_format,
     list_shows_the_status_of_each_container,
@@ -285,6 +287,39 @@ fn list_survives_a_broken_entry(t: &Test) {
         1
     );
     fs::remove_dir(t.root.join("broken")).unwrap();
+}
+
+fn list_survives_a_damaged_entry(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "the state file is skep's");
+    let (whole, damaged) = (t.container().lasting(), t.container().lasting());
+    whole.create();
+    damaged.create();
+    let path = t.root.join(&damaged.id).join("state.json");
+    let state = fs::read_to_string(&path).unwrap();
+    for bad in [&state[..state.len() / 2], "", "[]", "\0"] {
+        fs::write(&path, bad).unwrap();
+        t.call(&["list", "--quiet"]).run().ok().prints(&format!("{}\n", whole.id));
+        let output = t.call(&["list"]).global(&["--log-level", "warning"]).run().ok();
+        output.names(&damaged.id);
+    }
+    fs::write(&path, state).unwrap();
+}
+
+/// A status that cannot be read is not that of the others.
+fn list_survives_a_status_it_cannot_read(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun give up");
+    t.need_program("unshare");
+    let (one, other) = (t.container().lasting(), t.container().lasting());
+    one.run_detached();
+    other.run_detached();
+    let file = one.cgroup_file(("freezer", "freezer.state"), "cgroup.events");
+    let script = format!("mount --bind /proc/self/mem {} && exec \"$0\" \"$@\"", file.display());
+    let words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script];
+    let output = t.call(&["list"]).global(&["--log-level", "warning"]).by(&words).run().ok();
+    let output = output.names(&one.id);
+    let row = |id: &str| output.stdout.lines().find(|line| line.starts_with(id)).unwrap();
+    assert!(row(&other.id).contains("running"), "{output}");
+    assert!(row(&one.id).contains("unknown"), "{output}");
 }
 
 fn list_shows_more_containers_than_it_may_open_files(t: &Test) {

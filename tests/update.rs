@@ -256,7 +256,7 @@ fn update_below_the_usage_is_refused_when_asked_to_check(t: &Test) {
 }
 
 fn update_devices(t: &Test) {
-    let (major, minor) = crate::cgroups::device(t);
+    let (major, minor) = crate::device_rules::device(t);
     let c = t.container().lasting().with_capabilities(&["CAP_MKNOD"]);
     c.run_detached();
     let script = format!("rm -f /dev/it; mknod /dev/it c {major} {minor} && : </dev/it");
