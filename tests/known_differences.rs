@@ -184,7 +184,7 @@ const CRUN: Table = &[
             "exec::exec_of_a_directory_fails",
             "exec::exec_of_a_file_that_is_not_executable_fails",
             "hooks::a_failing_hook_is_named_in_the_error",
-            "lifecycle::a_create_without_process_is_reported",
+            "lifecycle::start_without_a_process_is_reported",
             "mounts::a_bind_mount_without_the_option_is_refused",
             "mounts::a_directory_on_a_file_is_reported",
             "mounts::a_file_on_a_directory_is_reported",

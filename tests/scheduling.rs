@@ -332,6 +332,12 @@ fn exec_runs_on_the_final_cpus(t: &Test) {
         c.run_detached();
         c.exec(&show_cpus()).ok().prints(&format!("{seen}\n"));
     }
+    let c = with_affinity(t, json!({"initial": format!("{}-{}", all[0], all[1])}));
+    c.run_detached();
+    let output = c.exec_with(&[], &["true"]).global(&["--debug"]).run().ok();
+    if (all[0].as_str(), all[1].as_str()) == ("0", "1") && t.kind() == Kind::Skep {
+        output.names("nsexec: affinity: 0x3");
+    }
 }
 
 fn exec_runs_on_the_initial_cpus_where_no_others_are_said(t: &Test) {

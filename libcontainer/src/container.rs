@@ -18,8 +18,8 @@ use crate::init::INIT_NAME;
 use crate::launch::{ExecOptions, Launched, Started, Target, exec_in};
 use crate::log::Log;
 use crate::notify::Proxy;
-use crate::plan::ProcessPlan;
 use crate::plan::process::Context as ProcessContext;
+use crate::plan::{self, ProcessPlan};
 use crate::process::{Init, Stat};
 use crate::spec::{self, Process, Resources, Spec};
 use crate::store::{self, Record, StateDir, Store};
@@ -157,6 +157,7 @@ impl<'a> Container<'a> {
     /// [`Kind::Lifecycle`] if it is not created; why a startContainer hook, the exec or a poststart hook failed.
     pub fn start(&self, notify_socket: Option<&OsStr>, log: &dyn Log) -> Result<()> {
         match self.status()? {
+            Status::Created if self.record.no_process => return Err(plan::no_process()),
             Status::Created => {}
             Status::Stopped => {
                 return Err(Error::lifecycle("cannot start a container that has stopped"));

@@ -85,6 +85,9 @@ pub struct Record<'a> {
     /// `linux.personality`, which `exec` applies as well.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub personality: Option<Personality<'a>>,
+    /// Whether the configuration has no process, so that there is nothing to start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_process: bool,
     /// Whether `create` is still at it (a hook may ask).
     #[serde(default)]
     pub creating: bool,

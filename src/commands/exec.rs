@@ -130,6 +130,8 @@ fn from_flags<'a>(mut process: Process<'a>, args: &Args<'a>) -> Result<Process<'
     if let Some(cwd) = args.text(&flag::CWD)? {
         process.cwd = Some(cwd.into());
     }
+    // Of a container without a process of its own.
+    process.cwd.get_or_insert_with(|| "/".into());
     for variable in args.values(&flag::ENV) {
         let variable = variable.to_str();
         let variable = variable.ok_or_else(|| Error::config("a variable is not UTF-8"))?;

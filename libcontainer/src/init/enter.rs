@@ -229,9 +229,8 @@ pub(super) fn close_descriptors(child: &InitChild<'_>, label: Option<&Label>) ->
 
 /// Finds the program as the user it will run as: in PATH, or by its path.
 fn find(plan: &ProcessPlan) -> Result<CString, Fault> {
-    let Some(name) = plan.argv.strings().first() else {
-        return Err(Fault::new(Step::Lookup, 0, Errno::ENOENT));
-    };
+    // Of a container that cannot be started.
+    let Some(name) = plan.argv.strings().first() else { return Ok(CString::default()) };
     if name.to_bytes().contains(&b'/') {
         return executable(name).at(Step::Lookup, 0).map(|()| name.clone());
     }

@@ -90,6 +90,10 @@ pub(crate) fn exec_in(
     let console = options.console_socket.as_deref().map(terminal::connect_console_socket);
     let console = console.transpose()?;
     let socket = options.pidfd_socket.as_deref().map(terminal::connect_pidfd_socket).transpose()?;
+    if let Some(cpus) = &plan.scheduling.initial {
+        // In the words of runc, whose own tests look for them.
+        log.debug(&format!("nsexec: affinity: {cpus:#x}"));
+    }
     let child = clone_child(target, &plan, options)?;
     let mut server = Server { target, plan: &plan, console, child, master: None };
     match server.finish(options, socket) {

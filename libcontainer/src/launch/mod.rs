@@ -128,6 +128,7 @@ pub fn launch(options: &Options<'_>, log: &dyn Log) -> Result<Launched> {
         extra_env: extra_environment(options, has_mount_namespace(&spec)),
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
+        without_process: options.mode == Mode::Create,
     };
     let mut plan = Plan::build(&spec, &facts, request, options.id.as_str())?;
     sources::check_label(&mut plan);

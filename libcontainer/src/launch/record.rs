@@ -61,6 +61,7 @@ impl Launch<'_> {
             keyring: self.plan.keyring.is_some(),
             memory_policy: linux.and_then(|linux| linux.memory_policy.clone()),
             personality: linux.and_then(|linux| linux.personality.clone()),
+            no_process: self.spec.process.is_none(),
             creating: false,
             hooks: hooks
                 .is_some_and(|hooks| !hooks.poststart.is_empty() || !hooks.poststop.is_empty()),

@@ -1,5 +1,7 @@
 //! Lists of CPUs and memory nodes (cpuset(7) "List format"): `0-3,7` → the bit mask system calls take.
 
+use std::fmt;
+
 /// The largest number a list may name; runc has the same, and no kernel as many CPUs.
 const LARGEST: u32 = 64 * 1024;
 
@@ -46,6 +48,16 @@ impl Mask {
     }
 }
 
+impl fmt::LowerHex for Mask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        for word in self.0.iter().rev() {
+            text.push_str(&format!("{word:016x}"));
+        }
+        f.pad_integral(true, "0x", text.trim_start_matches('0'))
+    }
+}
+
 fn number(text: &str) -> Result<u32, String> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("{text:?} is not a number"));
@@ -73,6 +85,8 @@ mod tests {
             assert_eq!(Mask::parse(list).unwrap().words(), words, "{list}");
         }
         assert_eq!(Mask::parse("0-7,100").unwrap().count(), 9);
+        assert_eq!(format!("{:#x}", Mask::parse("0-1").unwrap()), "0x3");
+        assert_eq!(format!("{:x}", Mask::parse("64").unwrap()), "10000000000000000");
         assert_eq!(Mask::parse("65536").unwrap().words().len(), 1025);
     }
 

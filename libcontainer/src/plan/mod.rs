@@ -59,6 +59,8 @@ pub struct Request {
     pub no_pivot: bool,
     /// `--no-new-keyring`.
     pub no_new_keyring: bool,
+    /// Whether `process` may be absent: config.md asks for it when `start` is called.
+    pub without_process: bool,
 }
 
 /// All that will be done to make one container.
@@ -142,10 +144,9 @@ impl Plan {
         refuse_later_fields(linux)?;
         let namespaces = NamespacePlan::build(&linux.namespaces, &linux.time_offsets)?;
         let idmaps = IdMaps::build(linux, &namespaces)?;
-        let process = spec
-            .process
-            .as_ref()
-            .ok_or_else(|| Error::config("process property must not be empty").field("process"))?;
+        if spec.process.is_none() && !request.without_process {
+            return Err(no_process());
+        }
         let seccomp = compile_seccomp(spec, &mut warnings)?;
         let keep_groups =
             spec.annotations.get("run.oci.keep_original_groups").is_some_and(|v| *v == "1");
@@ -156,7 +157,10 @@ impl Plan {
             memory_policy: linux.memory_policy.as_ref(),
             personality: linux.personality.as_ref(),
         };
-        let process = ProcessPlan::build(process, context, &mut warnings)?;
+        let process = match &spec.process {
+            Some(process) => ProcessPlan::build(process, context, &mut warnings)?,
+            None => ProcessPlan::without_program(context)?,
+        };
         let root = root(spec, linux, host, request.no_pivot)?;
         let mounts = plan_mounts(spec, linux, host, &namespaces, &root)?;
         check_mount_namespace(&namespaces, linux, &mounts)?;
@@ -191,6 +195,11 @@ impl Plan {
             warnings,
         })
     }
+}
+
+/// What is said of a configuration without `process` when one is needed.
+pub(crate) fn no_process() -> Error {
+    Error::config("process property must not be empty").field("process")
 }
 
 /// A C string, or an error that names the field with the NUL in it.

@@ -150,6 +150,22 @@ impl ProcessPlan {
     }
 }
 
+impl ProcessPlan {
+    /// Plans the process of a container that will never be started: it waits, and may nothing.
+    ///
+    /// # Errors
+    /// Those of [`ProcessPlan::build`] for what is not in `process`.
+    pub fn without_program(context: Context<'_>) -> Result<Self> {
+        let nothing = spec::Process {
+            args: spec::List(vec!["none".into()]),
+            cwd: Some("/".into()),
+            ..spec::Process::default()
+        };
+        let plan = Self::build(&nothing, context, &mut Vec::new())?;
+        Ok(Self { argv: CStrArray::new(Vec::new()), find_home: false, ..plan })
+    }
+}
+
 fn label(text: Option<&spec::Str<'_>>, field: &str) -> Result<Option<CString>> {
     text.filter(|text| !text.is_empty()).map(|text| cstring(text, || field.to_owned())).transpose()
 }
