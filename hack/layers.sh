@@ -26,13 +26,14 @@ terminal    spec::ConsoleSize sys
 notify      sys
 foreground  notify terminal spec::ConsoleSize sys
 cgroup      spec sys
-store       id cgroup spec::Map spec::MemoryPolicy spec::Personality spec::Str sys
+resctrl     spec::IntelRdt
+store       id cgroup resctrl spec::Map spec::MemoryPolicy spec::Personality spec::Str sys
 bundle      spec sys
 exeseal     sys
 plan        hooks path seccomp spec sync::Fault sync::Step sys::creds::CapSet sys::exec::CStrArray sys::mount::Attr sys::mount::Recursive sys::scheduling::Attributes
 init        cgroup::V1View hooks path plan spec::Hook sync sys terminal
-launch      bundle cgroup foreground::Tty hooks id init log notify path plan process seccomp spec store sync sys terminal time
-container   bundle cgroup hooks id init::INIT_NAME launch log notify plan process spec store sync sys
+launch      bundle cgroup foreground::Tty hooks id init log notify path plan process resctrl seccomp spec store sync sys terminal time
+container   bundle cgroup hooks id init::INIT_NAME launch log notify plan process resctrl spec store sync sys
 TABLE
 
 # [files, pattern, why not]

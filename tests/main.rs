@@ -61,6 +61,7 @@ mod net_devices;
 mod pause;
 mod printing;
 mod process;
+mod resctrl;
 mod resources;
 mod root;
 mod rootless;
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         cgroups::CASES,
         update::CASES,
         resources::CASES,
+        resctrl::CASES,
         events::CASES,
         process::CASES,
         namespaces::CASES,

@@ -1,5 +1,7 @@
 //! A container that exists: its status, and what can be done to it.
 
+mod limits;
+
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -10,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use crate::bundle;
-use crate::cgroup::{self, Cgroup, CgroupPlan, Driver, OomWatch, Stats};
+use crate::cgroup::{self, Cgroup, CgroupPlan, Driver};
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks::{self, Phase, StateTemplate};
 use crate::id::ContainerId;
@@ -21,7 +23,7 @@ use crate::notify::Proxy;
 use crate::plan::process::Context as ProcessContext;
 use crate::plan::{self, ProcessPlan};
 use crate::process::{Init, Stat};
-use crate::spec::{self, Process, Resources, Spec};
+use crate::spec::{self, Process, Spec};
 use crate::store::{self, Record, StateDir, Store};
 use crate::sync;
 use crate::sys::pidfd;
@@ -329,6 +331,9 @@ impl<'a> Container<'a> {
             // A create that was killed, for a living one has the lock.
             Status::Creating if force && self.record.pid == 0 => {
                 self.remove_cgroup()?;
+                if let Some(group) = self.resctrl()? {
+                    group.remove_unused();
+                }
                 return self.state.remove();
             }
             // Nothing of the user's has run yet.
@@ -363,6 +368,9 @@ impl<'a> Container<'a> {
             self.remove_cgroup()?;
         } else {
             self.cgroup.remove()?;
+        }
+        if let Some(group) = self.resctrl()? {
+            group.remove()?;
         }
         self.state.remove()?;
         let Some(config) = config else { return Ok(()) };
@@ -437,24 +445,6 @@ impl<'a> Container<'a> {
         self.config()
     }
 
-    /// Changes limits; what `resources` does not mention stays.
-    ///
-    /// # Errors
-    /// [`Kind::Lifecycle`] if it does not run; the limit that could not be set.
-    pub fn update(&mut self, resources: &Resources<'_>, log: &dyn Log) -> Result<()> {
-        if self.status()? == Status::Stopped {
-            return Err(not_running());
-        }
-        let updated = self.cgroup.update(resources);
-        // An update that failed may have joined a hierarchy before it did.
-        if *self.cgroup.record() != self.record.cgroup {
-            self.record.cgroup = self.cgroup.record().clone();
-            self.state.save(&self.record)?;
-        }
-        updated?.iter().for_each(|warning| log.warn(warning));
-        Ok(())
-    }
-
     /// The pids of its processes, as the caller sees them.
     ///
     /// # Errors
@@ -466,28 +456,6 @@ impl<'a> Container<'a> {
             return Ok(vec![self.init.pid.as_raw()]);
         }
         Ok(pids)
-    }
-
-    /// Its statistics.
-    ///
-    /// # Errors
-    /// [`Kind::Lifecycle`] if it does not run.
-    pub fn stats(&self) -> Result<Stats> {
-        if self.status()? == Status::Stopped {
-            return Err(Error::lifecycle(format!(
-                "container with id {} is not running",
-                self.record.id
-            )));
-        }
-        self.cgroup.stats()
-    }
-
-    /// Watches for OOM kills.
-    ///
-    /// # Errors
-    /// Those of [`Cgroup::watch_oom`].
-    pub fn watch_oom(&self) -> Result<OomWatch> {
-        self.cgroup.watch_oom()
     }
 }
 

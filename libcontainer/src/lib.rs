@@ -15,6 +15,7 @@ pub mod notify;
 pub mod path;
 pub mod plan;
 pub mod process;
+pub mod resctrl;
 pub mod seccomp;
 pub mod spec;
 pub mod store;

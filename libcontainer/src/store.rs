@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup;
 use crate::error::{Context, Error, Kind, Result, io_errno};
 use crate::id::ContainerId;
+use crate::resctrl;
 use crate::spec::{Map, MemoryPolicy, Personality, Str};
 use crate::sys::fd;
 
@@ -94,6 +95,9 @@ pub struct Record<'a> {
     /// Whether it has hooks that `start` or `delete` run.
     #[serde(default)]
     pub hooks: bool,
+    /// Its class of service and monitoring group, if it has one (`linux.intelRdt`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<resctrl::Record>,
 }
 
 fn yes() -> bool {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use libcontainer::bundle;
 use libcontainer::error::Context;
+use libcontainer::resctrl::Schemata;
 use libcontainer::spec::{BlockIo, Cpu, Memory, Pids, Resources};
 use libcontainer::{Error, Result};
 
@@ -20,17 +21,17 @@ use crate::logging::Logger;
 pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result<()> {
     let saved = open(args, globals)?;
     let mut container = saved.container()?;
-    if args.value(&flag::L3_CACHE_SCHEMA).is_some() || args.value(&flag::MEM_BW_SCHEMA).is_some() {
-        return Err(Error::unsupported("intelRdt is not available in this version"));
-    }
+    let schemata =
+        Schemata::new(args.text(&flag::L3_CACHE_SCHEMA)?, args.text(&flag::MEM_BW_SCHEMA)?, &[])?;
     match args.path(&flag::RESOURCES) {
         Some(path) => {
             let text = read(path)?;
             let name = if is_standard_input(path) { "standard input" } else { "the resources" };
-            container.update(&bundle::parse_as::<Resources<'_>>(&text, name)?, log)
+            container.update(&bundle::parse_as::<Resources<'_>>(&text, name)?, log)?;
         }
-        None => container.update(&from_flags(args)?, log),
+        None => container.update(&from_flags(args)?, log)?,
     }
+    if schemata.is_empty() { Ok(()) } else { container.update_schemata(&schemata) }
 }
 
 fn is_standard_input(path: &Path) -> bool {

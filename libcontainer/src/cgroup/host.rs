@@ -13,7 +13,6 @@ use crate::sys::fd;
 use crate::{Error, Result};
 
 const ROOT: &str = "/sys/fs/cgroup";
-const OWN: &str = "/proc/self/cgroup";
 
 /// The controllers of cgroup v1 this runtime knows. Other directories below `/sys/fs/cgroup` are left alone.
 const V1_CONTROLLERS: &[&str] = &[
@@ -152,8 +151,8 @@ impl Host {
         if !self.is_v2() || is_host_root()? {
             return Ok(String::new());
         }
-        let own = file::read(OWN).on("read", OWN)?;
-        Ok(above(&own).to_owned())
+        let own = own_path()?;
+        Ok(own.rsplit_once('/').map_or("", |(above, _)| above).to_owned())
     }
 
     fn unified(mount: String) -> Result<Self> {
@@ -292,10 +291,20 @@ pub(super) fn is_host_root() -> Result<bool> {
     Ok(map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
 
-/// The cgroup above that of the process which /proc/PID/cgroup is about; empty for the root.
-fn above(text: &str) -> &str {
+/// Path of the version 2 cgroup this process is in, relative to the mount; empty for the root.
+///
+/// # Errors
+/// The failed read.
+pub fn own_path() -> Result<String> {
+    const OWN: &str = "/proc/self/cgroup";
+    let text = file::read(OWN).on("read", OWN)?;
+    Ok(v2_path(&text).to_owned())
+}
+
+/// The version 2 path in proc_pid_cgroup(5).
+fn v2_path(text: &str) -> &str {
     let own = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
-    own.rsplit_once('/').map_or("", |(above, _)| above)
+    own.trim_end_matches('/')
 }
 
 fn words(text: &str) -> Vec<String> {
@@ -337,10 +346,10 @@ mod tests {
 
     #[test]
     fn an_ordinary_users_containers_lie_beside_his_own_cgroup() {
-        assert_eq!(above("0::/user.slice/app.slice/x.scope\n"), "/user.slice/app.slice");
-        assert_eq!(above("1:name=systemd:/a/b\n0::/x\n"), "");
+        assert_eq!(v2_path("0::/user.slice/x.scope\n"), "/user.slice/x.scope");
+        assert_eq!(v2_path("1:name=systemd:/a/b\n0::/x\n"), "/x");
         for root in ["0::/\n", ""] {
-            assert_eq!(above(root), "");
+            assert_eq!(v2_path(root), "");
         }
         // Where the kernel lets root do everything, it is the host's.
         let host = Host::unified_for_tests("memory");

@@ -21,6 +21,7 @@ use crate::plan::list::Mask;
 use crate::plan::process::Context as ProcessContext;
 use crate::plan::{self, ProcessPlan};
 use crate::process::Init;
+use crate::resctrl;
 use crate::seccomp::Filter;
 use crate::spec::{self, Process};
 use crate::store::{self, Record, StateDir};
@@ -160,7 +161,10 @@ fn clone_child(
     let mut fell_back = false;
     loop {
         let (socket, child_end) = socket::seqpacket_pair().doing("socketpair")?;
-        let Join { into, tasks } = join;
+        let Join { into, mut tasks } = join;
+        if let Some(record) = &target.record.resctrl {
+            tasks.append(&mut resctrl::Group::from_record(record.clone())?.tasks()?);
+        }
         match clone_single_threaded(0, into.as_ref().map(AsFd::as_fd)) {
             Ok(Side::Child) => init::exec(ExecChild {
                 process: plan,

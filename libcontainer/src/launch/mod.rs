@@ -1,5 +1,6 @@
 //! The parent's side of `create` and `run`: prepare everything, clone once, answer the child until it is ready.
 
+mod cgroups;
 mod exec;
 mod idmap;
 mod net_devices;
@@ -30,6 +31,7 @@ use crate::log::Log;
 use crate::notify::{self, Proxy};
 use crate::plan::{self, HostFacts, Plan};
 use crate::process::Init;
+use crate::resctrl::{self, ResctrlPlan};
 use crate::spec::{self, Spec};
 use crate::store::{self, StateDir, Store};
 use crate::sys::clone::{Side, bits, setns};
@@ -143,13 +145,24 @@ pub fn launch(options: &Options<'_>, log: &dyn Log) -> Result<Launched> {
         },
         &host,
     )?;
+    let rdt = linux.and_then(|linux| linux.intel_rdt.as_ref());
+    let rdt = rdt.map(|rdt| ResctrlPlan::build(rdt, options.id.as_str())).transpose()?;
+    let resctrl = rdt.map(|plan| Ok((plan, resctrl::mount_point()?))).transpose()?;
     plan.warnings.iter().chain(cgroup_plan.warnings()).for_each(|warning| log.warn(warning));
     warn_of_missing_capabilities(&plan, log);
     clock.step("made the plan");
     let fds = Prepared::open(options, &mut plan, &spec)?;
     clock.step("opened the root, the sources of mounts and the namespaces");
-    let launch =
-        Launch { options, bundle: &bundle, spec: &spec, plan: &plan, facts: &facts, log, clock };
+    let launch = Launch {
+        options,
+        bundle: &bundle,
+        spec: &spec,
+        plan: &plan,
+        facts: &facts,
+        resctrl,
+        log,
+        clock,
+    };
     launch.run(fds, &cgroup_plan, &host)
 }
 
@@ -235,6 +248,8 @@ struct Launch<'a> {
     spec: &'a Spec<'a>,
     plan: &'a Plan,
     facts: &'a HostFacts<'a>,
+    /// And where resctrl is mounted.
+    resctrl: Option<(ResctrlPlan, String)>,
     log: &'a dyn Log,
     clock: Clock<'a>,
 }
@@ -275,7 +290,8 @@ impl Launch<'_> {
             cgroup.delegate(uid)?;
         }
         self.clock.step("made the cgroup");
-        let join = cgroup.join()?;
+        let mut join = cgroup.join()?;
+        self.join_resctrl(&mut undo.resctrl, &mut join.tasks)?;
         let (parent_end, child_end) = socket::seqpacket_pair().doing("socketpair")?;
         let user_namespace = self.plan.namespaces.has(libc::CLONE_NEWUSER);
         let joined = self.join_in_parent(&mut fds)?;
@@ -291,7 +307,7 @@ impl Launch<'_> {
                 cgroup::Driver::Disabled => Vec::new(),
                 _ => cgroup_plan.v1_views(),
             },
-            v2_directory: v2_directory(host, cgroup_plan),
+            v2_directory: cgroups::v2_directory(host, cgroup),
             hooks: self.child_hooks(fds.hook_stdout.as_ref(), fds.hook_stderr.as_ref())?,
             keep_fds: self.options.listen_fds + self.options.preserve_fds,
             user_namespace,
@@ -383,56 +399,14 @@ impl Launch<'_> {
     }
 
     /// Whether a record is needed before there is a process: a hook may ask for the state, and `delete --force` of what a
-    /// killed runtime leaves takes the cgroup from config.json, which does not say by whom it is made.
+    /// killed runtime leaves takes the cgroup from config.json, which does not say by whom it is made, nor where resctrl is.
     fn needs_early_record(&self) -> bool {
         let hooks = self.spec.hooks.as_ref().is_some_and(|hooks| {
             !(hooks.prestart.is_empty()
                 && hooks.create_runtime.is_empty()
                 && hooks.create_container.is_empty())
         });
-        hooks || self.options.cgroup_driver != cgroup::Driver::Cgroupfs
-    }
-
-    /// Makes the cgroup; without the right to, and without limits to enforce, none.
-    fn make_cgroup(&self, plan: &CgroupPlan, host: &cgroup::Host) -> Result<Cgroup> {
-        let error = match Cgroup::create(plan, host) {
-            Err(error) if self.options.ignore_cgroup_permission => error,
-            other => return other,
-        };
-        let denied = matches!(error.raw_errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS));
-        if !denied {
-            return Err(error);
-        }
-        // Permissions keep nobody from anything who is the host's root: EACCES is for root of a user namespace around the
-        // runtime, as under rootless Podman.
-        let nested = error.raw_errno() == Some(Errno::EACCES);
-        if self.facts.euid == 0 && !nested && !self.plan.namespaces.has(libc::CLONE_NEWUSER) {
-            return Err(error);
-        }
-        if self.wants_limits() {
-            return Err(error.hint(
-                "an ordinary user needs a delegated cgroup to set limits (systemd-run --user --scope -p Delegate=yes)",
-            ));
-        }
-        self.log.warn(&format!("the container has no cgroup of its own: {error}"));
-        let request = cgroup::Request {
-            id: self.options.id.as_str(),
-            cgroups_path: None,
-            resources: None,
-            driver: cgroup::Driver::Disabled,
-            default_devices: false,
-        };
-        Cgroup::create(&CgroupPlan::build(&request, host)?, host)
-    }
-
-    /// Whether config.json asks for limits beyond the rules for devices, which a user namespace does not need.
-    fn wants_limits(&self) -> bool {
-        let resources = self.spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
-        resources.is_some_and(|resources| {
-            let without_devices =
-                spec::Resources { devices: spec::List::default(), ..resources.clone() };
-            without_devices != spec::Resources::default()
-        })
+        hooks || self.resctrl.is_some() || self.options.cgroup_driver != cgroup::Driver::Cgroupfs
     }
 
     fn write_state_files(&self, state: &StateDir) -> Result<()> {
@@ -587,10 +561,6 @@ impl Drop for Rejoin {
         // It was this process's a moment ago; the process ends soon in any case.
         let _back = setns(self.fd.as_fd(), self.kind);
     }
-}
-
-fn v2_directory(host: &cgroup::Host, plan: &CgroupPlan) -> Option<CString> {
-    host.is_v2().then(|| CString::new(format!("/sys/fs/cgroup{}", plan.path())).unwrap_or_default())
 }
 
 /// Keeps the runtime out of reach of what it makes: not traceable, not dumpable, its /proc files root's (CVE-2016-9962).

@@ -6,6 +6,7 @@ use super::Launch;
 use crate::cgroup::{self, Cgroup, CgroupPlan};
 use crate::error::{Error, Result};
 use crate::process::{Init, Stat};
+use crate::resctrl;
 use crate::spec;
 use crate::store::{Record, StateDir};
 use crate::time;
@@ -63,6 +64,7 @@ impl Launch<'_> {
             personality: linux.and_then(|linux| linux.personality.clone()),
             no_process: self.spec.process.is_none(),
             creating: false,
+            resctrl: self.resctrl.as_ref().map(|(plan, root)| resctrl::Record::planned(plan, root)),
             hooks: hooks
                 .is_some_and(|hooks| !hooks.poststart.is_empty() || !hooks.poststop.is_empty()),
         }

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use crate::cgroup::Cgroup;
 use crate::log::Log;
+use crate::resctrl;
 use crate::store::StateDir;
 use crate::sys::{pidfd, spawn};
 
@@ -13,13 +14,14 @@ pub(super) struct Undo<'a> {
     pub(super) log: &'a dyn Log,
     pub(super) state: Option<StateDir>,
     pub(super) cgroup: Option<Cgroup>,
+    pub(super) resctrl: Option<resctrl::Group>,
     pub(super) child: Option<OwnedFd>,
     committed: bool,
 }
 
 impl<'a> Undo<'a> {
     pub(super) fn new(log: &'a dyn Log) -> Self {
-        Self { log, state: None, cgroup: None, child: None, committed: false }
+        Self { log, state: None, cgroup: None, resctrl: None, child: None, committed: false }
     }
 
     /// Keeps everything.
@@ -48,6 +50,9 @@ impl<'a> Undo<'a> {
             if let Err(error) = removed {
                 self.log.warn(&format!("clean up: {error}"));
             }
+        }
+        if let Some(mut group) = self.resctrl.take() {
+            group.undo();
         }
         if let Some(state) = self.state.take()
             && let Err(error) = state.remove()

@@ -141,7 +141,6 @@ impl Plan {
                 .field("linux")
                 .hint("skep makes Linux containers only")
         })?;
-        refuse_later_fields(linux)?;
         let namespaces = NamespacePlan::build(&linux.namespaces, &linux.time_offsets)?;
         let idmaps = IdMaps::build(linux, &namespaces)?;
         if spec.process.is_none() && !request.without_process {
@@ -235,17 +234,6 @@ fn check_version(spec: &Spec<'_>) -> Result<()> {
         .hint(format!("skep implements {} and its 1.x predecessors", spec::OCI_VERSION)));
     }
     Err(bad())
-}
-
-fn refuse_later_fields(linux: &spec::Linux<'_>) -> Result<()> {
-    for (present, field) in [(linux.intel_rdt.is_some(), "linux.intelRdt")] {
-        if present {
-            return Err(Error::unsupported("not available in this version")
-                .field(field)
-                .hint("remove the field"));
-        }
-    }
-    Ok(())
 }
 
 /// Compiles `linux.seccomp`, if there is one.

@@ -1,0 +1,84 @@
+//! What a running container may use (`update`), and what it does use (`events`).
+
+use super::{Container, Status, not_running};
+use crate::cgroup::{OomWatch, Stats};
+use crate::error::{Error, Result};
+use crate::log::Log;
+use crate::resctrl::{self, ResctrlPlan, Schemata};
+use crate::spec::Resources;
+
+impl Container<'_> {
+    /// Changes limits; what `resources` does not mention stays.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Lifecycle`] if it does not run; the limit that could not be set.
+    pub fn update(&mut self, resources: &Resources<'_>, log: &dyn Log) -> Result<()> {
+        if self.status()? == Status::Stopped {
+            return Err(not_running());
+        }
+        let updated = self.cgroup.update(resources);
+        // An update that failed may have joined a hierarchy before it did.
+        if *self.cgroup.record() != self.record.cgroup {
+            self.record.cgroup = self.cgroup.record().clone();
+            self.state.save(&self.record)?;
+        }
+        updated?.iter().for_each(|warning| log.warn(warning));
+        Ok(())
+    }
+
+    /// Changes what its class of service gets; a container without one gets one of its own.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Lifecycle`] if it does not run; [`crate::Kind::Unsupported`] where there is no resctrl; what the kernel refuses.
+    pub fn update_schemata(&mut self, schemata: &Schemata) -> Result<()> {
+        if self.status()? == Status::Stopped {
+            return Err(not_running());
+        }
+        if let Some(group) = self.resctrl()? {
+            return group.update(schemata);
+        }
+        let plan = ResctrlPlan::own(&self.record.id);
+        let mut group = resctrl::Group::create(&plan, &resctrl::mount_point()?)?;
+        let record = Some(group.record().clone());
+        let moved =
+            group.update(schemata).and_then(|()| group.adopt(&self.pids()?)).and_then(|()| {
+                self.record.resctrl = record;
+                self.state.save(&self.record)
+            });
+        if moved.is_err() {
+            group.undo();
+        }
+        moved
+    }
+
+    /// Its class of service and monitoring group.
+    pub(super) fn resctrl(&self) -> Result<Option<resctrl::Group>> {
+        self.record.resctrl.clone().map(resctrl::Group::from_record).transpose()
+    }
+
+    /// Its statistics.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Lifecycle`] if it does not run.
+    pub fn stats(&self) -> Result<Stats> {
+        if self.status()? == Status::Stopped {
+            return Err(Error::lifecycle(format!(
+                "container with id {} is not running",
+                self.record.id
+            )));
+        }
+        let mut stats = self.cgroup.stats()?;
+        if let Some(group) = self.resctrl()? {
+            stats.intel_rdt = group.stats();
+        }
+        Ok(stats)
+    }
+
+    /// Watches for OOM kills.
+    ///
+    /// # Errors
+    /// Those of [`crate::cgroup::Cgroup::watch_oom`].
+    pub fn watch_oom(&self) -> Result<OomWatch> {
+        self.cgroup.watch_oom()
+    }
+}

@@ -1,0 +1,79 @@
+//! The container's cgroup and its place in resctrl, made before its process is.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+
+use super::Launch;
+use crate::cgroup::{self, Cgroup, CgroupPlan};
+use crate::error::Result;
+use crate::{resctrl, spec};
+
+impl Launch<'_> {
+    /// Makes the cgroup; without the right to, and without limits to enforce, none.
+    pub(super) fn make_cgroup(&self, plan: &CgroupPlan, host: &cgroup::Host) -> Result<Cgroup> {
+        let error = match Cgroup::create(plan, host) {
+            Err(error) if self.options.ignore_cgroup_permission => error,
+            other => return other,
+        };
+        let denied = matches!(error.raw_errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS));
+        if !denied {
+            return Err(error);
+        }
+        // Permissions keep nobody from anything who is the host's root: EACCES is for root of a user namespace around the
+        // runtime, as under rootless Podman.
+        let nested = error.raw_errno() == Some(Errno::EACCES);
+        if self.facts.euid == 0 && !nested && !self.plan.namespaces.has(libc::CLONE_NEWUSER) {
+            return Err(error);
+        }
+        if self.wants_limits() {
+            return Err(error.hint(
+                "an ordinary user needs a delegated cgroup to set limits (systemd-run --user --scope -p Delegate=yes)",
+            ));
+        }
+        self.log.warn(&format!("the container has no cgroup of its own: {error}"));
+        let request = cgroup::Request {
+            id: self.options.id.as_str(),
+            cgroups_path: None,
+            resources: None,
+            driver: cgroup::Driver::Disabled,
+            default_devices: false,
+        };
+        Cgroup::create(&CgroupPlan::build(&request, host)?, host)
+    }
+
+    /// Whether config.json asks for limits beyond the rules for devices, which a user namespace does not need.
+    fn wants_limits(&self) -> bool {
+        let resources = self.spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+        resources.is_some_and(|resources| {
+            let without_devices =
+                spec::Resources { devices: spec::List::default(), ..resources.clone() };
+            without_devices != spec::Resources::default()
+        })
+    }
+
+    /// Makes the resctrl group, if one is asked for, and has the container join it as it joins cgroups of version 1.
+    pub(super) fn join_resctrl(
+        &self,
+        made: &mut Option<resctrl::Group>,
+        tasks: &mut Vec<OwnedFd>,
+    ) -> Result<()> {
+        let Some((plan, root)) = &self.resctrl else { return Ok(()) };
+        let group = made.insert(resctrl::Group::create(plan, root)?);
+        tasks.append(&mut group.tasks()?);
+        Ok(())
+    }
+}
+
+/// What a container without a cgroup namespace sees as its /sys/fs/cgroup: its own cgroup, or without one the runtime's.
+pub(super) fn v2_directory(host: &cgroup::Host, cgroup: &Cgroup) -> Option<CString> {
+    if !host.is_v2() {
+        return None;
+    }
+    let path = match cgroup.driver() {
+        cgroup::Driver::Disabled => cgroup::own_path().ok()?,
+        _ => cgroup.path().to_owned(),
+    };
+    Some(CString::new(format!("/sys/fs/cgroup{path}")).unwrap_or_default())
+}
