@@ -53,6 +53,7 @@ mod keyring;
 mod killed;
 mod known_differences;
 mod lifecycle;
+mod live_mounts;
 mod mount_options;
 mod mount_sources;
 mod mounts;
@@ -95,6 +96,7 @@ fn main() -> ExitCode {
         scheduling::CASES,
         mounts::CASES,
         mount_options::CASES,
+        live_mounts::CASES,
         mount_sources::CASES,
         idmap::CASES,
         root::CASES,

@@ -1,6 +1,7 @@
 //! A container that exists: its status, and what can be done to it.
 
 mod limits;
+mod mounts;
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -428,13 +429,11 @@ impl<'a> Container<'a> {
             }
             Status::Paused | Status::Running | Status::Created => {}
         }
-        let target = Target {
-            state: self.state,
-            record: &self.record,
-            init: self.init,
-            cgroup: &self.cgroup,
-        };
-        exec_in(&target, process, options, log)
+        exec_in(&self.target(), process, options, log)
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target { state: self.state, record: &self.record, init: self.init, cgroup: &self.cgroup }
     }
 
     /// The bytes of the configuration as `create` read it, for [`bundle::parse`].

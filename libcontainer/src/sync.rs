@@ -136,6 +136,8 @@ steps! {
     MountIds = "map the ids of the mount",
     /// Labelling a mount for SELinux.
     MountLabel = "label the mount",
+    /// Detaching a mount.
+    Unmount = "unmount",
 }
 
 impl Step {

@@ -27,6 +27,8 @@ pub(crate) enum Name {
     List,
     /// `man`
     Man,
+    /// `mounts`
+    Mounts,
     /// `pause`
     Pause,
     /// `ps`
@@ -328,6 +330,19 @@ pub(crate) static COMMANDS: &[Command] = &[
             &flag::L3_CACHE_SCHEMA,
             &flag::MEM_BW_SCHEMA,
         ],
+        ..PLAIN
+    },
+    Command {
+        name: Name::Mounts,
+        word: "mounts",
+        about: "change the mounts of a running container",
+        synopsis: "add|remove <container-id> <file>",
+        description: "Makes the mounts that the file lists in a container that was created or runs: a JSON array \
+            like mounts of config.json. Either all are made or none. Bind sources are looked for on the host. \
+            remove detaches what is mounted at the destinations that the file lists, and all below it.\n\n\
+            The file - is standard input. What is added is gone with the container.",
+        examples: &[("skep mounts add web1 volumes.json", "make the mounts of volumes.json")],
+        operands: Operands::Exactly(3),
         ..PLAIN
     },
     Command {

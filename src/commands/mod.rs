@@ -8,6 +8,7 @@ mod features;
 pub(crate) mod help;
 mod kill;
 mod list;
+mod mounts;
 mod pause;
 mod ps;
 mod spec;
@@ -43,6 +44,7 @@ pub(crate) fn run(name: Name, args: &Args<'_>, globals: &Globals<'_>, log: &Logg
         Name::Resume => pause::resume(args, globals)?,
         Name::Update => update::run(args, globals, log)?,
         Name::Events => events::run(args, globals, log)?,
+        Name::Mounts => mounts::run(args, globals)?,
         Name::Spec => spec::run(args)?,
         Name::Features => features::run()?,
         Name::Help => help::run(args)?,

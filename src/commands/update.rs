@@ -38,7 +38,8 @@ fn is_standard_input(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// Reads a file whole, or standard input for `-`.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     if !is_standard_input(path) {
         return bundle::read_config(path);
     }

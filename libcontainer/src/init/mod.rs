@@ -11,6 +11,7 @@ mod device;
 mod diagnose;
 mod enter;
 mod exec;
+mod live;
 mod mount;
 mod namespace;
 mod prepare;
@@ -27,6 +28,7 @@ use crate::sys::fd;
 
 pub(crate) use channel::Channel;
 pub(crate) use exec::{ExecChild, exec};
+pub(crate) use live::{Change, Live, change_mounts};
 pub(crate) use mount::{attach_attributes, clone_bind, clone_root};
 pub(crate) use namespace::{hold_user_namespace, stage1};
 pub(crate) use prepare::{INIT_NAME, run};

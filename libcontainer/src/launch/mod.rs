@@ -3,6 +3,7 @@
 mod cgroups;
 mod exec;
 mod idmap;
+mod live_mounts;
 mod net_devices;
 mod oom_score;
 mod pid_file;
@@ -40,6 +41,7 @@ use crate::terminal;
 
 pub use exec::{ExecOptions, Started};
 pub(crate) use exec::{Target, exec_in};
+pub(crate) use live_mounts::{add as add_mounts, remove as remove_mounts};
 use oom_score::OomScore;
 use prepared::Prepared;
 use prepared::open_proc;

@@ -4,6 +4,8 @@ mod cgroup;
 mod new;
 mod old;
 
+pub(super) use old::unmount;
+
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -20,7 +22,7 @@ use crate::sys::mount::{Attr, Recursive, mount_idmap, mount_setattr, move_mount,
 
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 /// `STATX_ATTR_MOUNT_ROOT`.
-const MOUNT_ROOT: u64 = 0x2000;
+pub(super) const MOUNT_ROOT: u64 = 0x2000;
 
 /// Clones the tree of a bind mount's source. The parent does it before the clone where it may; else the child.
 pub(crate) fn clone_bind(bind: &Bind, over_proc: bool) -> Result<Found, Errno> {
@@ -96,13 +98,7 @@ pub(crate) fn attach_attributes(op: &MountOp, mount: BorrowedFd<'_>) -> Result<(
 /// Makes all mounts.
 pub(super) fn all(child: &InitChild<'_>, root: BorrowedFd<'_>) -> Result<(), Fault> {
     for (i, op) in child.plan.mounts.iter().enumerate() {
-        match &op.action {
-            Action::Bind(bind) => mount_bind(i, op, bind, child, root)?,
-            Action::New(new) => new::mount_new(i, op, new, child, root)?,
-            Action::Remount { parameters } => new::remount(i, op, parameters, child, root)?,
-            Action::CgroupV1 => cgroup::mount_v1(i, op, child, root)?,
-            Action::CgroupV2 => cgroup::mount_v2(i, op, child, root)?,
-        }
+        one(i, op, child, root)?;
     }
     if let Some(notify) = &child.notify_mount {
         let (target, _) = path::open_or_make(root, c"run/notify", Make::Directory)
@@ -110,6 +106,22 @@ pub(super) fn all(child: &InitChild<'_>, root: BorrowedFd<'_>) -> Result<(), Fau
         move_mount(notify.as_fd(), target.as_fd()).at(Step::Mount, usize::MAX)?;
     }
     Ok(())
+}
+
+/// Makes one mount.
+pub(super) fn one(
+    i: usize,
+    op: &MountOp,
+    child: &InitChild<'_>,
+    root: BorrowedFd<'_>,
+) -> Result<(), Fault> {
+    match &op.action {
+        Action::Bind(bind) => mount_bind(i, op, bind, child, root),
+        Action::New(new) => new::mount_new(i, op, new, child, root),
+        Action::Remount { parameters } => new::remount(i, op, parameters, child, root),
+        Action::CgroupV1 => cgroup::mount_v1(i, op, child, root),
+        Action::CgroupV2 => cgroup::mount_v2(i, op, child, root),
+    }
 }
 
 /// The mount's target, and whether it was there.

@@ -132,26 +132,37 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Makes the call on a descriptor, by its name in the trusted procfs.
     fn on(&self, target: &OwnedFd, proc: BorrowedFd<'_>) -> Result<(), Errno> {
-        let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS;
-        let own = fd::openat2(proc, c"self/fd", libc::O_PATH | libc::O_DIRECTORY, 0, resolve)?;
-        let number = target.as_raw_fd();
-        if is_at(c"/proc/self/fd", own.as_fd()) {
-            // The current directory stays what it is: a lowerdir may be relative to it.
-            return self.to(&format!("/proc/self/fd/{number}"));
-        }
-        let before = fd::openat(CWD, c".", libc::O_PATH | libc::O_DIRECTORY, 0)?;
-        nix::unistd::fchdir(&own)?;
-        let mounted = self.to(&number.to_string());
-        nix::unistd::fchdir(&before)?;
-        mounted
+        by_name(target, proc, |name| {
+            mount::mount(self.source, name, self.kind, self.flags, self.data)
+        })
     }
+}
 
-    fn to(&self, name: &str) -> Result<(), Errno> {
-        let name = CString::new(name).map_err(|_nul| Errno::EINVAL)?;
-        mount::mount(self.source, &name, self.kind, self.flags, self.data)
+/// Detaches the mount that `mount` is the root of, with all below it.
+pub(in super::super) fn unmount(mount: &OwnedFd, proc: BorrowedFd<'_>) -> Result<(), Errno> {
+    by_name(mount, proc, |name| nix::mount::umount2(name, nix::mount::MntFlags::MNT_DETACH))
+}
+
+/// Makes a call that takes a path only on a descriptor, by its name in the trusted procfs.
+fn by_name(
+    target: &OwnedFd,
+    proc: BorrowedFd<'_>,
+    call: impl FnOnce(&CStr) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let text = |name: String| CString::new(name).map_err(|_nul| Errno::EINVAL);
+    let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS;
+    let own = fd::openat2(proc, c"self/fd", libc::O_PATH | libc::O_DIRECTORY, 0, resolve)?;
+    let number = target.as_raw_fd();
+    if is_at(c"/proc/self/fd", own.as_fd()) {
+        // The current directory stays what it is: a lowerdir may be relative to it.
+        return call(&text(format!("/proc/self/fd/{number}"))?);
     }
+    let before = fd::openat(CWD, c".", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    nix::unistd::fchdir(&own)?;
+    let called = call(&text(number.to_string())?);
+    nix::unistd::fchdir(&before)?;
+    called
 }
 
 /// Whether `path` leads to the directory `expected`.
