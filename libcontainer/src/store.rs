@@ -216,11 +216,12 @@ fn not_found() -> Error {
     Error::new(Kind::NotFound, "container does not exist")
 }
 
-/// Makes `path` and what is missing above it, for its owner only.
+/// Makes `path` and what is missing above it, for its owner only. The sticky bit asks whoever cleans up a session's
+/// directory to leave it (XDG Base Directory Specification).
 fn make_directories(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700);
+    builder.recursive(true).mode(0o1700);
     builder.create(path).on("mkdir", path)
 }
 
