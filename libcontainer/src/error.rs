@@ -131,6 +131,20 @@ pub fn errno_text(errno: Errno) -> String {
         Errno::ELOOP => "too many levels of symbolic links",
         Errno::EOPNOTSUPP => "operation not supported",
         Errno::EBUSY => "device or resource busy",
+        Errno::ENOMEM => "cannot allocate memory",
+        Errno::EIO => "input/output error",
+        Errno::EBADF => "bad file descriptor",
+        Errno::EXDEV => "invalid cross-device link",
+        Errno::ENFILE => "too many open files in system",
+        Errno::ENOTTY => "inappropriate ioctl for device",
+        Errno::EDOM => "numerical argument out of domain",
+        Errno::ERANGE => "numerical result out of range",
+        Errno::EDEADLK => "resource deadlock avoided",
+        Errno::ENOLCK => "no locks available",
+        Errno::EDQUOT => "disk quota exceeded",
+        Errno::EBADMSG => "bad message",
+        Errno::ENETRESET => "network dropped connection on reset",
+        Errno::EILSEQ => "invalid or incomplete multibyte or wide character",
         other => other.desc(),
     };
     let mut chars = text.chars();
@@ -237,5 +251,22 @@ mod tests {
         assert_eq!(errno_text(Errno::EINVAL), "invalid argument");
         assert_eq!(errno_text(Errno::ENOSPC), "no space left on device");
         assert_eq!(errno_text(Errno::EBUSY), "device or resource busy");
+    }
+
+    /// Go's runtimes have glibc's words.
+    #[cfg(target_env = "gnu")]
+    #[test]
+    fn errno_texts_are_those_of_the_c_library() {
+        for number in 1..=133 {
+            let errno = Errno::from_raw(number);
+            if errno == Errno::UnknownErrno {
+                continue;
+            }
+            let theirs = std::io::Error::from_raw_os_error(number).to_string();
+            let theirs = theirs.split(" (os error").next().unwrap_or_default();
+            let ours = errno_text(errno);
+            assert!(theirs.eq_ignore_ascii_case(&ours), "{errno:?}: {theirs:?}, not {ours:?}");
+            assert!(ours.starts_with(|first: char| !first.is_uppercase()), "{ours:?}");
+        }
     }
 }
