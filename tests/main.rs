@@ -34,6 +34,7 @@ mod cgroups;
 mod cli;
 mod cve;
 mod cve_process;
+mod default_root;
 mod delegation;
 mod descriptors;
 mod device_rules;
@@ -67,8 +68,10 @@ mod resources;
 mod root;
 mod rootless;
 mod run;
+mod saved_state;
 mod scheduling;
 mod seccomp;
+mod shapes;
 mod strict_filter;
 mod terminal;
 mod timens;
@@ -114,6 +117,7 @@ fn main() -> ExitCode {
         keyring::CASES,
         rootless::CASES,
         cve_process::CASES,
+        default_root::CASES,
         delegation::CASES,
         device_rules::CASES,
         granted::CASES,
@@ -121,6 +125,8 @@ fn main() -> ExitCode {
         joined_namespaces::CASES,
         killed::CASES,
         strict_filter::CASES,
+        saved_state::CASES,
+        shapes::CASES,
         uncgrouped::CASES,
     ]
     .concat();

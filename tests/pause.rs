@@ -42,7 +42,7 @@ fn pause_of_a_stopped_container_is_refused(t: &Test) {
     c.run_detached();
     c.wait_exit();
     c.wait_status("stopped");
-    c.call("pause", &[]).run().fails();
+    c.call("pause", &[]).run().fails().says(&say::NOT_RUNNING);
 }
 
 fn pause_of_a_created_container(t: &Test) {

@@ -1,0 +1,162 @@
+//! The state on disk: of the version before, of the version after, and on a disk that is full.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::harness::runner::cases;
+use crate::harness::{Container, Kind, Output, Test, Value, json, wait};
+use crate::mounts::HostMount;
+
+cases![
+    the_record_of_an_earlier_version_is_read,
+    the_record_of_a_later_version_is_refused_and_can_be_deleted,
+    unknown_fields_of_a_record_are_ignored,
+    a_full_disk_stops_no_running_container,
+    no_space_at_any_step_of_create,
+    the_state_is_for_its_owner_alone,
+];
+
+fn record(c: &Container<'_>) -> PathBuf {
+    c.test.need(c.test.kind() == Kind::Skep, "the state file is skep's");
+    c.test.root.join(&c.id).join("state.json")
+}
+
+fn change(c: &Container<'_>, change: impl FnOnce(&mut serde_json::Map<String, Value>)) {
+    let path = record(c);
+    let mut state: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    change(state.as_object_mut().unwrap());
+    fs::write(&path, state.to_string()).unwrap();
+}
+
+fn works(c: &Container<'_>) {
+    assert_eq!(c.status(), "running");
+    c.exec(&["true"]).ok();
+    c.call("pause", &[]).run().ok();
+    c.call("resume", &[]).run().ok();
+    c.kill("KILL").ok();
+    c.wait_exit();
+    c.delete().ok();
+    c.test.assert_nothing_left();
+}
+
+fn the_record_of_an_earlier_version_is_read(t: &Test) {
+    let c = t.container().lasting();
+    c.run_detached();
+    change(&c, |state| {
+        // What came later has a default.
+        for field in ["made", "keyring", "creating", "hooks", "annotations"] {
+            state.remove(field);
+        }
+    });
+    works(&c);
+}
+
+fn unknown_fields_of_a_record_are_ignored(t: &Test) {
+    let c = t.container().lasting();
+    c.run_detached();
+    change(&c, |state| {
+        state.insert("ofALaterVersion".to_owned(), json!({"a": [1, null]}));
+    });
+    works(&c);
+}
+
+fn the_record_of_a_later_version_is_refused_and_can_be_deleted(t: &Test) {
+    let c = t.container().lasting();
+    c.run_detached();
+    change(&c, |state| {
+        state.insert("version".to_owned(), json!(2));
+    });
+    for command in ["state", "pause", "kill"] {
+        c.call(command, &[]).run().fails().one_line().names("newer").names(&c.id);
+    }
+    c.delete_force().ok();
+    assert!(!wait::is_alive(c.pid()));
+    t.assert_nothing_left();
+}
+
+/// A root of its own on a file system with a limit.
+struct Small(HostMount);
+
+impl Small {
+    fn new(t: &Test, name: &str, options: &str) -> Self {
+        t.need(t.kind() == Kind::Skep, "how much is written where is skep's");
+        Self(HostMount::sized(t, t.path(name).to_str().unwrap(), options))
+    }
+
+    fn call(&self, t: &Test, args: &[&str]) -> Output {
+        t.bare_call(&[&["--root", &self.0.0], args].concat()).run()
+    }
+
+    fn create(&self, c: &Container<'_>) -> Output {
+        c.write();
+        self.call(c.test, &["create", "--bundle", c.dir.to_str().unwrap(), &c.id])
+    }
+
+    fn entries(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0.0).unwrap().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+}
+
+fn a_full_disk_stops_no_running_container(t: &Test) {
+    let small = Small::new(t, "small", "size=256k");
+    let c = t.container().lasting();
+    small.create(&c).ok();
+    let filler = PathBuf::from(&small.0.0).join("filler");
+    // Until not a byte is left.
+    fs::write(&filler, vec![0; 1 << 20]).unwrap_err();
+    let id = c.id.as_str();
+    assert_eq!(small.call(t, &["state", id]).ok().json()["status"], json!("created"));
+    small.call(t, &["start", id]).ok();
+    small.call(t, &["exec", id, "true"]).ok();
+    small.call(t, &["pause", id]).ok();
+    small.call(t, &["resume", id]).ok();
+    let update = small.call(t, &["update", "--pids-limit", "100", id]);
+    if update.code != Some(0) {
+        update.fails().names("no space left on device");
+    }
+    assert_eq!(small.call(t, &["state", id]).ok().json()["status"], json!("running"));
+    small.call(t, &["kill", id, "KILL"]).ok();
+    small.call(t, &["delete", "--force", id]).ok();
+    assert_eq!(small.entries(), ["filler"]);
+    drop(small);
+    t.assert_nothing_left();
+}
+
+fn no_space_at_any_step_of_create(t: &Test) {
+    let mut made = 0;
+    for (number, options) in ["nr_inodes", "size"].iter().enumerate() {
+        for least in 2..14 {
+            let value = if *options == "size" { least * 4096 } else { least };
+            let options = format!("{options}={value}");
+            let small = Small::new(t, &format!("small-{number}-{least}"), &options);
+            let c = t.container().lasting();
+            let output = small.create(&c);
+            if output.code == Some(0) {
+                made += 1;
+                small.call(t, &["start", &c.id]).ok();
+                small.call(t, &["delete", "--force", &c.id]).ok();
+            } else {
+                output.fails().one_line().names("no space left on device");
+            }
+            assert_eq!(small.entries(), Vec::<String>::new(), "{options}");
+            drop(small);
+            t.assert_nothing_left();
+        }
+    }
+    assert!((2..22).contains(&made), "{made} of 24 were made");
+}
+
+fn the_state_is_for_its_owner_alone(t: &Test) {
+    use std::os::unix::fs::PermissionsExt;
+    let c = t.container().lasting();
+    let dir = record(&c).parent().unwrap().to_owned();
+    c.create();
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(&dir), 0o700);
+    for entry in fs::read_dir(&dir).unwrap().flatten() {
+        if !entry.file_type().unwrap().is_symlink() {
+            assert_eq!(mode(&entry.path()) & 0o077, 0, "{entry:?}");
+        }
+    }
+}
