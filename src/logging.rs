@@ -154,11 +154,10 @@ impl Logger {
                 socket.send(&journal_datagram(level, id, message)).map(drop)
             }
             Sink::Syslog(socket, id) => {
-                // RFC 3164: the facility, 1 (user), times 8, and the severity.
+                // RFC 3164: the facility, 1 (user), times 8, and the severity; the tag is the identifier, as crun's is.
                 let (priority, pid) = (8 + level.priority(), std::process::id());
-                socket
-                    .send(format!("<{priority}>skep[{pid}]: {id}: {message}").as_bytes())
-                    .map(drop)
+                let tag = if id.is_empty() { "skep" } else { id };
+                socket.send(format!("<{priority}>{tag}[{pid}]: {message}").as_bytes()).map(drop)
             }
         };
         // A full disk must not hide the record: standard error is what is left.
@@ -276,7 +275,8 @@ fn text_line(level: Level, message: &str) -> String {
 fn journal_datagram(level: Level, id: &str, message: &str) -> Vec<u8> {
     let mut datagram =
         format!("PRIORITY={}\nSYSLOG_IDENTIFIER=skep\n", level.priority()).into_bytes();
-    for (name, value) in [("CONTAINER_ID", id), ("MESSAGE", message)] {
+    // ID is crun's name for what others call CONTAINER_ID.
+    for (name, value) in [("CONTAINER_ID", id), ("ID", id), ("MESSAGE", message)] {
         datagram.extend_from_slice(name.as_bytes());
         if value.contains('\n') {
             datagram.push(b'\n');

@@ -138,11 +138,11 @@ fn a_log_that_cannot_be_used_is_an_error() {
 fn the_journal_gets_every_line_of_a_message() {
     assert_eq!(
         journal_datagram(Level::Warning, "c1", "odd"),
-        b"PRIORITY=4\nSYSLOG_IDENTIFIER=skep\nCONTAINER_ID=c1\nMESSAGE=odd\n"
+        b"PRIORITY=4\nSYSLOG_IDENTIFIER=skep\nCONTAINER_ID=c1\nID=c1\nMESSAGE=odd\n"
     );
     assert_eq!(
         journal_datagram(Level::Error, "c1", "a\nb"),
-        b"PRIORITY=3\nSYSLOG_IDENTIFIER=skep\nCONTAINER_ID=c1\nMESSAGE\n\x03\0\0\0\0\0\0\0a\nb\n"
+        b"PRIORITY=3\nSYSLOG_IDENTIFIER=skep\nCONTAINER_ID=c1\nID=c1\nMESSAGE\n\x03\0\0\0\0\0\0\0a\nb\n"
     );
 }
 
@@ -153,6 +153,6 @@ fn a_record_reaches_a_datagram_socket() {
     log.warn("odd");
     let mut buffer = [0; 128];
     let count = far.recv(&mut buffer).expect("a datagram");
-    let want = format!("<12>skep[{}]: c1: odd", std::process::id());
+    let want = format!("<12>c1[{}]: odd", std::process::id());
     assert_eq!(&buffer[..count], want.as_bytes());
 }

@@ -27,6 +27,7 @@
 
 use std::process::ExitCode;
 
+mod annotations;
 mod bad_config;
 mod bad_input;
 mod bad_targets;
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
         root::CASES,
         devices::CASES,
         seccomp::CASES,
+        annotations::CASES,
         hooks::CASES,
         descriptors::CASES,
         terminal::CASES,

@@ -77,7 +77,9 @@ pub fn read_config(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// [`Kind::Config`] with the field, line and column.
 pub fn parse(config: &[u8]) -> Result<Spec<'_>> {
-    parse_as(config, "config.json")
+    let mut spec: Spec<'_> = parse_as(config, "config.json")?;
+    spec.apply_annotations()?;
+    Ok(spec)
 }
 
 /// Parses a document of type `T`, called `name` in errors.

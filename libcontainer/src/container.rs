@@ -24,7 +24,7 @@ use crate::notify::Proxy;
 use crate::plan::process::Context as ProcessContext;
 use crate::plan::{self, ProcessPlan};
 use crate::process::{Init, Stat};
-use crate::spec::{self, Process, Spec};
+use crate::spec::{self, Process, Spec, annotations};
 use crate::store::{self, Record, StateDir, Store};
 use crate::sync;
 use crate::sys::pidfd;
@@ -267,8 +267,8 @@ impl<'a> Container<'a> {
             let path = spec.annotations.get(key);
             path.map(|path| hooks::open_output(Path::new(path.as_str()))).transpose()
         };
-        let stdout = output("run.oci.hooks.stdout")?;
-        let stderr = output("run.oci.hooks.stderr")?;
+        let stdout = output(annotations::HOOKS_STDOUT)?;
+        let stderr = output(annotations::HOOKS_STDERR)?;
         let options = hooks::Options {
             cwd: None,
             stdout: stdout.as_ref().map(AsFd::as_fd),

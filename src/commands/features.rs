@@ -33,7 +33,7 @@ struct Features {
     mount_options: Vec<&'static str>,
     linux: Linux,
     annotations: Annotations,
-    potentially_unsafe_config_annotations: [&'static str; 1],
+    potentially_unsafe_config_annotations: &'static [&'static str],
 }
 
 #[derive(Serialize)]
@@ -118,8 +118,8 @@ fn document() -> Result<Vec<u8>> {
         mount_options: mount_options::known().collect(),
         linux: linux(),
         annotations: Annotations { commit: version::COMMIT, version: env!("CARGO_PKG_VERSION") },
-        // run.oci.hooks.stdout opens any file as the runtime, run.oci.pidfd_receiver hands out a pidfd, others change ids.
-        potentially_unsafe_config_annotations: ["run.oci."],
+        // run.oci.hooks.stdout opens any file as the runtime, run.oci.pidfd_receiver hands out a pidfd.
+        potentially_unsafe_config_annotations: spec::annotations::UNSAFE,
     };
     let text =
         serde_json::to_string_pretty(&features).map_err(|e| Error::internal(e.to_string()))?;

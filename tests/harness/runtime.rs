@@ -178,6 +178,12 @@ impl<'t> Call<'t> {
             None => self.command.stdout(create(&stdout_path)).stderr(create(&stderr_path)),
         };
         match self.stdin {
+            // crun 1.8 gives its standard streams to the container's root, the host's /dev/null too.
+            Input::Null if self.runtime.kind == Kind::Crun => {
+                let path = self.io.with_extension("in");
+                create(&path);
+                self.command.stdin(File::open(&path).unwrap())
+            }
             Input::Null => self.command.stdin(Stdio::null()),
             Input::Bytes(bytes) => {
                 let path = self.io.with_extension("in");

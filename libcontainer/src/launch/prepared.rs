@@ -10,7 +10,7 @@ use crate::error::{Context, Error, Result};
 use crate::hooks;
 use crate::init::{self, Namespace};
 use crate::plan::{self, Plan};
-use crate::spec::Spec;
+use crate::spec::{Spec, annotations};
 use crate::sys::fd;
 use crate::terminal;
 
@@ -35,15 +35,15 @@ impl Prepared {
         let path = |key: &str| spec.annotations.get(key).map(|path| PathBuf::from(path.as_str()));
         let output = |key: &str| path(key).map(|path| hooks::open_output(&path)).transpose();
         let console = options.console_socket.as_deref().map(terminal::connect_console_socket);
-        let pidfd = options.pidfd_socket.clone().or_else(|| path("run.oci.pidfd_receiver"));
+        let pidfd = options.pidfd_socket.clone().or_else(|| path(annotations::PIDFD_RECEIVER));
         Ok(Self {
             rootfs,
             proc: open_proc()?,
             namespaces: open_namespaces(plan)?,
             console: console.transpose()?,
             pidfd_socket: pidfd.as_deref().map(terminal::connect_pidfd_socket).transpose()?,
-            hook_stdout: output("run.oci.hooks.stdout")?,
-            hook_stderr: output("run.oci.hooks.stderr")?,
+            hook_stdout: output(annotations::HOOKS_STDOUT)?,
+            hook_stderr: output(annotations::HOOKS_STDERR)?,
         })
     }
 }

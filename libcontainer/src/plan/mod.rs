@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::hooks;
 use crate::path;
 use crate::seccomp;
-use crate::spec::{self, Spec};
+use crate::spec::{self, Spec, annotations};
 use crate::sys::mount::Recursive;
 
 pub use devices::{DeviceOp, LINKS};
@@ -148,7 +148,7 @@ impl Plan {
         }
         let seccomp = compile_seccomp(spec, &mut warnings)?;
         let keep_groups =
-            spec.annotations.get("run.oci.keep_original_groups").is_some_and(|v| *v == "1");
+            spec.annotations.get(annotations::KEEP_ORIGINAL_GROUPS).is_some_and(|v| *v == "1");
         let context = process::Context {
             seccomp,
             extra_env: request.extra_env,
@@ -236,7 +236,7 @@ fn check_version(spec: &Spec<'_>) -> Result<()> {
     Err(bad())
 }
 
-/// Compiles `linux.seccomp`, if there is one.
+/// Compiles `linux.seccomp`, if there is one; or takes the program of an annotation in its place.
 ///
 /// # Errors
 /// [`Kind::Config`](crate::Kind::Config) naming the field.
@@ -244,11 +244,15 @@ pub(crate) fn compile_seccomp(
     spec: &Spec<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<seccomp::Filter>> {
-    let Some(profile) = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()) else {
-        return Ok(None);
-    };
-    let fail =
-        spec.annotations.get("run.oci.seccomp_fail_unknown_syscall").is_some_and(|v| *v == "1");
+    let profile = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+    if let Some(data) = spec.annotations.get(annotations::SECCOMP_BPF_DATA) {
+        let field =
+            |error: Error| error.field(format!("annotations[{:?}]", annotations::SECCOMP_BPF_DATA));
+        return seccomp::raw(data, profile).map(Some).map_err(field);
+    }
+    let Some(profile) = profile else { return Ok(None) };
+    let fail = annotations::SECCOMP_FAIL_UNKNOWN_SYSCALL;
+    let fail = spec.annotations.get(fail).is_some_and(|v| *v == "1");
     for (i, rule) in profile.syscalls.iter().enumerate() {
         if rule.names.is_empty() {
             return Err(Error::config("a rule needs the names of system calls")

@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 
 use super::cstring;
 use crate::error::{Error, Result};
+use crate::spec::annotations::MOUNT_CONTEXT_TYPE;
 use crate::spec::{self, Spec};
 
 /// The label, and the mount option that carries it (mount(8) "context").
@@ -15,8 +16,7 @@ pub struct MountLabel {
     pub text: CString,
 }
 
-/// crun's annotation that chooses the option; Podman sets it.
-const ANNOTATION: &str = "run.oci.mount_context_type";
+/// What crun's annotation, which Podman sets, chooses from.
 const OPTIONS: [&CStr; 4] = [c"context", c"fscontext", c"defcontext", c"rootcontext"];
 
 /// Plans the label of all mounts.
@@ -26,11 +26,11 @@ const OPTIONS: [&CStr; 4] = [c"context", c"fscontext", c"defcontext", c"rootcont
 pub(super) fn plan(spec: &Spec<'_>, linux: &spec::Linux<'_>) -> Result<Option<MountLabel>> {
     let label = linux.mount_label.as_deref().filter(|label| !label.is_empty());
     let Some(label) = label else { return Ok(None) };
-    let wanted = spec.annotations.get(ANNOTATION).map_or("context", |word| word.as_str());
+    let wanted = spec.annotations.get(MOUNT_CONTEXT_TYPE).map_or("context", |word| word.as_str());
     let option = OPTIONS.into_iter().find(|option| option.to_bytes() == wanted.as_bytes());
     let option = option.ok_or_else(|| {
         Error::config(format!("{wanted:?} is no kind of mount context"))
-            .field(format!("annotations[{ANNOTATION:?}]"))
+            .field(format!("annotations[{MOUNT_CONTEXT_TYPE:?}]"))
             .hint("use context, fscontext, defcontext or rootcontext")
     })?;
     let text = cstring(label, || "linux.mountLabel".to_owned())?;
@@ -59,7 +59,7 @@ mod tests {
         let linux = spec::Linux { mount_label: Some(label.into()), ..spec::Linux::default() };
         let config = annotation.map_or_else(
             || "{}".to_owned(),
-            |word| format!(r#"{{"annotations": {{"{ANNOTATION}": "{word}"}}}}"#),
+            |word| format!(r#"{{"annotations": {{"{MOUNT_CONTEXT_TYPE}": "{word}"}}}}"#),
         );
         let spec: Spec<'_> = serde_json::from_str(&config).unwrap();
         plan(&spec, &linux)
@@ -80,7 +80,7 @@ mod tests {
             );
         }
         let error = planned("x", Some("nocontext")).unwrap_err().to_string();
-        assert!(error.contains(ANNOTATION), "{error}");
+        assert!(error.contains(MOUNT_CONTEXT_TYPE), "{error}");
         assert!(planned("a\0b", None).unwrap_err().to_string().contains("linux.mountLabel"));
     }
 

@@ -11,6 +11,7 @@ mod conditions;
 mod filter;
 mod names;
 mod program;
+mod raw;
 mod rules;
 mod simulator;
 mod tables;
@@ -21,6 +22,7 @@ pub use arch::{ARCHES, Arch};
 pub use conditions::Operator;
 pub use filter::Filter;
 pub use names::{ACTIONS, Action, FLAGS, OPERATORS};
+pub use raw::raw;
 
 use conditions::{Condition, Forest};
 use program::Answers;

@@ -4,6 +4,7 @@
 //! runtime-spec 1.3; unknown properties are ignored (config.md "Extensibility"), `null` is the same as absent.
 //! Absence is kept as `None` here and decided in [`crate::plan`].
 
+pub mod annotations;
 pub mod json;
 mod linux;
 mod mounts;
