@@ -72,7 +72,9 @@ mod run;
 mod saved_state;
 mod scheduling;
 mod seccomp;
+mod seccomp_options;
 mod shapes;
+mod start;
 mod strict_filter;
 mod terminal;
 mod timens;
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
         cli::CASES,
         printing::CASES,
         lifecycle::CASES,
+        start::CASES,
         run::CASES,
         pause::CASES,
         exec::CASES,
@@ -107,6 +110,7 @@ fn main() -> ExitCode {
         devices::CASES,
         seccomp::CASES,
         annotations::CASES,
+        seccomp_options::CASES,
         hooks::CASES,
         descriptors::CASES,
         terminal::CASES,

@@ -17,8 +17,7 @@ use crate::cgroup::{self, Cgroup, CgroupPlan, Driver};
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks::{self, Phase, StateTemplate};
 use crate::id::ContainerId;
-use crate::init::INIT_NAME;
-use crate::launch::{ExecOptions, Launched, Started, Target, exec_in};
+use crate::launch::{ExecOptions, Launched, Started, Target, exec_in, not_the_program};
 use crate::log::Log;
 use crate::notify::Proxy;
 use crate::plan::process::Context as ProcessContext;
@@ -213,11 +212,22 @@ impl<'a> Container<'a> {
             return Err(self.explain(&fault));
         }
         self.state.unlink(store::FAULT);
-        if Stat::died_as(self.init.pid, self.init.start_time, INIT_NAME) {
-            return Err(Error::lifecycle("container init died before it became the program")
-                .hint("killed, perhaps by a seccomp profile that forbids execve"));
+        self.check_program()
+    }
+
+    /// The gate is closed by execve(2), and by death: asks which of the two it was, and waits for the end of a death.
+    ///
+    /// Of a process that somebody has reaped already nothing can be told but that its filter would not have let it.
+    fn check_program(&self) -> Result<()> {
+        let stat = Stat::read(self.init.pid).ok();
+        let stat = stat.filter(|stat| stat.start_time == self.init.start_time);
+        if !stat.map_or(self.record.execve_denied, |stat| stat.has_not_executed()) {
+            return Ok(());
         }
-        Ok(())
+        if let Some(init) = self.init.pidfd().doing("pidfd_open")? {
+            wait_for_end(&init, KILL_WAIT)?;
+        }
+        Err(not_the_program())
     }
 
     /// Turns the coordinates init left into a sentence, with the configuration as it was.
@@ -228,7 +238,9 @@ impl<'a> Container<'a> {
             let config = self.config()?;
             let spec = bundle::parse(&config)?;
             let process = spec.process.as_ref().ok_or_else(|| Error::internal("no process"))?;
-            let plan = ProcessPlan::build(process, ProcessContext::default(), &mut Vec::new())?;
+            let seccomp = plan::compile_seccomp(&spec, &mut Vec::new())?;
+            let context = ProcessContext { seccomp, ..ProcessContext::default() };
+            let plan = ProcessPlan::build(process, context, &mut Vec::new())?;
             Ok(plan.explain(&fault).context("error during container init"))
         };
         explained().unwrap_or_else(|error| error)

@@ -1,6 +1,6 @@
 //! A container's init as the host sees it: a pid is only half a name, the start time is the other half.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
@@ -13,9 +13,14 @@ use crate::sys::{fd, pidfd};
 pub struct Stat {
     /// State letter: `R`, `S`, `Z` and so on.
     pub state: u8,
+    /// `PF_*`.
+    pub flags: u32,
     /// When it started, in clock ticks after boot.
     pub start_time: u64,
 }
+
+/// `PF_FORKNOEXEC`: forked, and has not passed the point of an execve(2) from which there is no return.
+const NOT_EXECUTED: u32 = 0x40;
 
 impl Stat {
     /// Reads the stat of `pid`.
@@ -35,20 +40,17 @@ impl Stat {
         let end = text.iter().rposition(|byte| *byte == b')')?;
         let mut fields = text.get(end + 2..)?.split(|byte| *byte == b' ');
         let state = *fields.next()?.first()?;
-        let start_time = std::str::from_utf8(fields.nth(18)?).ok()?.trim_end().parse().ok()?;
-        Some(Self { state, start_time })
+        let mut number = |n: usize| -> Option<u64> {
+            std::str::from_utf8(fields.nth(n)?).ok()?.trim_end().parse().ok()
+        };
+        let flags = u32::try_from(number(5)?).ok()?;
+        let start_time = number(12)?;
+        Some(Self { state, flags, start_time })
     }
 
-    /// Whether `pid`, started at `start_time`, has ended under the name `name`; false if it is reaped already.
-    pub fn died_as(pid: Pid, start_time: u64, name: &CStr) -> bool {
-        let path = CString::new(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let mut text = [0; 1024];
-        let read = fd::openat(fd::CWD, &path, libc::O_RDONLY, 0)
-            .and_then(|file| nix::unistd::read(&file, &mut text));
-        let text = text.get(..read.unwrap_or(0)).unwrap_or_default();
-        let begins = format!("{pid} ({}) ", name.to_string_lossy());
-        text.starts_with(begins.as_bytes())
-            && Self::parse(text).is_some_and(|stat| stat.start_time == start_time && stat.is_dead())
+    /// Whether it is still the clone it began as. One that no longer waits and has not executed a program never will.
+    pub fn has_not_executed(&self) -> bool {
+        self.flags & NOT_EXECUTED != 0
     }
 
     /// Whether it has ended, though perhaps nobody has reaped it.
@@ -100,7 +102,9 @@ mod tests {
     #[test]
     fn a_command_name_with_parentheses_does_not_move_the_fields() {
         let text = b"42 (a) R (b) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 10\n";
-        assert_eq!(Stat::parse(text), Some(Stat { state: b'S', start_time: 98765 }));
+        let stat = Stat { state: b'S', flags: 4_194_560, start_time: 98765 };
+        assert_eq!(Stat::parse(text), Some(stat));
+        assert!(!stat.has_not_executed());
         assert_eq!(Stat::parse(b"42 (a"), None);
     }
 
@@ -109,6 +113,7 @@ mod tests {
         let pid = nix::unistd::getpid();
         let start_time = Stat::read(pid).unwrap().start_time;
         assert!(Init { pid, start_time }.is_alive());
+        assert!(!Stat::read(pid).unwrap().has_not_executed());
         assert!(!Init { pid, start_time: start_time + 1 }.is_alive());
         assert!(Init { pid, start_time }.pidfd().unwrap().is_some());
         assert!(Init { pid: Pid::from_raw(0x3fff_fff0), start_time }.pidfd().unwrap().is_none());

@@ -89,6 +89,9 @@ pub struct Record<'a> {
     /// Whether the configuration has no process, so that there is nothing to start.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_process: bool,
+    /// Whether the filter may kill who executes the program.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub execve_denied: bool,
     /// Whether `create` is still at it (a hook may ask).
     #[serde(default)]
     pub creating: bool,

@@ -4,7 +4,6 @@
 //! and everyone looks for `rro`. CRI-O reads standard error too, so nothing may be written there.
 
 use libcontainer::plan::{caps, memory_policy, mount_options, namespaces};
-use libcontainer::sys::seccomp::flags_supported;
 use libcontainer::{Error, Result, seccomp, spec};
 use serde::Serialize;
 
@@ -135,8 +134,6 @@ fn document() -> Result<Vec<u8>> {
 }
 
 fn linux() -> Linux {
-    let flags = seccomp::FLAGS.iter();
-    let supported = flags.clone().filter(|(_, bits)| flags_supported(*bits));
     Linux {
         namespaces: namespaces::KINDS.iter().map(|(name, _)| *name).collect(),
         capabilities: caps::NAMES,
@@ -152,8 +149,8 @@ fn linux() -> Linux {
             actions: seccomp::ACTIONS.iter().map(|action| action.name).collect(),
             operators: seccomp::OPERATORS.iter().map(|(name, _)| *name).collect(),
             archs: seccomp::ARCHES.iter().map(|arch| arch.name).collect(),
-            known_flags: flags.map(|(name, _)| *name).collect(),
-            supported_flags: supported.map(|(name, _)| *name).collect(),
+            known_flags: seccomp::FLAGS.iter().map(|(name, _)| *name).collect(),
+            supported_flags: seccomp::supported_flags().collect(),
         },
         apparmor: Enabled { enabled: true },
         selinux: Enabled { enabled: true },

@@ -31,7 +31,7 @@ pub(crate) use exec::{ExecChild, exec};
 pub(crate) use live::{Change, Live, change_mounts};
 pub(crate) use mount::{attach_attributes, clone_bind, clone_root};
 pub(crate) use namespace::{hold_user_namespace, stage1};
-pub(crate) use prepare::{INIT_NAME, run};
+pub(crate) use prepare::run;
 pub(crate) use scheduling::set as set_scheduling;
 
 /// What the parent has opened and rendered for the child before the clone.

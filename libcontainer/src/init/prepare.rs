@@ -15,8 +15,8 @@ use crate::sys::spawn::signal::{SignalMask, reset_dispositions};
 use crate::sys::{self, creds, fd, process};
 use crate::terminal;
 
-/// Name of a process (proc_pid_comm(5)) that has not become the program yet: `start` tells by it who died too early.
-pub(crate) const INIT_NAME: &CStr = c"skep:init";
+/// Name of a process (proc_pid_comm(5)) that has not become the program yet.
+const INIT_NAME: &CStr = c"skep:init";
 
 /// Builds the container, waits for `start`, becomes the program.
 pub(crate) fn run(mut child: InitChild<'_>) -> ! {

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use super::oom_score::OomScore;
-use super::serve::{self, go, receive, set_limits, set_scheduling, why_died};
+use super::serve::{self, check_program, go, receive, set_limits, set_scheduling, why_died};
 use super::{open_proc, pid_file};
 use crate::bundle;
 use crate::cgroup::{Cgroup, Join};
@@ -279,7 +279,10 @@ impl Server<'_> {
         }
         self.go()?;
         let (message, _) = receive(&self.child.socket)?;
-        if message.is_empty() { Ok(()) } else { Err(self.explain(&message)) }
+        if message.is_empty() {
+            return check_program(self.plan, self.child.pid);
+        }
+        Err(self.explain(&message))
     }
 
     fn go(&self) -> Result<()> {

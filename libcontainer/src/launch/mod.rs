@@ -46,6 +46,7 @@ use oom_score::OomScore;
 use prepared::Prepared;
 use prepared::open_proc;
 use serve::Server;
+pub(crate) use serve::not_the_program;
 use undo::Undo;
 
 /// What becomes of the container once it is made.

@@ -62,6 +62,7 @@ impl Launch<'_> {
             keyring: self.plan.keyring.is_some(),
             memory_policy: linux.and_then(|linux| linux.memory_policy.clone()),
             personality: linux.and_then(|linux| linux.personality.clone()),
+            execve_denied: self.plan.process.filter_denies_execve(),
             no_process: self.spec.process.is_none(),
             creating: false,
             resctrl: self.resctrl.as_ref().map(|(plan, root)| resctrl::Record::planned(plan, root)),

@@ -15,6 +15,7 @@ use crate::foreground::Tty;
 use crate::hooks::{self, Phase};
 use crate::init;
 use crate::plan::ProcessPlan;
+use crate::process::Stat;
 use crate::spec::{self, Hook};
 use crate::store::StateDir;
 use crate::sync::{self, DETAIL, FRAME, Fault, Frame, Step, Tag};
@@ -68,6 +69,21 @@ pub(super) fn set_limits(pid: Pid, plan: &ProcessPlan) -> Result<()> {
 /// Sets what needs CAP_SYS_NICE outside of the child's user namespace.
 pub(super) fn set_scheduling(pid: Pid, plan: &ProcessPlan) -> Result<()> {
     init::set_scheduling(pid, &plan.scheduling).map_err(|fault| plan.explain(&fault))
+}
+
+/// A child's end of the socket is closed by execve(2), and by death. Where the filter may stand between the two, asks which
+/// of them it was.
+pub(super) fn check_program(plan: &ProcessPlan, pid: Pid) -> Result<()> {
+    if !plan.filter_denies_execve() || !Stat::read(pid).is_ok_and(|stat| stat.has_not_executed()) {
+        return Ok(());
+    }
+    Err(not_the_program())
+}
+
+/// What is said of an init that was killed on its last step.
+pub(crate) fn not_the_program() -> Error {
+    Error::lifecycle("container init died before it became the program")
+        .hint("killed, perhaps by a seccomp profile that forbids execve")
 }
 
 /// Writes a file of `pid`'s in the host's procfs.
@@ -292,7 +308,7 @@ impl Server<'_, '_> {
         loop {
             let (message, _) = receive(&self.socket)?;
             if message.is_empty() {
-                return Ok(());
+                return check_program(&self.launch.plan.process, self.pid).map_err(in_init);
             }
             match Frame::decode(&message) {
                 // The filter is loaded late when there are startContainer hooks.

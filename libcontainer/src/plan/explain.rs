@@ -9,6 +9,7 @@ use super::namespaces;
 use super::process::rlimit_name;
 use super::{Plan, ProcessPlan, caps, scheduling};
 use crate::error::Error;
+use crate::seccomp::{self, Filter};
 use crate::sync::{Fault, Step};
 
 fn text(path: &CStr) -> String {
@@ -239,7 +240,7 @@ impl ProcessPlan {
                 "is AppArmor enabled and the profile loaded? see /sys/kernel/security/apparmor/profiles",
             ),
             Step::Selinux => error.field("process.selinuxLabel"),
-            Step::Seccomp => error.field("linux.seccomp"),
+            Step::Seccomp => load_filter(error.field("linux.seccomp"), fault.errno, self.seccomp.as_ref()),
             Step::Scheduler => self.explain_scheduling(index, fault.errno),
             Step::MemoryPolicy => error.field("linux.memoryPolicy").hint(match fault.errno {
                 Errno::ENOSYS => "this kernel was built without CONFIG_NUMA",
@@ -307,7 +308,13 @@ impl ProcessPlan {
             }
             (_, errno) => Error::os(format!("exec: {name:?}"), errno),
         };
-        if said.is_empty() { error } else { error.hint(said) }
+        match fault.step {
+            _ if !said.is_empty() => error.hint(said),
+            Step::Exec if self.filter_denies_execve() => {
+                error.hint("the seccomp profile does not allow execve")
+            }
+            _ => error,
+        }
     }
 }
 
@@ -317,6 +324,31 @@ fn time_offsets(error: Error, errno: Errno) -> Error {
         Errno::ERANGE => error.hint(
             "a clock would be before 0, or more than 146 years after: the offset is added to the host's clock",
         ),
+        _ => error,
+    }
+}
+
+/// What seccomp(2) means by its errno.
+fn load_filter(error: Error, errno: Errno, filter: Option<&Filter>) -> Error {
+    match errno {
+        Errno::EINVAL => {
+            let flags = filter.map_or(0, |filter| filter.flags);
+            let unknown: Vec<&str> = seccomp::unsupported_flags(flags).collect();
+            if unknown.is_empty() {
+                return error;
+            }
+            error.field("linux.seccomp.flags").hint(format!(
+                "this kernel does not know {}: remove it, or see supportedFlags of `skep features`",
+                unknown.join(" and ")
+            ))
+        }
+        Errno::EBUSY => error.hint(
+            "another filter of this process has a listener already, and there can be but one",
+        ),
+        Errno::ENOMEM => {
+            error.hint("all filters of a process together may have 32768 instructions")
+        }
+        Errno::EACCES => error.hint("without noNewPrivileges it needs CAP_SYS_ADMIN"),
         _ => error,
     }
 }

@@ -151,6 +151,11 @@ impl ProcessPlan {
 }
 
 impl ProcessPlan {
+    /// Whether the filter may forbid the last step, or kill who tries it.
+    pub fn filter_denies_execve(&self) -> bool {
+        self.seccomp.as_ref().is_some_and(|filter| !filter.allows(libc::SYS_execve))
+    }
+
     /// Plans the process of a container that will never be started: it waits, and may nothing.
     ///
     /// # Errors

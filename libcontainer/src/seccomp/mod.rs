@@ -104,6 +104,14 @@ pub fn supported_flags() -> impl Iterator<Item = &'static str> {
     FLAGS.iter().filter(supported).map(|(name, _)| *name)
 }
 
+/// Returns the names of those flags of a filter that this kernel does not take.
+pub fn unsupported_flags(flags: u32) -> impl Iterator<Item = &'static str> {
+    let unsupported = move |(_, flag): &&(&str, u32)| {
+        flags & flag != 0 && !crate::sys::seccomp::flags_supported(*flag)
+    };
+    FLAGS.iter().filter(unsupported).map(|(name, _)| *name)
+}
+
 struct Compiler<'a> {
     options: &'a CompileOptions,
     default: u32,
