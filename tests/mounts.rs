@@ -40,6 +40,7 @@ cases![
     an_unknown_file_system_is_reported,
     an_unknown_option_goes_to_the_file_system,
     an_unknown_option_on_a_bind_mount_is_refused,
+    what_only_tmpfs_takes_is_no_matter_to_a_bind_mount,
     the_target_symlink_stays_in_the_root,
     null_options_are_accepted,
     a_hundred_mounts,
@@ -456,6 +457,13 @@ fn an_unknown_option_on_a_bind_mount_is_refused(t: &Test) {
     let dir = host_dir(t, "dir");
     t.container().mount("/mnt", "bind", &dir, &["bind", "nonsense=1"]).run().fails();
     t.assert_nothing_left();
+}
+
+fn what_only_tmpfs_takes_is_no_matter_to_a_bind_mount(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let options = ["bind", "nosuid", "mode=755", "size=1k"];
+    let c = t.container().mount("/mnt", "bind", &dir, &options).sh("cat /mnt/file");
+    c.run().prints("from the host\n");
 }
 
 fn the_target_symlink_stays_in_the_root(t: &Test) {

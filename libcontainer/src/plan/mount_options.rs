@@ -250,10 +250,16 @@ impl<'a> Options<'a> {
 
     /// Refuses data on a bind mount, which has no file system of its own to give it to.
     ///
+    /// What tmpfs would take is let go, as mount(2) does with all data of a bind mount: callers give one list of options to
+    /// mounts of every kind (runtime-tools' `mounts` program).
+    ///
     /// # Errors
     /// [`Kind::Config`](crate::Kind::Config) with runc's words.
     pub fn check_bind(&self, field: &str) -> Result<()> {
-        match self.data.first() {
+        let tmpfs = |option: &str| {
+            option.split_once('=').is_some_and(|(key, _)| TMPFS_DATA.contains(&key))
+        };
+        match self.data.iter().find(|option| !tmpfs(option)) {
             Some(option) if self.bind.is_some() => Err(Error::config(
                 "bind mounts cannot have any filesystem-specific options applied",
             )
@@ -263,6 +269,10 @@ impl<'a> Options<'a> {
         }
     }
 }
+
+/// tmpfs(5), "Mount options".
+const TMPFS_DATA: &[&str] =
+    &["gid", "huge", "mode", "mpol", "nr_blocks", "nr_inodes", "size", "uid"];
 
 fn set(attr: &mut Attr, bits: u64) {
     attr.set |= bits;
