@@ -139,7 +139,7 @@ fn states(t: &Test) -> (Container<'_>, Vec<(&'static str, Value)>) {
 
 fn each_hook_gets_the_state_on_standard_input(t: &Test) {
     let (c, states) = states(t);
-    let statuses = ["creating", "creating", "creating", "created", "running", "stopped"];
+    let statuses = ["created", "creating", "creating", "created", "running", "stopped"];
     for ((phase, state), status) in states.iter().zip(statuses) {
         assert_eq!(state["id"], json!(c.id), "{phase}");
         assert_eq!(state["bundle"], json!(c.dir.to_str()), "{phase}");

@@ -259,7 +259,8 @@ impl Server<'_, '_> {
         if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
             // A hook may ask for the state.
             self.launch.record(state, cgroup, self.pid, true)?;
-            self.run_hooks(Phase::Prestart, &hooks.prestart, "creating")?;
+            // The word of the specification that prestart is from, as crun says it; those after it have runc's.
+            self.run_hooks(Phase::Prestart, &hooks.prestart, "created")?;
             self.run_hooks(Phase::CreateRuntime, &hooks.create_runtime, "creating")?;
         }
         self.go()
