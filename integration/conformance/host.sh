@@ -1,0 +1,89 @@
+# shellcheck shell=bash
+# What this host has, as far as expectations depend on it; and its cgroups.
+
+# facts: one word for each thing that is here.
+facts() {
+    local facts=() controller
+    (($(capability 24))) && facts+=(cap_sys_resource)
+    if [[ $(stat -fc %T /sys/fs/cgroup) == cgroup2fs ]]; then facts+=(cgroup2); else facts+=(cgroup1); fi
+    for controller in hugetlb net_cls net_prio; do
+        awk -v name="$controller" '$3 != "" && $0 ~ " - cgroup " && $NF ~ "(^|,)" name "(,|$)" { found = 1 }
+            END { exit !found }' /proc/self/mountinfo && facts+=("$controller")
+    done
+    grep -qw leaf_weight <(ls /sys/fs/cgroup/blkio 2>/dev/null | tr . '\n') && facts+=(leaf_weight)
+    [[ -e /sys/fs/selinux/enforce ]] && facts+=(selinux)
+    [[ -d /sys/kernel/security/apparmor ]] && facts+=(apparmor)
+    [[ -d /run/systemd/system ]] && facts+=(systemd)
+    criu check >/dev/null 2>&1 && facts+=(criu)
+    has_dummy_device && facts+=(dummy_device)
+    [[ -d /sys/fs/resctrl/info ]] && facts+=(resctrl)
+    [[ -e /sys/kernel/mm/mempolicy || -e /sys/devices/system/node/node1 ]] && facts+=(numa)
+    [[ -e /sys/fs/cgroup/cpu/cpu.rt_period_us ]] && facts+=(rt_group_sched)
+    (($(nproc) > 8)) && facts+=(more_than_8_cpus)
+    printf '%s' "${facts[*]}"
+}
+
+# capability NUMBER: 1 if this process has it.
+capability() {
+    local mask
+    mask=$(sed -n 's/^CapEff:\t//p' /proc/self/status)
+    printf '%d' $(((16#$mask >> $1) & 1))
+}
+
+has_dummy_device() { unshare --net ip link add conformance0 type dummy 2>/dev/null; }
+
+# holds CONDITION: whether the words of a condition, fact or !fact with commas between, are true of $FACTS.
+holds() {
+    local word
+    [[ $1 != - ]] || return 0
+    for word in ${1//,/ }; do
+        if [[ $word == !* ]]; then
+            [[ " $FACTS " != *" ${word#!} "* ]] || return 1
+        else
+            [[ " $FACTS " == *" $word "* ]] || return 1
+        fi
+    done
+}
+
+# The suites' cgroups have fixed names.
+OUR_CGROUPS=(cgrouptest testdir runc-cgroups-integration-test)
+
+# prepare_cgroups: a view of them that every runtime takes; only this mount namespace has it.
+prepare_cgroups() {
+    local list=/sys/fs/cgroup/unified/cgroup.controllers
+    [[ -z ${CONFORMANCE_HUGETLB:-} ]] || mount_hugetlb
+    # crun 1.8 refuses a hybrid host whose v2 part has any controller, even one that nobody uses.
+    if [[ $NAME == crun && -r $list && -n $(<"$list") ]]; then
+        note "crun would refuse this host: hiding from it that cgroup2 has the controllers $(<"$list")"
+        mount --bind /dev/null "$list"
+    fi
+}
+
+# mount_hugetlb: v1's hugetlb controller, on a copy of the directory, since the machine's own is not to have it.
+mount_hugetlb() {
+    local place=$WORK/cgroup entry name
+    [[ " $(facts) " != *' hugetlb '* && " $(facts) " == *' cgroup1 '* ]] || return 0
+    mkdir "$place"
+    mount -t tmpfs -o mode=755 tmpfs "$place"
+    for entry in /sys/fs/cgroup/*; do
+        name=${entry##*/}
+        if [[ -L $entry ]]; then
+            ln -s "$(readlink "$entry")" "$place/$name"
+        elif mountpoint -q "$entry"; then
+            mkdir "$place/$name" && mount --move "$entry" "$place/$name" 2>/dev/null || mount --bind "$entry" "$place/$name"
+        fi
+    done
+    mkdir -p "$place/hugetlb"
+    mount -t cgroup -o hugetlb cgroup "$place/hugetlb" || { note 'the hugetlb controller is in use elsewhere'; return 0; }
+    mount --move "$place" /sys/fs/cgroup
+    note "cgroup v1's hugetlb is mounted for this run"
+}
+
+# remove_our_cgroups: what a suite that was interrupted has left, which is empty once its processes are gone.
+remove_our_cgroups() {
+    local name
+    for name in "${OUR_CGROUPS[@]}"; do
+        find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name "$name" -exec find {} -depth -type d -exec rmdir {} + \; \
+            2>/dev/null
+    done
+}

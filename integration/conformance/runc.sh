@@ -1,0 +1,126 @@
+# shellcheck shell=bash
+# runc's bats suite. It wants two images, which are made here, a terminal, and a runtime that is called runc.
+
+RUNC_VERSION=${RUNC_VERSION:-1.3.6+ds1-1}
+RUNC_RELEASE=${RUNC_RELEASE:-sid}
+
+runc_version() { printf '%s' "${RUNC_VERSION%%+*}"; }
+
+runc_install() {
+    install_packages golang-go golang-github-containerd-console-dev golang-github-cyphar-filepath-securejoin-dev \
+        golang-github-opencontainers-specs-dev golang-github-seccomp-libseccomp-golang-dev \
+        golang-github-sirupsen-logrus-dev golang-github-urfave-cli-dev golang-golang-x-sys-dev \
+        bats bsdutils busybox-static debootstrap gawk gcc iproute2 jq libc6-dev libseccomp-dev pkg-config procps uidmap \
+        util-linux xz-utils
+    fetch_source runc "$RUNC_VERSION" "$RUNC_RELEASE" "$CACHE/runc-$RUNC_VERSION"
+    runc_helpers "$CACHE/runc-$RUNC_VERSION"
+    runc_busybox "$CACHE/runc-$RUNC_VERSION/tests/integration/testdata/busybox-$(go env GOARCH).tar.xz"
+    runc_debian "$CACHE/runc-$RUNC_VERSION/tests/integration/testdata/debian-$(go env GOARCH).tar.xz"
+}
+
+# runc_helpers SOURCE: the programs its tests talk to. All of runc's library that they need is one file; the helper for systemd
+# needs more, and its tests skip themselves where there is none.
+runc_helpers() {
+    local source=$1 place=$CACHE/go/src/github.com/opencontainers/runc
+    local bin=$source/tests/cmd/_bin program
+    [[ ! -x $bin/seccompagent ]] || return 0
+    note "building the helpers of runc's suite"
+    rm -rf "$place"
+    mkdir -p "$place/libcontainer/utils" "$place/tests" "$bin"
+    cp "$source/libcontainer/utils/cmsg.go" "$place/libcontainer/utils/"
+    cp -r "$source/tests/cmd" "$place/tests/"
+    cd "$place"
+    for program in recvtty fs-idmap pidfd-kill remap-rootfs; do
+        go_build -o "$bin/" "./tests/cmd/$program" || die "runc's $program cannot be built"
+    done
+    CGO_ENABLED=1 go_build -tags seccomp -o "$bin/" ./tests/cmd/seccompagent || die "runc's seccompagent cannot be built"
+}
+
+# runc_busybox TAR: as the image it stands for, with the users and directories the tests name.
+runc_busybox() {
+    local root applet
+    [[ ! -e $1 ]] || return 0
+    root=$(mktemp -d "$CACHE/busybox.XXXXXX")
+    mkdir -p "$root"/{bin,dev,etc,home,proc,root,sys,tmp,usr/sbin,var/spool/mail,var/www}
+    chmod 755 "$root"
+    chmod 1777 "$root/tmp"
+    cp "$(command -v busybox)" "$root/bin/busybox"
+    for applet in $("$root/bin/busybox" --list); do
+        [[ $applet == busybox ]] || ln "$root/bin/busybox" "$root/bin/$applet"
+    done
+    printf '%s\n' 'root:x:0:0:root:/root:/bin/sh' 'daemon:x:1:1:daemon:/usr/sbin:/bin/false' \
+        'www-data:x:33:33:www-data:/var/www:/bin/false' 'nobody:x:65534:65534:nobody:/home:/bin/false' >"$root/etc/passwd"
+    printf '%s\n' 'root:x:0:' 'daemon:x:1:' 'tty:x:5:' 'www-data:x:33:' 'nogroup:x:65534:' >"$root/etc/group"
+    tar -C "$root" --numeric-owner -cJf "$1.part" .
+    rm -rf "$root"
+    mv "$1.part" "$1"
+}
+
+# runc_debian TAR: the smallest Debian.
+runc_debian() {
+    local root uri codename
+    [[ ! -e $1 ]] || return 0
+    # shellcheck disable=SC1091
+    codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-stable}")
+    uri=$(mirror)
+    root=$(mktemp -d "$CACHE/debian.XXXXXX")
+    note "debootstrap of $codename (once)"
+    if ! debootstrap --variant=minbase "$codename" "$root" ${uri:+"$uri"} >"$CACHE/debootstrap.log" 2>&1; then
+        tail -n 5 "$CACHE/debootstrap.log" >&2
+        rm -rf "$root"
+        die 'CANNOT BE FETCHED: a minimal Debian'
+    fi
+    rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,man,locale}
+    tar -C "$root" --numeric-owner --one-file-system -cf - . | xz -1 >"$1.part"
+    rm -rf "$root"
+    mv "$1.part" "$1"
+}
+
+runc_prepare() {
+    cd "$CACHE/runc-$RUNC_VERSION/tests/integration"
+    ln -sf "$RUNTIME" "$WORK/runc"
+    mkdir -p "$WORK/tmp"
+    chmod 1777 "$WORK/tmp"
+    mkfifo "$WORK/keyboard"
+}
+
+runc_run() {
+    local file name
+    for file in *.bats; do
+        name=${file%.bats}
+        wanted "$name" || continue
+        runc_file "$file" "$LOGS/$name.tap"
+        runc_results "$name" <"$LOGS/$name.tap"
+    done
+}
+
+# runc_file FILE LOG: on a terminal whose other end stays open, since a test that reads from it is to wait.
+runc_file() {
+    local command
+    printf -v command 'exec env -u BATS_TEST_TIMEOUT RUNC=%q TMPDIR=%q bats --tap %q >%q 2>&1' \
+        "$WORK/runc" "$WORK/tmp" "$1" "$2"
+    timeout --kill-after 10 1800 script --quiet --return --flush --command "$command" /dev/null \
+        <>"$WORK/keyboard" >"$2.tty" 2>&1 || true
+    [[ -s $2.tty ]] || rm -f "$2.tty"
+}
+
+# runc_results FILE: a result for each line of a TAP stream; a test that was planned and is not there has failed.
+runc_results() {
+    local line planned=0 seen=0
+    while IFS= read -r line; do
+        case $line in
+        1..*) planned=${line#1..} ;;
+        'ok '* | 'not ok '*)
+            seen=$((seen + 1))
+            if [[ $line =~ ^(not\ )?ok\ [0-9]+\ (.*)\ \#\ skip\ ?(.*)$ ]]; then
+                result "$1" "${BASH_REMATCH[2]}" skip "${BASH_REMATCH[3]}"
+            elif [[ $line =~ ^not\ ok\ [0-9]+\ (.*)$ ]]; then
+                result "$1" "${BASH_REMATCH[1]}" fail
+            elif [[ $line =~ ^ok\ [0-9]+\ (.*)$ ]]; then
+                result "$1" "${BASH_REMATCH[1]}" pass
+            fi
+            ;;
+        esac
+    done
+    ((planned && seen >= planned)) || result "$1" 'the whole file' fail "$seen of $planned tests were run"
+}
