@@ -19,6 +19,7 @@ cases![
     prestart_sees_the_mounts_before_the_pivot,
     the_environment_of_a_hook_is_that_of_the_hook,
     a_hook_without_an_environment_has_none_of_the_callers,
+    a_start_container_hook_without_an_environment_has_that_of_the_process,
     the_arguments_of_a_hook_are_passed,
     a_hook_without_arguments_gets_its_path,
     a_failing_prestart_hook_makes_create_fail,
@@ -251,6 +252,15 @@ fn a_hook_without_an_environment_has_none_of_the_callers(t: &Test) {
         // The environment of the image must not reach it either (CVE-2025-23266).
         assert!(!text.contains("LEAKED") && !text.contains("TERM=xterm"), "{phase}: {text}");
     }
+}
+
+fn a_start_container_hook_without_an_environment_has_that_of_the_process(t: &Test) {
+    let c = t
+        .container()
+        .push("/process/env", json!("ONE=two"))
+        .hook("startContainer", "echo \"$ONE $HOME\" > /out");
+    c.run().ok();
+    assert_eq!(fs::read_to_string(c.path("/out")).unwrap(), "two /root\n");
 }
 
 fn the_arguments_of_a_hook_are_passed(t: &Test) {

@@ -285,6 +285,7 @@ impl<'a> Container<'a> {
             cwd: None,
             stdout: stdout.as_ref().map(AsFd::as_fd),
             stderr: stderr.as_ref().map(AsFd::as_fd),
+            env: None,
         };
         let record = &self.record;
         let template =

@@ -62,6 +62,8 @@ pub struct Options<'a> {
     pub stdout: Option<BorrowedFd<'a>>,
     /// Standard error; kept for the error message if absent.
     pub stderr: Option<BorrowedFd<'a>>,
+    /// The environment of a hook that has none of its own: none if absent.
+    pub env: Option<&'a [CString]>,
 }
 
 /// Opens a file for the output of hooks (annotations `run.oci.hooks.stdout` and `run.oci.hooks.stderr`).
@@ -165,7 +167,7 @@ fn run_hook(hook: &Hook<'_>, state: &[u8], options: &Options<'_>) -> Result<(), 
     let deadline = hook.timeout.and_then(|seconds| {
         Instant::now().checked_add(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
     });
-    let child = start(hook, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()], options.cwd)?;
+    let child = start(hook, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()], options)?;
     drop((stdin, stdout, stderr));
     let end = attend(&child, deadline, &mut input, [&mut output, &mut errors])
         .map_err(broken("wait for it"))?;
@@ -189,7 +191,7 @@ fn run_hook(hook: &Hook<'_>, state: &[u8], options: &Options<'_>) -> Result<(), 
 fn start(
     hook: &Hook<'_>,
     [stdin, stdout, stderr]: [BorrowedFd<'_>; 3],
-    cwd: Option<BorrowedFd<'_>>,
+    options: &Options<'_>,
 ) -> Result<Child, String> {
     let text = |text: &str| CString::new(text).map_err(|_nul| format!("{text:?} holds a NUL"));
     let path = text(&hook.path)?;
@@ -199,7 +201,9 @@ fn start(
     if argv.is_empty() {
         argv.push(&path);
     }
+    let env = if env.is_empty() { options.env.unwrap_or_default() } else { &env };
     let envp: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
+    let cwd = options.cwd;
     let program = Program { path: &path, argv: &argv, envp: &envp, stdin, stdout, stderr, cwd };
     spawn(&program).map_err(|SpawnError { stage, errno }| {
         let reason = errno_text(errno);

@@ -70,6 +70,13 @@ pub(super) struct Program {
     env: Option<CStrArray>,
 }
 
+impl Program {
+    /// Its environment.
+    pub(super) fn env<'a>(&'a self, process: &'a ProcessPlan) -> &'a [CString] {
+        self.env.as_ref().unwrap_or(&process.env).strings()
+    }
+}
+
 /// When the filter is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Load {

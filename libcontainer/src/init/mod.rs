@@ -18,10 +18,10 @@ mod prepare;
 mod rootfs;
 mod scheduling;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use crate::cgroup::V1View;
-use crate::hooks::StateTemplate;
+use crate::hooks::{self, StateTemplate};
 use crate::plan::Plan;
 use crate::spec;
 use crate::sys::fd;
@@ -85,6 +85,17 @@ pub(crate) struct ChildHooks<'a> {
     pub(crate) state: StateTemplate,
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
+}
+
+impl ChildHooks<'_> {
+    /// What all of them have in common.
+    fn options(&self) -> hooks::Options<'_> {
+        hooks::Options {
+            stdout: self.stdout.as_ref().map(AsFd::as_fd),
+            stderr: self.stderr.as_ref().map(AsFd::as_fd),
+            ..hooks::Options::default()
+        }
+    }
 }
 
 /// A namespace to join.

@@ -56,7 +56,8 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     if let Some(own) = &child.hooks {
         // Files that a hook makes are not to be everybody's.
         process::umask(callers_umask);
-        run_hooks(own, Phase::CreateContainer, Some(root.as_fd()))?;
+        let options = hooks::Options { cwd: Some(root.as_fd()), ..own.options() };
+        run_hooks(own, Phase::CreateContainer, &options)?;
         process::umask(0);
     }
     let slave = make_console(child, root.as_fd())?;
@@ -136,7 +137,11 @@ fn join_keyring(plan: &Plan) -> Result<(), Fault> {
     Ok(())
 }
 
-fn run_hooks(own: &ChildHooks<'_>, phase: Phase, cwd: Option<BorrowedFd<'_>>) -> Result<(), Fault> {
+fn run_hooks(
+    own: &ChildHooks<'_>,
+    phase: Phase,
+    options: &hooks::Options<'_>,
+) -> Result<(), Fault> {
     let (list, status) = match phase {
         Phase::StartContainer => (&own.spec.start_container, "created"),
         _ => (&own.spec.create_container, "creating"),
@@ -144,14 +149,9 @@ fn run_hooks(own: &ChildHooks<'_>, phase: Phase, cwd: Option<BorrowedFd<'_>>) ->
     if list.is_empty() {
         return Ok(());
     }
-    let options = hooks::Options {
-        cwd,
-        stdout: own.stdout.as_ref().map(AsFd::as_fd),
-        stderr: own.stderr.as_ref().map(AsFd::as_fd),
-    };
     // runtime.md "State": for hooks in the container's namespaces, the pid as seen from there.
     let state = own.state.render(status, nix::unistd::getpid().as_raw());
-    hooks::run_hooks(phase, list, &state, &options)
+    hooks::run_hooks(phase, list, &state, options)
         .map_err(|error| Fault::new(Step::Hook, 0, Errno::EIO).detail(error.to_string()))
 }
 
@@ -292,7 +292,9 @@ fn run_start_hooks(child: &InitChild<'_>, built: &Built) -> Result<(), Fault> {
         return Ok(());
     }
     if let Some(own) = &child.hooks {
-        run_hooks(own, Phase::StartContainer, None)?;
+        // config.md leaves it open; runc and those who write such hooks take the process's own for granted.
+        let env = built.program.env(&child.plan.process);
+        run_hooks(own, Phase::StartContainer, &hooks::Options { env: Some(env), ..own.options() })?;
     }
     // Without no_new_privs it is loaded already.
     if child.plan.process.no_new_privileges {

@@ -272,6 +272,7 @@ impl Server<'_, '_> {
             cwd: None,
             stdout: self.stdout.as_ref().map(AsFd::as_fd),
             stderr: self.stderr.as_ref().map(AsFd::as_fd),
+            env: None,
         };
         let pid = if phase == Phase::Poststop { 0 } else { self.pid.as_raw() };
         hooks::run_hooks(phase, hooks, &self.launch.template()?.render(status, pid), &options)
