@@ -8,11 +8,11 @@ use super::flag::{self, Flag, Kind};
 /// Columns of the text.
 const WIDTH: usize = 100;
 
-/// The help of the program.
-pub(crate) fn program_help() -> String {
-    let mut text = String::from(
-        "NAME:\n   skep - Open Container Initiative runtime\n\n\
-         USAGE:\n   skep [global options] command [options] [arguments...]\n\nCOMMANDS:\n",
+/// The help of the program, which was called by the name `program`.
+pub(crate) fn program_help(program: &str) -> String {
+    let mut text = format!(
+        "NAME:\n   {program} - Open Container Initiative runtime\n\n\
+         USAGE:\n   {program} [global options] command [options] [arguments...]\n\nCOMMANDS:\n",
     );
     for command in COMMANDS.iter().filter(|command| !command.hidden) {
         row(&mut text, 12, command.word, command.about);
@@ -30,10 +30,10 @@ pub(crate) fn program_help() -> String {
     text
 }
 
-/// The help of one command.
-pub(crate) fn command_help(command: &Command) -> String {
-    let mut text = format!("NAME:\n   skep {} - {}\n\nUSAGE:\n   ", command.word, command.about);
-    text.push_str(&usage(command));
+/// The help of one command of the program, which was called by the name `program`.
+pub(crate) fn command_help(program: &str, command: &Command) -> String {
+    let mut text = format!("NAME:\n   {program} {} - {}\n\nUSAGE:\n   ", command.word, command.about);
+    text.push_str(&usage(program, command));
     text.push('\n');
     if !command.description.is_empty() {
         text.push_str("\nDESCRIPTION:\n");
@@ -61,8 +61,8 @@ pub(crate) fn command_help(command: &Command) -> String {
 }
 
 /// The usage line of a command.
-pub(super) fn usage(command: &Command) -> String {
-    let mut text = format!("skep {}", command.word);
+pub(super) fn usage(program: &str, command: &Command) -> String {
+    let mut text = format!("{program} {}", command.word);
     if command.flags.iter().any(|flag| !flag.hidden) {
         text.push_str(" [options]");
     }

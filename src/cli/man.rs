@@ -51,7 +51,7 @@ pub(crate) fn command_page(command: &Command) -> String {
     let title = format!("skep-{}", command.word);
     let mut page = heading(&title.to_uppercase(), &title, command.about);
     section(&mut page, "SYNOPSIS");
-    let _infallible = writeln!(page, "{}", escape(&usage(command)));
+    let _infallible = writeln!(page, "{}", escape(&usage("skep", command)));
     if !command.description.is_empty() {
         section(&mut page, "DESCRIPTION");
         paragraphs(&mut page, command.description);

@@ -438,11 +438,11 @@ fn no_two_flags_of_a_command_share_a_name() {
 
 #[test]
 fn help_tells_every_flag_of_every_command() {
-    let text = program_help();
+    let text = program_help("skep");
     assert!(text.starts_with("NAME:\n   skep - Open Container Initiative runtime\n"));
     for command in COMMANDS {
         assert_eq!(text.contains(&format!("\n   {:12}  ", command.word)), !command.hidden);
-        let text = command_help(command);
+        let text = command_help("skep", command);
         let head = format!("NAME:\n   skep {} - {}\n\nUSAGE:\n", command.word, command.about);
         assert!(text.starts_with(&head), "{text}");
         assert!(text.contains("   --help, -h "), "{text}");

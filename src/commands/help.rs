@@ -1,6 +1,7 @@
 //! `--help`, `help`, `man` and `completion`: the table of commands in four dresses.
 
 use std::ffi::OsStr;
+use std::path::Path;
 
 use libcontainer::{Error, Result};
 
@@ -12,7 +13,12 @@ use crate::output;
 /// # Errors
 /// Standard output that cannot be written to.
 pub(crate) fn show(command: Option<&Command>) -> Result<()> {
-    let text = command.map_or_else(cli::program_help, cli::command_help);
+    let called = std::env::args_os().next().unwrap_or_default();
+    let program = Path::new(&called).file_name().unwrap_or(OsStr::new("skep")).to_string_lossy();
+    let text = match command {
+        None => cli::program_help(&program),
+        Some(command) => cli::command_help(&program, command),
+    };
     output::print(text.as_bytes())
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -113,7 +114,13 @@ impl Cgroup {
             }
             if !member.is_v2() {
                 let tasks = format!("{directory}/tasks");
-                join.tasks.push(file::open_with(&tasks, OFlag::O_WRONLY).on("open", &tasks)?);
+                let opened = file::open_with(&tasks, OFlag::O_WRONLY).on("open", &tasks);
+                join.tasks.push(match opened {
+                    Err(_) if sub.is_some() && !Path::new(&directory).exists() => {
+                        return Err(no_such_cgroup(&directory));
+                    }
+                    other => other?,
+                });
                 continue;
             }
             join.into = match open_path(&directory) {
@@ -125,11 +132,21 @@ impl Cgroup {
                 {
                     Some(open_path(&self.directory(member))?)
                 }
+                Err(_) if sub.is_some() && !Path::new(&directory).exists() => {
+                    return Err(no_such_cgroup(&directory));
+                }
                 result => Some(result?),
             };
         }
         Ok(join)
     }
+}
+
+/// In runc's words, which has cloned the process by then and moves it.
+fn no_such_cgroup(directory: &str) -> Error {
+    let pid = std::process::id();
+    let words = format!("adding pid {pid} to cgroups: openat2 {directory}/cgroup.procs");
+    Error::os(words, Errno::ENOENT).hint("exec --cgroup takes a cgroup that exists below the container's")
 }
 
 fn open_path(directory: &str) -> Result<OwnedFd> {

@@ -108,13 +108,15 @@ impl CapSets {
             ambient: set(&caps.ambient),
         };
         let possible = sets.permitted & sets.inheritable;
-        if sets.ambient & !possible != 0 {
-            warnings.push(
-                "ignoring ambient capabilities that are not permitted and inheritable as well"
-                    .to_owned(),
-            );
-            sets.ambient &= possible;
+        for (cap, name) in NAMES.iter().enumerate() {
+            if sets.ambient & !possible & 1 << cap != 0 {
+                // runc's words, up to the colon.
+                warnings.push(format!(
+                    "can't raise ambient capability {name}: it has to be permitted and inheritable as well"
+                ));
+            }
         }
+        sets.ambient &= possible;
         sets
     }
 

@@ -306,6 +306,10 @@ impl ProcessPlan {
             (_, Errno::EISDIR) => {
                 Error::os(format!("exec: {name:?}: is a directory"), Errno::EACCES)
             }
+            // What is found and is no program execve(2) itself has refused; Go's words for that have no quotes.
+            (Step::Exec, errno @ (Errno::ENOENT | Errno::ENOEXEC)) => {
+                Error::os(format!("exec {name}"), errno)
+            }
             (_, errno) => Error::os(format!("exec: {name:?}"), errno),
         };
         match fault.step {
