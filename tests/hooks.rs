@@ -20,6 +20,7 @@ cases![
     the_environment_of_a_hook_is_that_of_the_hook,
     a_hook_without_an_environment_has_none_of_the_callers,
     a_start_container_hook_without_an_environment_has_that_of_the_process,
+    start_container_hooks_are_under_the_filter,
     the_arguments_of_a_hook_are_passed,
     a_hook_without_arguments_gets_its_path,
     a_failing_prestart_hook_makes_create_fail,
@@ -261,6 +262,19 @@ fn a_start_container_hook_without_an_environment_has_that_of_the_process(t: &Tes
         .hook("startContainer", "echo \"$ONE $HOME\" > /out");
     c.run().ok();
     assert_eq!(fs::read_to_string(c.path("/out")).unwrap(), "two /root\n");
+}
+
+fn start_container_hooks_are_under_the_filter(t: &Test) {
+    for no_new_privileges in [true, false] {
+        let c = t
+            .container()
+            .set("/process/noNewPrivileges", json!(no_new_privileges))
+            .set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}))
+            .hook("startContainer", "mkdir /made && exit 1; exit 0");
+        c.run().ok();
+        assert!(!c.path("/made").exists());
+    }
 }
 
 fn the_arguments_of_a_hook_are_passed(t: &Test) {

@@ -22,6 +22,7 @@ cases![
     a_root_may_be_reached_through_a_symlink_in_its_parents,
     a_root_on_a_shared_mount_works,
     no_pivot_works,
+    no_pivot_leaves_no_bare_proc,
     the_old_root_is_out_of_reach,
     an_overlay_with_long_options_is_mounted,
     a_tmpfs_with_a_long_source_is_mounted,
@@ -184,6 +185,21 @@ fn no_pivot_works(t: &Test) {
     let c = t.container().sh("echo hello; ls /");
     let output = c.bundle_call("run", &["--no-pivot"]).run().ok();
     assert!(output.stdout.starts_with("hello\nbin\n"), "{output}");
+}
+
+/// Of the two a bare one could be made by whoever may make a user namespace: the kernel only asks that one is visible.
+fn no_pivot_leaves_no_bare_proc(t: &Test) {
+    let c = t.container().sh("cat /proc/self/mountinfo");
+    let output = c.bundle_call("run", &["--no-pivot"]).run().ok();
+    for kind in [" - proc ", " - sysfs "] {
+        let points: Vec<_> = output.stdout.lines().filter(|line| line.contains(kind)).collect();
+        assert!(points.iter().all(|line| [" /proc", " /sys"].iter().any(|own| line.contains(own))));
+        assert!(points.len() < 20, "{points:?}");
+    }
+    let script = "unshare -Urpfm sh -c 'mount -t proc none /mnt && echo bare' 2>&1; true";
+    let c = t.container().sh(script);
+    let output = c.bundle_call("run", &["--no-pivot"]).run().ok();
+    assert!(!output.stdout.contains("bare"), "{output}");
 }
 
 fn the_old_root_is_out_of_reach(t: &Test) {

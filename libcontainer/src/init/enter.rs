@@ -77,22 +77,13 @@ impl Program {
     }
 }
 
-/// When the filter is loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Load {
-    /// As soon as the privileges are given up.
-    Now,
-    /// With no_new_privs, after the startContainer hooks, by [`Privileges::load_filter`].
-    Later,
-}
-
 impl Privileges<'_> {
     /// Applies limits, ids, capabilities, cwd, no_new_privs and the filter; finds the program on the way, as the user
     /// but before the filter, which need not allow the search.
     ///
     /// seccomp(2): without no_new_privs a filter needs CAP_SYS_ADMIN, so that one is kept until the filter is loaded; with it
     /// the filter comes last. Either way a single capset(2) or nothing at all runs under the filter.
-    pub(super) fn apply(&self, load: Load) -> Result<Program, Fault> {
+    pub(super) fn apply(&self) -> Result<Program, Fault> {
         let plan = self.process;
         // As root, for the file may be root's alone; and with the runtime's limits, for it takes descriptors.
         let env = plan.find_home.then(|| with_home(plan));
@@ -135,9 +126,7 @@ impl Privileges<'_> {
         if plan.no_new_privileges {
             creds::set_no_new_privs().at(Step::NoNewPrivs, 0)?;
         }
-        if load == Load::Now || !plan.no_new_privileges {
-            self.load_filter()?;
-        }
+        self.load_filter()?;
         if with_admin != target {
             creds::capset(target).at(Step::Capabilities, 2)?;
         }
@@ -145,7 +134,7 @@ impl Privileges<'_> {
     }
 
     /// Loads the filter.
-    pub(super) fn load_filter(&self) -> Result<(), Fault> {
+    fn load_filter(&self) -> Result<(), Fault> {
         let Some(filter) = &self.process.seccomp else { return Ok(()) };
         if filter.notify {
             // The next descriptor will be the listener: the parent is told its number beforehand and takes it, because the

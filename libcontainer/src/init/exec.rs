@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::enter::{self, Label, Load, Privileges, Program};
+use super::enter::{self, Label, Privileges, Program};
 use super::{Channel, console, prepare};
 use crate::plan::ProcessPlan;
 use crate::sync::{At, Fault, Frame, Step, Tag};
@@ -93,7 +93,7 @@ fn enter_container(child: &mut ExecChild<'_>) -> Result<Program, Fault> {
         set_limits: !user_namespace,
         label: label.as_ref(),
     };
-    own.apply(Load::Now)
+    own.apply()
 }
 
 /// The CPUs the process may run on, now that it is in the cpuset: those it is given, or all where nothing is said of it.

@@ -49,6 +49,9 @@ pub(crate) struct InitChild<'a> {
     pub(crate) rootfs: Option<OwnedFd>,
     /// The host's procfs.
     pub(crate) proc: OwnedFd,
+    /// With `--no-pivot`, which leaves the host's mounts below the container's root: where procfs and sysfs are, to be
+    /// unmounted. Nothing is masked in those, so they would let a process mount bare ones of its own.
+    pub(crate) bare_mounts: Vec<std::ffi::CString>,
     /// The container's v1 cgroups.
     pub(crate) v1_views: Vec<V1View>,
     /// The container's v2 cgroup on the host, where cgroup2 cannot be mounted.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::enter::{self, Label, Load, Privileges, Program};
+use super::enter::{self, Label, Privileges, Program};
 use super::{ChildHooks, InitChild, console, device, mount, namespace, rootfs};
 use crate::hooks::{self, Phase};
 use crate::path::{self, Make};
@@ -29,7 +29,6 @@ pub(crate) fn run(mut child: InitChild<'_>) -> ! {
 
 /// What is left to do once the container is built.
 struct Built {
-    label: Option<Label>,
     program: Program,
 }
 
@@ -66,6 +65,7 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     rootfs::masked_paths(plan, root.as_fd())?;
     make_cwd(plan, root.as_fd())?;
     apply_limits(child)?;
+    rootfs::unmount_bare(&child.bare_mounts)?;
     rootfs::enter(plan, root.as_fd())?;
     rootfs::seal(plan, root.as_fd())?;
     drop(root);
@@ -79,9 +79,8 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     if child.gate.is_some() {
         process::end_on_termination_signals();
     }
-    let load = if plan.start_container_hooks { Load::Later } else { Load::Now };
-    let program = privileges(child, label.as_ref()).apply(load)?;
-    Ok(Built { label, program })
+    let program = privileges(child, label.as_ref()).apply()?;
+    Ok(Built { program })
 }
 
 /// Says SIGKILL for the runtime's death: until it has recorded this process, nobody else could find it.
@@ -286,21 +285,14 @@ fn start(child: &InitChild<'_>, built: &Built) -> ! {
     super::channel::report(fail_to, &fault)
 }
 
-/// The startContainer hooks are files of the image: they have what the container has, and no more.
+/// The startContainer hooks are files of the image: they have what the container has, its filter too, and no more.
 fn run_start_hooks(child: &InitChild<'_>, built: &Built) -> Result<(), Fault> {
-    if !child.plan.start_container_hooks {
+    let Some(own) = child.hooks.as_ref().filter(|_| child.plan.start_container_hooks) else {
         return Ok(());
-    }
-    if let Some(own) = &child.hooks {
-        // config.md leaves it open; runc and those who write such hooks take the process's own for granted.
-        let env = built.program.env(&child.plan.process);
-        run_hooks(own, Phase::StartContainer, &hooks::Options { env: Some(env), ..own.options() })?;
-    }
-    // Without no_new_privs it is loaded already.
-    if child.plan.process.no_new_privileges {
-        privileges(child, built.label.as_ref()).load_filter()?;
-    }
-    Ok(())
+    };
+    // config.md leaves it open; runc and those who write such hooks take the process's own for granted.
+    let env = built.program.env(&child.plan.process);
+    run_hooks(own, Phase::StartContainer, &hooks::Options { env: Some(env), ..own.options() })
 }
 
 /// The descriptors a waiting init still needs.

@@ -1,6 +1,6 @@
 //! The root filesystem: attaching it, changing into it, sealing it.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -38,6 +38,21 @@ pub(super) fn attach(child: &mut InitChild<'_>) -> Result<OwnedFd, Fault> {
     .at(Step::Rootfs, 0)?;
     move_mount(tree.as_fd(), target.as_fd()).at(Step::Rootfs, 0)?;
     Ok(tree)
+}
+
+/// Unmounts the host's procfs and sysfs; where that is not allowed, covers them.
+pub(super) fn unmount_bare(points: &[CString]) -> Result<(), Fault> {
+    for point in points {
+        match nix::mount::umount2(point.as_c_str(), nix::mount::MntFlags::MNT_DETACH) {
+            Err(Errno::EPERM | Errno::EINVAL) => {
+                mount::mount(c"tmpfs", point, c"tmpfs", libc::MS_RDONLY, c"")
+                    .at(Step::OldRoot, 0)?;
+            }
+            Err(Errno::ENOENT) | Ok(()) => {}
+            Err(errno) => return Err(Fault::new(Step::OldRoot, 0, errno)),
+        }
+    }
+    Ok(())
 }
 
 /// Makes `root` this process's root and leaves the host's behind.

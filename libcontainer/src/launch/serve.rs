@@ -133,7 +133,7 @@ pub(super) fn send_listener(
         })?;
     let failed = |error: Error| error.field("linux.seccomp.listenerPath");
     let agent = socket::connect(Path::new(path), nix::sys::socket::SockType::Stream)
-        .on("connect to the seccomp agent", path)
+        .on("failed to connect with seccomp agent", path)
         .map_err(failed)?;
     let metadata = profile.listener_metadata.as_deref().unwrap_or_default();
     let metadata = serde_json::to_string(metadata)
