@@ -293,7 +293,7 @@ impl<'a> Container<'a> {
         hooks::run_hooks(phase, list, &template.render(status, pid), &options)
     }
 
-    /// Sends `signal` to init; with `all`, to every process of the container.
+    /// Sends `signal` to init; with `all`, to every process of the container, which may have none any more.
     ///
     /// # Errors
     /// [`Kind::Lifecycle`] with the words engines look for if it does not run.
@@ -301,7 +301,7 @@ impl<'a> Container<'a> {
         // Without a pid namespace of its own the container's processes outlive its init.
         if all || (!self.record.has_own_pids() && signal == libc::SIGKILL) {
             if !self.init.is_alive() && self.cgroup.pids()?.is_empty() {
-                return Err(not_running());
+                return if all { Ok(()) } else { Err(not_running()) };
             }
             self.cgroup.signal_all(signal)?;
             // A container without cgroups has at least an init; one that had the signal already has it once more pending.

@@ -166,6 +166,8 @@ fn access(letters: &str) -> Result<u8> {
             'r' => READ,
             'w' => WRITE,
             'm' => MKNOD,
+            // "All", as for a type; runc has always taken it.
+            'a' => READ | WRITE | MKNOD,
             other => {
                 return Err(Error::config(format!(
                     "the device access {other:?} is not one of r, w and m"

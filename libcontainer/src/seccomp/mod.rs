@@ -130,6 +130,11 @@ impl Compiler<'_> {
         let conditions = conditions(index, &rule.args)?;
         if action == libc::SECCOMP_RET_USER_NOTIF && !rule.names.is_empty() {
             self.notify = true;
+            // The listener would have to be sent by a process that waits for its own write(2) to be answered.
+            if let Some(at) = rule.names.iter().position(|name| &**name == "write") {
+                return Err(Error::config("SCMP_ACT_NOTIFY cannot be used for the write syscall")
+                    .field(format!("linux.seccomp.syscalls[{index}].names[{at}]")));
+            }
         }
         let mut rows = std::mem::take(&mut self.rows);
         rows.clear();
