@@ -269,8 +269,11 @@ fn start_container_hooks_are_under_the_filter(t: &Test) {
         let c = t
             .container()
             .set("/process/noNewPrivileges", json!(no_new_privileges))
-            .set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW",
-                "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}))
+            .set(
+                "/linux/seccomp",
+                json!({"defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}),
+            )
             .hook("startContainer", "mkdir /made && exit 1; exit 0");
         c.run().ok();
         assert!(!c.path("/made").exists());

@@ -32,7 +32,8 @@ pub(crate) fn program_help(program: &str) -> String {
 
 /// The help of one command of the program, which was called by the name `program`.
 pub(crate) fn command_help(program: &str, command: &Command) -> String {
-    let mut text = format!("NAME:\n   {program} {} - {}\n\nUSAGE:\n   ", command.word, command.about);
+    let mut text =
+        format!("NAME:\n   {program} {} - {}\n\nUSAGE:\n   ", command.word, command.about);
     text.push_str(&usage(program, command));
     text.push('\n');
     if !command.description.is_empty() {

@@ -146,7 +146,8 @@ impl Cgroup {
 fn no_such_cgroup(directory: &str) -> Error {
     let pid = std::process::id();
     let words = format!("adding pid {pid} to cgroups: openat2 {directory}/cgroup.procs");
-    Error::os(words, Errno::ENOENT).hint("exec --cgroup takes a cgroup that exists below the container's")
+    Error::os(words, Errno::ENOENT)
+        .hint("exec --cgroup takes a cgroup that exists below the container's")
 }
 
 fn open_path(directory: &str) -> Result<OwnedFd> {

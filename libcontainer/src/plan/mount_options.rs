@@ -256,9 +256,8 @@ impl<'a> Options<'a> {
     /// # Errors
     /// [`Kind::Config`](crate::Kind::Config) with runc's words.
     pub fn check_bind(&self, field: &str) -> Result<()> {
-        let tmpfs = |option: &str| {
-            option.split_once('=').is_some_and(|(key, _)| TMPFS_DATA.contains(&key))
-        };
+        let tmpfs =
+            |option: &str| option.split_once('=').is_some_and(|(key, _)| TMPFS_DATA.contains(&key));
         match self.data.iter().find(|option| !tmpfs(option)) {
             Some(option) if self.bind.is_some() => Err(Error::config(
                 "bind mounts cannot have any filesystem-specific options applied",
