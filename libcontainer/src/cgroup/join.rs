@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -116,7 +115,7 @@ impl Cgroup {
                 let tasks = format!("{directory}/tasks");
                 let opened = file::open_with(&tasks, OFlag::O_WRONLY).on("open", &tasks);
                 join.tasks.push(match opened {
-                    Err(_) if sub.is_some() && !Path::new(&directory).exists() => {
+                    Err(error) if sub.is_some() && error.raw_errno() == Some(Errno::ENOENT) => {
                         return Err(no_such_cgroup(&directory));
                     }
                     other => other?,
@@ -132,7 +131,7 @@ impl Cgroup {
                 {
                     Some(open_path(&self.directory(member))?)
                 }
-                Err(_) if sub.is_some() && !Path::new(&directory).exists() => {
+                Err(error) if sub.is_some() && error.raw_errno() == Some(Errno::ENOENT) => {
                     return Err(no_such_cgroup(&directory));
                 }
                 result => Some(result?),

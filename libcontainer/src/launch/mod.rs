@@ -296,7 +296,6 @@ impl Launch<'_> {
         let mut join = cgroup.join()?;
         self.join_resctrl(&mut undo.resctrl, &mut join.tasks)?;
         let (parent_end, child_end) = socket::seqpacket_pair().doing("socketpair")?;
-        let user_namespace = self.plan.namespaces.has(libc::CLONE_NEWUSER);
         let joined = self.join_in_parent(&mut fds)?;
         let child = InitChild {
             plan: self.plan,
@@ -314,7 +313,7 @@ impl Launch<'_> {
             v2_directory: cgroups::v2_directory(host, cgroup),
             hooks: self.child_hooks(fds.hook_stdout.as_ref(), fds.hook_stderr.as_ref())?,
             keep_fds: self.options.listen_fds + self.options.preserve_fds,
-            user_namespace,
+            user_namespace: self.plan.namespaces.has(libc::CLONE_NEWUSER),
             privileged: self.facts.euid == 0,
             notify_mount,
         };
