@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(parsed.attr.set, NOEXEC);
         let both = Options::parse(["rbind", "rprivate", "bind"].into_iter());
         assert_eq!(both.bind, Some(Recursive::Yes));
-        let bind = Options::parse(["bind", "mode=755"].into_iter());
-        assert!(bind.check_bind("mounts[0]").unwrap_err().to_string().contains("mode=755"));
+        let bind = Options::parse(["bind", "mode=755", "lowerdir=/x"].into_iter());
+        assert!(bind.check_bind("mounts[0]").unwrap_err().to_string().contains("lowerdir=/x"));
     }
 }
