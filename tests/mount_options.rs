@@ -5,7 +5,7 @@ use std::fs;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::harness::runner::cases;
-use crate::harness::{Kind, Test, json};
+use crate::harness::{Container, Kind, Test, json};
 use crate::mounts::{HostMount, host_dir, mountinfo, seen, showing};
 
 cases![
@@ -31,6 +31,13 @@ cases![
     a_remount_with_long_options,
     one_string_with_several_options,
     locked_flags_stay_in_a_user_namespace,
+    a_bind_mount_without_options_keeps_those_of_its_source,
+    a_bind_mount_with_options_is_like_a_new_one,
+    access_times_of_a_bind_mount_stay_unless_chosen,
+    a_user_namespace_keeps_what_it_could_not_clear,
+    a_user_namespace_cannot_clear_by_name,
+    a_read_only_dev_still_gets_its_devices,
+    a_mount_in_a_read_only_tmpfs,
     a_mount_label_without_selinux_is_ignored_aloud,
     an_unknown_kind_of_mount_context_is_refused,
 ];
@@ -400,4 +407,163 @@ fn an_unknown_kind_of_mount_context_is_refused(t: &Test) {
         .set("/annotations", json!({"run.oci.mount_context_type": "nonsense"}));
     c.run().fails().names("run.oci.mount_context_type");
     t.assert_nothing_left();
+}
+
+/// A container that shows /mnt: a bind mount with `options` of a host mount that has `attributes`.
+fn of_a_mount_with<'t>(
+    t: &'t Test,
+    source: &HostMount,
+    attributes: &str,
+    options: &str,
+    user_namespace: bool,
+) -> Container<'t> {
+    source.attributes(attributes);
+    let c = showing(t);
+    fs::create_dir(c.path("/mnt")).unwrap();
+    let c = if user_namespace { c.user_namespace(231_072) } else { c };
+    c.mount("/mnt", "bind", &source.0, &options.split(',').collect::<Vec<_>>())
+}
+
+/// (attributes of the source, options, attributes that are there then, attributes that are not)
+type Bound = (&'static str, &'static str, &'static str, &'static str);
+
+fn expect(t: &Test, table: &[Bound], user_namespace: bool) {
+    let dir = t.path("source").display().to_string();
+    fs::create_dir(&dir).unwrap();
+    let source = HostMount::sized(t, &dir, "rw,suid,dev,exec,strictatime");
+    for (attributes, options, with, without) in table {
+        let c = of_a_mount_with(t, &source, attributes, options, user_namespace);
+        let mount = seen(&mountinfo(&c), "/mnt");
+        for option in with.split(',').filter(|option| !option.is_empty()) {
+            assert!(mount.has(option), "{attributes} + {options}: {:?}", mount.options);
+        }
+        for option in without.split(',').filter(|option| !option.is_empty()) {
+            assert!(!mount.has(option), "{attributes} + {options}: {:?}", mount.options);
+        }
+    }
+}
+
+fn a_bind_mount_without_options_keeps_those_of_its_source(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "newer than runc 1.1 and crun 1.8");
+    let table: &[Bound] = &[
+        ("ro,noexec,nosymfollow,nodiratime", "bind", "ro,noexec,nosymfollow,nodiratime", "rw"),
+        ("ro,nosuid", "rbind,rprivate", "ro,nosuid", "rw"),
+        ("noexec", "rbind,rro", "ro,noexec", "rw"),
+    ];
+    expect(t, table, false);
+    t.need_user_namespaces();
+    fs::remove_dir(t.path("source")).unwrap();
+    expect(t, table, true);
+}
+
+/// What no option names is cleared, as runc has it.
+fn a_bind_mount_with_options_is_like_a_new_one(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "newer than runc 1.1 and crun 1.8");
+    let table: &[Bound] = &[
+        ("ro,noexec,nosymfollow,nodiratime", "bind,dev", "rw,nodiratime", "ro,noexec,nosymfollow"),
+        ("ro", "bind,nosuid,nodev,rprivate", "rw,nosuid,nodev", "ro"),
+        ("ro", "bind,rw,nosuid,nodev,rprivate", "rw,nosuid,nodev", "ro"),
+        (
+            "nosuid,nodev,noexec,noatime",
+            "bind,dev,suid,exec,atime",
+            "rw,noatime",
+            "nosuid,nodev,noexec",
+        ),
+        ("rw,nodev,nosuid,noexec,noatime", "bind,ro", "ro,noatime", "nosuid,nodev,noexec"),
+        ("rw,nodev,nosymfollow", "bind,ro,symfollow", "ro", "nodev,nosymfollow"),
+        ("nodev,nosuid,noatime", "rbind,ro,exec", "ro,noatime", "nodev,nosuid,noexec"),
+        ("nodev", "rbind,rro,noexec", "ro,noexec", "nodev"),
+    ];
+    expect(t, table, false);
+}
+
+fn access_times_of_a_bind_mount_stay_unless_chosen(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "newer than runc 1.1 and crun 1.8");
+    let table: &[Bound] = &[
+        ("noatime", "bind", "noatime", "relatime"),
+        ("noatime", "bind,norelatime", "noatime", "relatime"),
+        ("noatime", "bind,atime", "noatime", "relatime"),
+        ("noatime", "bind,relatime", "relatime", "noatime"),
+        ("noatime", "bind,nodiratime", "nodiratime,relatime", "noatime"),
+        ("nodiratime", "bind,strictatime", "", "relatime,noatime,nodiratime"),
+        ("noatime", "bind,nodiratime,strictatime", "nodiratime", "noatime,relatime"),
+        ("noatime", "bind,nodiratime,norelatime", "nodiratime,relatime", "noatime"),
+        ("nodiratime", "bind,diratime", "nodiratime", "noatime"),
+    ];
+    expect(t, table, false);
+}
+
+fn a_user_namespace_keeps_what_it_could_not_clear(t: &Test) {
+    t.need_user_namespaces();
+    t.need(t.kind() == Kind::Skep, "newer than runc 1.1 and crun 1.8");
+    let table: &[Bound] = &[
+        ("ro,noexec,nosymfollow,nodiratime", "bind,dev", "ro,noexec,nodiratime", "rw,nosymfollow"),
+        ("ro", "bind,nosuid,nodev,rprivate", "ro,nosuid,nodev", "rw"),
+        ("rw,nodev,nosuid,noexec,noatime", "bind,ro", "ro,nosuid,nodev,noexec,noatime", ""),
+        ("rw,nodev,nosymfollow", "bind,ro,symfollow", "ro,nodev", "nosymfollow"),
+        ("rw,nodev,nosymfollow", "bind,rw", "rw,nodev", "nosymfollow"),
+        ("nodev,nosuid,noatime", "bind,ro,exec", "ro,nosuid,nodev,noatime", "noexec"),
+        ("strictatime", "bind", "", "noatime,relatime,nodiratime"),
+        ("relatime", "bind,norelatime", "relatime", ""),
+        ("noatime,nodiratime", "bind,atime", "noatime,nodiratime", ""),
+        ("nodiratime", "bind,diratime", "nodiratime", ""),
+    ];
+    expect(t, table, true);
+}
+
+fn a_user_namespace_cannot_clear_by_name(t: &Test) {
+    t.need_user_namespaces();
+    t.need(t.kind() == Kind::Skep, "newer than runc 1.1 and crun 1.8");
+    let dir = t.path("source").display().to_string();
+    fs::create_dir(&dir).unwrap();
+    let source = HostMount::sized(t, &dir, "rw,suid,dev,exec,strictatime");
+    for (attributes, options) in [
+        ("ro", "bind,rw,nosuid"),
+        ("nodev,nosuid,noatime", "bind,dev,suid,exec"),
+        ("nodiratime", "bind,strictatime"),
+        ("relatime", "bind,strictatime"),
+        ("noatime", "bind,strictatime"),
+        ("relatime", "bind,noatime"),
+        ("relatime", "bind,nodiratime"),
+        ("strictatime", "bind,relatime"),
+        ("strictatime", "bind,nodiratime"),
+        ("noatime", "bind,relatime"),
+    ] {
+        let output = of_a_mount_with(t, &source, attributes, options, true).run().fails();
+        let output = output.names("mounts[4]").names("error mounting");
+        assert!(output.stderr.contains("operation not permitted"), "{attributes}: {output}");
+    }
+    drop(source);
+    t.assert_nothing_left();
+}
+
+fn a_read_only_dev_still_gets_its_devices(t: &Test) {
+    let c = t
+        .container()
+        .without_mount("/dev")
+        .without_mount("/dev/pts")
+        .without_mount("/dev/shm")
+        .without_mount("/dev/mqueue")
+        .mount("/dev", "tmpfs", "tmpfs", &["ro", "nosuid", "mode=755", "size=64k"])
+        .mount("/dev/pts", "devpts", "devpts", &["newinstance", "ptmxmode=0666", "mode=0620"])
+        .mount("/dev/shm", "tmpfs", "shm", &["mode=1777"])
+        .push("/linux/devices", json!({"type": "c", "path": "/dev/mine", "major": 1, "minor": 3}))
+        .sh("echo x > /dev/null && ls -l /dev/mine | cut -c 1 && touch /dev/shm/x && touch /dev/x");
+    let output = c.run().code(1);
+    assert_eq!(output.stdout, "c\n", "{output}");
+    assert!(output.stderr.contains("/dev/x: Read-only file system"), "{output}");
+}
+
+fn a_mount_in_a_read_only_tmpfs(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let c = t
+        .container()
+        .mount("/mnt", "tmpfs", "tmpfs", &["ro", "size=64k"])
+        .mount("/mnt/deep/dir", "bind", &dir, &["bind"])
+        .mount("/mnt/file", "bind", &format!("{dir}/file"), &["bind", "ro"])
+        .set("/process/cwd", json!("/mnt/cwd"))
+        .sh("cat /mnt/deep/dir/file /mnt/file; pwd; touch /mnt/x");
+    let output = c.run().code(1);
+    assert_eq!(output.stdout, "from the host\nfrom the host\n/mnt/cwd\n", "{output}");
+    assert!(output.stderr.contains("Read-only file system"), "{output}");
 }

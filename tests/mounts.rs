@@ -122,6 +122,12 @@ impl HostMount {
         Self(path.to_owned())
     }
 
+    /// Sets attributes of the mount, not of the file system; access times begin anew.
+    pub fn attributes(&self, options: &str) {
+        Self::run(&["--bind", "-o", "remount,rw,suid,dev,exec,diratime,strictatime", &self.0]);
+        Self::run(&["--bind", "-o", &format!("remount,{options}"), &self.0]);
+    }
+
     pub fn make(&self, propagation: &str) {
         Self::run(&[&format!("--make-{propagation}"), &self.0]);
     }

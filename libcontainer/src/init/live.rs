@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 
 use super::InitChild;
-use super::mount::{MOUNT_ROOT, one, unmount};
+use super::mount::{MOUNT_ROOT, one, seal, unmount};
 use super::namespace::become_root;
 use crate::path;
 use crate::plan::mounts::MountOp;
@@ -70,15 +70,19 @@ fn join(child: &InitChild<'_>, live: Live) -> Result<OwnedFd, Fault> {
 /// All or none: the first that fails takes those before it along.
 fn add(child: &InitChild<'_>, root: &OwnedFd) -> Result<(), Fault> {
     process::umask(0);
+    let mut unsealed = Vec::new();
     for (i, op) in child.plan.mounts.iter().enumerate() {
-        if let Err(fault) = one(i, op, child, root.as_fd()) {
-            for made in child.plan.mounts.iter().take(i).rev() {
-                take_back(made, child, root);
+        match one(i, op, child, root.as_fd()) {
+            Ok(made) => unsealed.extend(made),
+            Err(fault) => {
+                for made in child.plan.mounts.iter().take(i).rev() {
+                    take_back(made, child, root);
+                }
+                return Err(fault);
             }
-            return Err(fault);
         }
     }
-    Ok(())
+    seal(unsealed)
 }
 
 fn take_back(op: &MountOp, child: &InitChild<'_>, root: &OwnedFd) {

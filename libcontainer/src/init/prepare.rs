@@ -47,7 +47,7 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
         sys::net::loopback_up().at(Step::Loopback, 0)?;
     }
     let root = rootfs::attach(child)?;
-    mount::all(child, root.as_fd())?;
+    let unsealed = mount::all(child, root.as_fd())?;
     device::all(plan, root.as_fd())?;
     if plan.create_runtime_hooks {
         child.channel.ask(Tag::RunHooks, 0)?;
@@ -67,6 +67,7 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     apply_limits(child)?;
     rootfs::unmount_bare(&child.bare_mounts)?;
     rootfs::enter(plan, root.as_fd())?;
+    mount::seal(unsealed)?;
     rootfs::seal(plan, root.as_fd())?;
     drop(root);
     standard_streams(plan, slave)?;

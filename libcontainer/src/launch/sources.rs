@@ -6,7 +6,7 @@ use std::rc::Rc;
 use nix::errno::Errno;
 
 use super::idmap;
-use super::serve::receive;
+use super::serve::{in_init, receive};
 use crate::error::{Context, Error, Result};
 use crate::init::{self, Channel};
 use crate::plan::idmapped::{Idmap, Ids};
@@ -58,30 +58,21 @@ fn clone_source(plan: &Plan, i: usize, op: &MountOp) -> Result<Option<Found>> {
     if bind.inside.is_some() {
         return Ok(None);
     }
-    let prepared = match init::clone_bind(bind, op.is_over_proc()) {
-        Ok(Found::Tree { tree, directory }) => {
-            map_ids(plan, i, tree.as_fd())?;
-            init::attach_attributes(op, tree.as_fd()).map(|()| Found::Tree { tree, directory })
-        }
-        other => other,
-    };
-    match prepared {
+    let fail = |step, errno| Err(in_init(plan.explain(&Fault::new(step, i, errno))));
+    let found = match init::clone_bind(bind, op.is_over_proc()) {
         // A user namespace may allow what its owner may not.
-        Err(Errno::EPERM) => Ok(None),
-        Err(errno) => {
-            let source = bind.source.to_string_lossy().into_owned();
-            let field = format!("mounts[{}].source", op.index);
-            let error = Error::os("mount", errno).path(source).field(&field);
-            Err(match errno {
-                Errno::ENOENT => error.hint("the source of a bind mount has to exist"),
-                Errno::EMEDIUMTYPE => {
-                    Error::config("only a procfs may be mounted on \"/proc\"").field(field)
-                }
-                _ => error,
-            })
+        Err(Errno::EPERM) => return Ok(None),
+        Err(errno) => return fail(Step::MountSource, errno),
+        Ok(found) => found,
+    };
+    if let Found::Tree { tree, .. } = &found {
+        map_ids(plan, i, tree.as_fd())?;
+        let user_namespace = plan.namespaces.has(libc::CLONE_NEWUSER);
+        if let Err(errno) = init::attach_attributes(op, tree.as_fd(), user_namespace) {
+            return fail(Step::Mount, errno);
         }
-        Ok(found) => Ok(Some(found)),
     }
+    Ok(Some(found))
 }
 
 /// Maps the ids of `mount`, which is not attached yet, as entry `i` of the plan's mounts says.

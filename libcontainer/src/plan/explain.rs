@@ -104,43 +104,42 @@ impl Plan {
         let Some(op) = self.mounts.get(index) else { return Error::os("mount", fault.errno) };
         let field = format!("mounts[{}]", op.index);
         let target = absolute(&op.target);
-        let what = match &op.action {
-            Action::Bind(bind) => format!("mount {:?}", text(&bind.source)),
-            Action::New(new) => format!("mount {}", text(&new.kind)),
+        let source = match &op.action {
+            Action::Bind(bind) => text(&bind.source),
+            Action::New(new) => text(&new.source),
             Action::Remount { .. } => "remount".to_owned(),
-            Action::CgroupV1 | Action::CgroupV2 => "mount cgroup".to_owned(),
+            Action::CgroupV1 | Action::CgroupV2 => "cgroup".to_owned(),
         };
+        // runc's words, which people look for.
+        let what = format!("error mounting {source:?} to rootfs at {target:?}");
         let said = String::from_utf8_lossy(&fault.detail);
         let said = if said.is_empty() { String::new() } else { format!(" ({})", said.trim_end()) };
+        let error = |what: String| Error::os(what, fault.errno);
         let error = match fault.step {
             Step::MountIds => {
-                let error =
-                    Error::os(format!("{what} on {target:?}: {}", fault.step.text()), fault.errno);
+                let error = error(format!("{what}: {}", fault.step.text()));
                 return explain_ids(error.field(format!("{field}.uidMappings")), fault.errno);
             }
             Step::MountLabel => {
-                return Error::os(
-                    format!("{what} on {target:?}: {}", fault.step.text()),
-                    fault.errno,
-                )
-                .field("linux.mountLabel");
+                return error(format!("{what}: {}", fault.step.text())).field("linux.mountLabel");
             }
-            Step::MountSource => {
-                return Error::os(format!("{} for", fault.step.text()), fault.errno)
-                    .path(match &op.action {
-                        Action::Bind(bind) => text(&bind.source),
-                        _ => target,
-                    })
+            Step::MountSource if fault.errno == Errno::EMEDIUMTYPE => {
+                return Error::config(format!("{what}: only a procfs may be mounted there"))
                     .field(format!("{field}.source"));
             }
+            Step::MountSource => {
+                return explain_source(
+                    error(format!("{what}: {}", fault.step.text())),
+                    fault.errno,
+                )
+                .path(source)
+                .field(format!("{field}.source"));
+            }
             Step::MountOption => {
-                return Error::os(format!("{what} on {target:?}: option{said}"), fault.errno)
-                    .field(format!("{field}.options"));
+                return error(format!("{what}: option{said}")).field(format!("{field}.options"));
             }
-            Step::MountTarget => {
-                Error::os(format!("{what}: {}", fault.step.text()), fault.errno).path(&target)
-            }
-            _ => Error::os(format!("{what} on {target:?}{said}"), fault.errno),
+            Step::MountTarget => error(format!("{what}: {}", fault.step.text())).path(&target),
+            _ => error(format!("{what}{said}")),
         };
         explain_target(error.field(field), op, &target, fault.errno)
     }
@@ -160,6 +159,9 @@ fn explain_target(error: Error, op: &MountOp, target: &str, errno: Errno) -> Err
                     "inside another container the kernel refuses a new procfs or sysfs while the outer one is masked",
                 )
             }
+            Errno::EPERM if matches!(op.action, Action::Bind(_)) => error.hint(
+                "a user namespace cannot take from a mount the flags that it has on the host: ro, nosuid, nodev, noexec, access times",
+            ),
             Errno::EEXIST if matches!(&op.action, Action::Bind(bind) if bind.copy_symlink) => {
                 error.hint("copy-symlink makes a new link and replaces nothing")
             }
@@ -169,6 +171,13 @@ fn explain_target(error: Error, op: &MountOp, target: &str, errno: Errno) -> Err
             Errno::ENODEV => error.hint("this kernel does not have that file system"),
             _ => error,
         }
+}
+
+fn explain_source(error: Error, errno: Errno) -> Error {
+    match errno {
+        Errno::ENOENT => error.hint("the source of a bind mount has to exist"),
+        _ => error,
+    }
 }
 
 /// Why the kernel maps no ids here (mount_setattr(2)).

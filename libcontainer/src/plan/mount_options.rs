@@ -14,6 +14,8 @@ enum Effect {
     Clear(u64),
     /// Chooses how access times are kept.
     Atime(u64),
+    /// Takes back such a choice: what the kernel or the source has is kept.
+    AtimeAsIs,
     /// The same three, on every mount below.
     SetBelow(u64),
     ClearBelow(u64),
@@ -31,8 +33,8 @@ enum Effect {
 }
 
 use Effect::{
-    Atime, AtimeBelow, Bind, Clear, ClearBelow, CopySymlink, CopyUp, DestinationNofollow, Idmap,
-    Propagation, Remount, Set, SetBelow, SourceNofollow, Super,
+    Atime, AtimeAsIs, AtimeBelow, Bind, Clear, ClearBelow, CopySymlink, CopyUp,
+    DestinationNofollow, Idmap, Propagation, Remount, Set, SetBelow, SourceNofollow, Super,
 };
 
 const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
@@ -45,6 +47,8 @@ const RELATIME: u64 = libc::MOUNT_ATTR_RELATIME;
 const NOATIME: u64 = libc::MOUNT_ATTR_NOATIME;
 const STRICTATIME: u64 = libc::MOUNT_ATTR_STRICTATIME;
 const ATIME_MASK: u64 = libc::MOUNT_ATTR__ATIME;
+/// The attributes that are on or off.
+const PLAIN: u64 = RDONLY | NOSUID | NODEV | NOEXEC | NOSYMFOLLOW;
 const PRIVATE: u64 = libc::MS_PRIVATE;
 const SHARED: u64 = libc::MS_SHARED;
 const SLAVE: u64 = libc::MS_SLAVE;
@@ -54,7 +58,7 @@ const UNBINDABLE: u64 = libc::MS_UNBINDABLE;
 /// specification's.
 const OPTIONS: &[(&str, bool, Effect)] = &[
     ("async", true, Super("async")),
-    ("atime", true, Atime(RELATIME)),
+    ("atime", true, AtimeAsIs),
     ("bind", true, Bind(Recursive::No)),
     ("copy-symlink", false, CopySymlink),
     ("defaults", true, Effect::None),
@@ -75,8 +79,8 @@ const OPTIONS: &[(&str, bool, Effect)] = &[
     ("noiversion", true, Super("noiversion")),
     ("nolazytime", true, Super("nolazytime")),
     ("nomand", true, Effect::None),
-    ("norelatime", true, Atime(RELATIME)),
-    ("nostrictatime", true, Atime(RELATIME)),
+    ("norelatime", true, AtimeAsIs),
+    ("nostrictatime", true, AtimeAsIs),
     ("nosuid", true, Set(NOSUID)),
     ("nosymfollow", true, Set(NOSYMFOLLOW)),
     ("private", true, Propagation(PRIVATE, Recursive::No)),
@@ -177,6 +181,8 @@ pub struct Options<'a> {
     pub attr: Attr,
     /// Attributes of it and every mount below.
     pub below: Attr,
+    /// Whether an option was given that is about the mount itself, even one that only takes another back.
+    pub about_itself: bool,
     /// Changes of propagation, in order.
     pub propagation: Vec<(u64, Recursive)>,
     /// Whether and how deep it is a bind mount.
@@ -226,11 +232,16 @@ impl<'a> Options<'a> {
     }
 
     fn apply(&mut self, effect: Effect) {
+        self.about_itself |= matches!(effect, Set(_) | Clear(_) | Atime(_) | AtimeAsIs | Super(_));
         match effect {
             Effect::None => {}
             Set(bits) => set(&mut self.attr, bits),
             Clear(bits) => clear(&mut self.attr, bits),
             Atime(bits) => atime(&mut self.attr, bits),
+            AtimeAsIs => {
+                self.attr.set &= !ATIME_MASK;
+                self.attr.clear &= !ATIME_MASK;
+            }
             SetBelow(bits) => set(&mut self.below, bits),
             ClearBelow(bits) => clear(&mut self.below, bits),
             AtimeBelow(bits) => atime(&mut self.below, bits),
@@ -246,6 +257,22 @@ impl<'a> Options<'a> {
             SourceNofollow => self.source_nofollow = true,
             DestinationNofollow => self.destination_nofollow = true,
         }
+    }
+
+    /// What a bind mount's own attributes become: once an option is about them, all that are not named are cleared, as
+    /// mount(8) would for a new mount; access times stay unless one is chosen (runc's rule).
+    pub fn bind_attributes(&self) -> Attr {
+        if !self.about_itself {
+            return Attr::default();
+        }
+        let mut attr = Attr { propagation: 0, ..self.attr };
+        attr.clear |= PLAIN & !attr.set;
+        if attr.set & NODIRATIME != 0 || attr.clear & ATIME_MASK != 0 {
+            attr.clear |= ATIME_MASK | NODIRATIME & !attr.set;
+        } else {
+            attr.clear &= !NODIRATIME;
+        }
+        attr
     }
 
     /// Refuses data on a bind mount, which has no file system of its own to give it to.
@@ -304,6 +331,22 @@ mod tests {
         assert_eq!(parsed.attr, Attr { set: NODEV, clear: RDONLY | NOSUID, propagation: 0 });
         let parsed = Options::parse(["noatime", "strictatime"].into_iter());
         assert_eq!(parsed.attr, Attr { set: STRICTATIME, clear: ATIME_MASK, propagation: 0 });
+    }
+
+    #[test]
+    fn a_bind_mount_with_options_is_like_a_new_one() {
+        let attributes =
+            |list: &[&'static str]| Options::parse(list.iter().copied()).bind_attributes();
+        assert_eq!(attributes(&["rbind", "rprivate", "rro"]), Attr::default());
+        let ro = attributes(&["bind", "ro"]);
+        assert_eq!((ro.set, ro.clear), (RDONLY, PLAIN & !RDONLY));
+        for list in [["bind", "dev"], ["bind", "atime"], ["bind", "diratime"]] {
+            assert_eq!((attributes(&list).set, attributes(&list).clear), (0, PLAIN), "{list:?}");
+        }
+        let nodiratime = attributes(&["bind", "nodiratime", "norelatime"]);
+        assert_eq!((nodiratime.set, nodiratime.clear), (NODIRATIME, PLAIN | ATIME_MASK));
+        let relatime = attributes(&["bind", "relatime"]);
+        assert_eq!((relatime.set, relatime.clear), (0, PLAIN | ATIME_MASK | NODIRATIME));
     }
 
     #[test]

@@ -22,6 +22,10 @@ pub struct MountOp {
     pub action: Action,
     /// Attributes of the mount itself.
     pub attr: Attr,
+    /// Attributes that options clear by name; a user namespace may not clear what its source has.
+    pub cleared: u64,
+    /// Whether it becomes read-only only once all is in place: a tmpfs, in which mounts and devices may be made.
+    pub sealed_later: bool,
     /// Attributes of it and every mount below.
     pub below: Attr,
     /// Changes of propagation once it is attached, in order.
@@ -192,11 +196,22 @@ pub(super) fn plan(
             .field(field)
             .hint("remove idmap, uidMappings and gidMappings from the mount"));
     }
+    let mut attr = match action {
+        Action::Bind(_) => options.bind_attributes(),
+        _ => options.attr,
+    };
+    let tmpfs = matches!(&action, Action::New(new) if new.kind.as_c_str() == c"tmpfs");
+    let sealed_later = tmpfs && attr.set & libc::MOUNT_ATTR_RDONLY != 0;
+    if sealed_later {
+        attr.set &= !libc::MOUNT_ATTR_RDONLY;
+    }
     Ok(MountOp {
         index,
         target: cstring(&target, || format!("{field}.destination"))?,
         action,
-        attr: options.attr,
+        attr,
+        cleared: options.attr.clear,
+        sealed_later,
         below: options.below,
         propagation: options.propagation,
         no_symlinks: procfs || target == "dev",

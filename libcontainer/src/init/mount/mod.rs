@@ -70,58 +70,135 @@ pub(crate) fn clone_root(plan: &Plan) -> Result<OwnedFd, Errno> {
     Ok(tree)
 }
 
-/// Gives a detached mount its attributes and its propagation.
-pub(crate) fn attach_attributes(op: &MountOp, mount: BorrowedFd<'_>) -> Result<(), Errno> {
-    if !op.below.is_empty() {
-        mount_setattr(mount, Recursive::Yes, op.below)?;
+/// Gives the clone of a bind mount's source its attributes and its propagation; in a user namespace, as far as that
+/// could itself.
+pub(crate) fn attach_attributes(
+    op: &MountOp,
+    mount: BorrowedFd<'_>,
+    user_namespace: bool,
+) -> Result<(), Errno> {
+    let Action::Bind(bind) = &op.action else { return Err(Errno::EINVAL) };
+    let mut attr = op.attr;
+    if user_namespace && !attr.is_empty() {
+        attr = unlocked(op, mount)?;
     }
-    let bind = matches!(op.action, Action::Bind(_));
     // A clone is a peer of the host's mount until it is told otherwise: nothing mounted inside may reach the host unless
     // config.json says so.
-    let first = match op.propagation.first() {
-        None if bind => Some((libc::MS_SLAVE, Recursive::Yes)),
-        other => other.copied(),
-    };
-    // The usual mount has one propagation word: it goes with the attributes in one call where both are recursive alike.
-    if let Some((flag, recursive)) = first {
+    let (&(flag, recursive), others) =
+        op.propagation.split_first().unwrap_or((&(libc::MS_SLAVE, Recursive::Yes), &[]));
+    // One call for both, where both mean the same mounts.
+    if (recursive == Recursive::No || bind.recursive == Recursive::No) && !attr.is_empty() {
+        attr.propagation = flag;
+    } else {
         mount_setattr(mount, recursive, Attr { propagation: flag, ..Attr::default() })?;
     }
-    for (flag, recursive) in op.propagation.iter().skip(1) {
+    if !attr.is_empty() {
+        mount_setattr(mount, Recursive::No, attr)?;
+    }
+    for (flag, recursive) in others {
         mount_setattr(mount, *recursive, Attr { propagation: *flag, ..Attr::default() })?;
     }
-    if !op.attr.is_empty() {
-        mount_setattr(mount, Recursive::No, op.attr)?;
+    if !op.below.is_empty() {
+        mount_setattr(mount, Recursive::Yes, op.below)?;
     }
     Ok(())
 }
 
-/// Makes all mounts.
-pub(super) fn all(child: &InitChild<'_>, root: BorrowedFd<'_>) -> Result<(), Fault> {
+/// The attributes of `op` on a mount whose own are locked, as they are for a user namespace: what is set stays set
+/// unless an option clears it by name, and access times stay as they are; either is an error then.
+///
+/// The runtime has the right to clear them, but the container's root has not, and does not get it by asking the runtime.
+fn unlocked(op: &MountOp, mount: BorrowedFd<'_>) -> Result<Attr, Errno> {
+    const ATIME: u64 = libc::MOUNT_ATTR__ATIME | libc::MOUNT_ATTR_NODIRATIME;
+    const LOCKED: u64 = libc::MOUNT_ATTR_RDONLY
+        | libc::MOUNT_ATTR_NOSUID
+        | libc::MOUNT_ATTR_NODEV
+        | libc::MOUNT_ATTR_NOEXEC;
+    let present = present_attributes(mount)?;
+    let chooses_atime = op.attr.clear & libc::MOUNT_ATTR__ATIME != 0;
+    if present & LOCKED & op.cleared != 0
+        || (chooses_atime && present & ATIME != op.attr.set & ATIME)
+    {
+        return Err(Errno::EPERM);
+    }
+    Ok(Attr { clear: op.attr.clear & !(present & LOCKED), ..op.attr })
+}
+
+/// The attributes a mount has (statfs(2)).
+fn present_attributes(mount: BorrowedFd<'_>) -> Result<u64, Errno> {
+    const ST_NOSYMFOLLOW: libc::c_ulong = 0x2000;
+    let shown = nix::sys::statvfs::fstatvfs(mount)?.flags().bits();
+    let pairs = [
+        (libc::ST_RDONLY, libc::MOUNT_ATTR_RDONLY),
+        (libc::ST_NOSUID, libc::MOUNT_ATTR_NOSUID),
+        (libc::ST_NODEV, libc::MOUNT_ATTR_NODEV),
+        (libc::ST_NOEXEC, libc::MOUNT_ATTR_NOEXEC),
+        (libc::ST_NODIRATIME, libc::MOUNT_ATTR_NODIRATIME),
+        (ST_NOSYMFOLLOW, libc::MOUNT_ATTR_NOSYMFOLLOW),
+    ];
+    let found = pairs.iter().filter(|(seen, _)| shown & seen != 0);
+    let found = found.fold(0, |all, (_, attribute)| all | attribute);
+    Ok(found
+        | if shown & libc::ST_NOATIME != 0 {
+            libc::MOUNT_ATTR_NOATIME
+        } else if shown & ST_RELATIME != 0 {
+            libc::MOUNT_ATTR_RELATIME
+        } else {
+            libc::MOUNT_ATTR_STRICTATIME
+        })
+}
+
+/// `ST_RELATIME`; libc has it for some targets only.
+const ST_RELATIME: libc::c_ulong = 4096;
+
+/// A mount that is to be read-only once all is in place.
+#[derive(Debug)]
+pub(super) struct Unsealed {
+    index: usize,
+    mount: OwnedFd,
+}
+
+/// Makes all mounts; returns those to seal.
+pub(super) fn all(child: &InitChild<'_>, root: BorrowedFd<'_>) -> Result<Vec<Unsealed>, Fault> {
+    let mut unsealed = Vec::new();
     for (i, op) in child.plan.mounts.iter().enumerate() {
-        one(i, op, child, root)?;
+        unsealed.extend(one(i, op, child, root)?);
     }
     if let Some(notify) = &child.notify_mount {
         let (target, _) = path::open_or_make(root, c"run/notify", Make::Directory)
             .at(Step::MountTarget, usize::MAX)?;
         move_mount(notify.as_fd(), target.as_fd()).at(Step::Mount, usize::MAX)?;
     }
+    Ok(unsealed)
+}
+
+/// Makes mounts read-only, when nothing is to be made in them any more.
+pub(super) fn seal(unsealed: Vec<Unsealed>) -> Result<(), Fault> {
+    let attr = Attr { set: libc::MOUNT_ATTR_RDONLY, ..Attr::default() };
+    for Unsealed { index, mount } in unsealed {
+        mount_setattr(mount.as_fd(), Recursive::No, attr).at(Step::Mount, index)?;
+    }
     Ok(())
 }
 
-/// Makes one mount.
+/// Makes one mount; returns it if it is to be sealed.
 pub(super) fn one(
     i: usize,
     op: &MountOp,
     child: &InitChild<'_>,
     root: BorrowedFd<'_>,
-) -> Result<(), Fault> {
+) -> Result<Option<Unsealed>, Fault> {
     match &op.action {
-        Action::Bind(bind) => mount_bind(i, op, bind, child, root),
-        Action::New(new) => new::mount_new(i, op, new, child, root),
-        Action::Remount { parameters } => new::remount(i, op, parameters, child, root),
-        Action::CgroupV1 => cgroup::mount_v1(i, op, child, root),
-        Action::CgroupV2 => cgroup::mount_v2(i, op, child, root),
+        Action::Bind(bind) => mount_bind(i, op, bind, child, root)?,
+        Action::New(new) => {
+            let mount = new::mount_new(i, op, new, child, root)?;
+            return Ok(op.sealed_later.then_some(Unsealed { index: i, mount }));
+        }
+        Action::Remount { parameters } => new::remount(i, op, parameters, child, root)?,
+        Action::CgroupV1 => cgroup::mount_v1(i, op, child, root)?,
+        Action::CgroupV2 => cgroup::mount_v2(i, op, child, root)?,
     }
+    Ok(None)
 }
 
 /// The mount's target, and whether it was there.
@@ -175,7 +252,7 @@ fn mount_bind(
             .at(Step::MountSource, i)?;
             if let Found::Tree { tree, .. } = &cloned {
                 map_ids(i, op, child, tree.as_fd())?;
-                attach_attributes(op, tree.as_fd()).at(Step::Mount, i)?;
+                attach_attributes(op, tree.as_fd(), child.user_namespace).at(Step::Mount, i)?;
             }
             &cloned
         }

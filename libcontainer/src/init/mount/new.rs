@@ -1,7 +1,7 @@
 //! New file systems with fsopen(2) and its kin, and remounts.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -11,7 +11,7 @@ use crate::path::{self, Make};
 use crate::plan::mounts::{MountOp, New, Parameter};
 use crate::sync::{At, Fault, Step};
 use crate::sys::fd;
-use crate::sys::mount::{Attr, FsContext, Recursive, mount_setattr, move_mount};
+use crate::sys::mount::{FsContext, Recursive, mount_setattr, move_mount};
 
 /// A failure, with the kernel's own words where it left some.
 fn fault(i: usize, step: Step, errno: Errno, context: &FsContext) -> Fault {
@@ -32,7 +32,7 @@ pub(super) fn mount_new(
     new: &New,
     child: &InitChild<'_>,
     root: BorrowedFd<'_>,
-) -> Result<(), Fault> {
+) -> Result<OwnedFd, Fault> {
     let (target, existed) = target(i, op, Make::Directory, root)?;
     if old::is_needed(&new.source, &new.parameters) {
         return old::mount_new(i, op, new, (target, existed), child, root);
@@ -57,16 +57,10 @@ pub(super) fn mount_new(
     {
         context.set_string(label.option, &label.text).map_err(option)?;
     }
-    let copies = new.copy_up && existed;
-    // What is copied into it has to be written.
-    let first = if copies { op.attr.set & !libc::MOUNT_ATTR_RDONLY } else { op.attr.set };
-    let mount = context.mount(first).map_err(|errno| fault(i, Step::Mount, errno, &context))?;
-    if copies {
+    let mount =
+        context.mount(op.attr.set).map_err(|errno| fault(i, Step::Mount, errno, &context))?;
+    if new.copy_up && existed {
         copy_up::tree(target.as_fd(), mount.as_fd()).at(Step::CopyUp, i)?;
-        let attr = Attr { set: op.attr.set & libc::MOUNT_ATTR_RDONLY, ..Attr::default() };
-        if !attr.is_empty() {
-            mount_setattr(mount.as_fd(), Recursive::No, attr).at(Step::CopyUp, i)?;
-        }
     }
     if let Some(label) = child.plan.mount_label.as_ref()
         && new.kind.as_c_str() == c"mqueue"
@@ -76,7 +70,8 @@ pub(super) fn mount_new(
     let rest = MountAttributes { below: op.below, propagation: &op.propagation };
     map_ids(i, op, child, mount.as_fd())?;
     rest.apply(mount.as_fd()).at(Step::Mount, i)?;
-    move_mount(mount.as_fd(), target.as_fd()).at(Step::Mount, i)
+    move_mount(mount.as_fd(), target.as_fd()).at(Step::Mount, i)?;
+    Ok(mount)
 }
 
 /// Labels the root of a file system that takes no label when it is mounted.

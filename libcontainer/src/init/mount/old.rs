@@ -4,10 +4,9 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::statvfs::fstatvfs;
 
 use super::super::{InitChild, copy_up};
-use super::{MOUNT_ROOT, MountAttributes, target};
+use super::{MOUNT_ROOT, MountAttributes, present_attributes, target};
 use crate::path::Make;
 use crate::plan::mounts::{MountOp, New, Parameter};
 use crate::sync::{At, Fault, Step};
@@ -44,7 +43,7 @@ pub(super) fn mount_new(
     (covered, existed): (OwnedFd, bool),
     child: &InitChild<'_>,
     root: BorrowedFd<'_>,
-) -> Result<(), Fault> {
+) -> Result<OwnedFd, Fault> {
     if op.idmap.is_some() {
         // Ids are mapped before a mount is attached, and this call attaches at once.
         return Err(Fault::new(Step::MountIds, i, Errno::EOPNOTSUPP));
@@ -73,10 +72,10 @@ pub(super) fn mount_new(
     let rest = MountAttributes { below: op.below, propagation: &op.propagation };
     rest.apply(mount.as_fd()).at(Step::Mount, i)?;
     let attr = Attr { set: op.attr.set, clear: op.attr.clear, propagation: 0 };
-    if attr.is_empty() {
-        return Ok(());
+    if !attr.is_empty() {
+        mount_setattr(mount.as_fd(), Recursive::No, attr).at(Step::Mount, i)?;
     }
-    mount_setattr(mount.as_fd(), Recursive::No, attr).at(Step::Mount, i)
+    Ok(mount)
 }
 
 /// Options that are flags of the call, and those that the file system reads.
@@ -111,16 +110,18 @@ pub(super) fn remount(
 
 /// The attributes of a mount as mount(2) has them. Access times stay as they are where none is given.
 fn present_flags(mount: &OwnedFd) -> Result<libc::c_ulong, Errno> {
-    const ST_NOSYMFOLLOW: libc::c_ulong = 0x2000;
-    let shown = fstatvfs(mount)?.flags().bits();
+    let present = present_attributes(mount.as_fd())?;
     let pairs = [
-        (libc::ST_RDONLY, libc::MS_RDONLY),
-        (libc::ST_NOSUID, libc::MS_NOSUID),
-        (libc::ST_NODEV, libc::MS_NODEV),
-        (libc::ST_NOEXEC, libc::MS_NOEXEC),
-        (ST_NOSYMFOLLOW, libc::MS_NOSYMFOLLOW),
+        (libc::MOUNT_ATTR_RDONLY, libc::MS_RDONLY),
+        (libc::MOUNT_ATTR_NOSUID, libc::MS_NOSUID),
+        (libc::MOUNT_ATTR_NODEV, libc::MS_NODEV),
+        (libc::MOUNT_ATTR_NOEXEC, libc::MS_NOEXEC),
+        (libc::MOUNT_ATTR_NOSYMFOLLOW, libc::MS_NOSYMFOLLOW),
     ];
-    Ok(pairs.iter().filter(|(seen, _)| shown & seen != 0).fold(0, |flags, (_, flag)| flags | flag))
+    Ok(pairs
+        .iter()
+        .filter(|(seen, _)| present & seen != 0)
+        .fold(0, |flags, (_, flag)| flags | flag))
 }
 
 /// The arguments of one mount(2).
