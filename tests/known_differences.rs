@@ -68,7 +68,25 @@ const RUNC: Table = &[
             "lifecycle::of_two_creates_at_once_one_wins",
         ],
     ),
-    ("runc 1.1 only warns", &["cgroups::a_busy_cgroup_is_refused"]),
+    (
+        "runc 1.1 only warns",
+        &[
+            "cgroups::a_busy_cgroup_is_refused",
+            "granted::the_hint_for_ordinary_users_is_not_for_root",
+        ],
+    ),
+    (
+        "runc 1.1 reads flags behind the operands of kill",
+        &["cli::kill_leaves_what_follows_the_id_to_be_the_signal"],
+    ),
+    ("runc 1.1 lists nothing", &["default_root::an_explicit_root_that_is_missing_is_an_error"]),
+    (
+        "runc 1.1 wants mappings for a joined user namespace as well, and kills init alone in a joined pid namespace",
+        &[
+            "joined_namespaces::init_in_a_joined_user_and_pid_namespace_is_known_by_the_hosts_pid",
+            "joined_namespaces::kill_ends_all_of_a_container_in_a_joined_pid_namespace",
+        ],
+    ),
     (
         "newer than runc 1.1",
         &[
@@ -82,7 +100,11 @@ const RUNC: Table = &[
     ),
     (
         "runc has no bundled short flags, and only one form of a flag per call",
-        &["cli::short_switches_can_be_bundled", "exec::both_forms_of_a_flag_may_be_mixed"],
+        &[
+            "cli::repeated_lists_append",
+            "cli::short_switches_can_be_bundled",
+            "exec::both_forms_of_a_flag_may_be_mixed",
+        ],
     ),
     (
         "runc 1.1 is open to this attack (fixed since)",
@@ -268,7 +290,7 @@ const CRUN: Table = &[
     (
         "crun refuses -1 on cgroup v1",
         &[
-            "cgroups::a_negative_device_number_is_a_wildcard",
+            "device_rules::a_negative_device_number_is_a_wildcard",
             "cgroups::an_unlimited_pids_limit_is_accepted",
             "cgroups::cpu_quota_and_period_are_set",
             "update::update_pids_limit",
@@ -297,6 +319,7 @@ const CRUN: Table = &[
             "cli::the_no_subreaper_flag_is_accepted_with_one_dash",
             "cli::the_program_has_help",
             "cli::short_flags_are_known",
+            "cli::repeated_lists_append",
             "exec::both_forms_of_a_flag_may_be_mixed",
             "exec::exec_adds_to_the_environment",
             "exec::exec_environment_overrides_that_of_the_container",
@@ -456,6 +479,18 @@ const CRUN: Table = &[
     (
         "crun's root propagation covers that of the mounts",
         &["root::a_slave_root_sees_later_host_mounts", "root::propagation_of_a_mount_is_set"],
+    ),
+    (
+        "crun reads flags behind the operands, lists nothing, and starts in a busy cgroup",
+        &[
+            "cli::kill_leaves_what_follows_the_id_to_be_the_signal",
+            "default_root::an_explicit_root_that_is_missing_is_an_error",
+            "granted::the_hint_for_ordinary_users_is_not_for_root",
+        ],
+    ),
+    (
+        "crun kills init alone in a joined pid namespace",
+        &["joined_namespaces::kill_ends_all_of_a_container_in_a_joined_pid_namespace"],
     ),
     ("crun needs open standard streams", &["run::create_works_with_closed_standard_output"]),
     (

@@ -92,8 +92,9 @@ fn home_is_found_before_the_filter(t: &Test) {
     let c = t
         .container()
         .set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}))
-        .set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "hard": 4, "soft": 4}]))
         .sh("echo $HOME");
+    let few = json!([{"type": "RLIMIT_NOFILE", "hard": 4, "soft": 4}]);
+    let c = if t.kind() == Kind::Skep { c.set("/process/rlimits", few) } else { c };
     c.run().ok().prints("/root\n");
 }
 
