@@ -51,6 +51,7 @@ mod hooks;
 mod host_mounts;
 mod idmap;
 mod joined_namespaces;
+mod kernel_mounts;
 mod keyring;
 mod killed;
 mod known_differences;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
         scheduling::CASES,
         mounts::CASES,
         mount_options::CASES,
+        kernel_mounts::CASES,
         live_mounts::CASES,
         mount_sources::CASES,
         idmap::CASES,

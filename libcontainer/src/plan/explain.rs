@@ -141,7 +141,28 @@ impl Plan {
             Step::MountTarget => error(format!("{what}: {}", fault.step.text())).path(&target),
             _ => error(format!("{what}{said}")),
         };
-        explain_target(error.field(field), op, &target, fault.errno)
+        let error = error.field(field);
+        if let Some(hint) = self.why_denied(op, fault.errno) {
+            return error.hint(hint);
+        }
+        explain_target(error, op, &target, fault.errno)
+    }
+}
+
+impl Plan {
+    /// Why a new file system is denied: it would show a namespace of the host's, or its device is out of bounds.
+    fn why_denied(&self, op: &MountOp, errno: Errno) -> Option<&'static str> {
+        let Action::New(new) = &op.action else { return None };
+        let lacks = |kind| self.namespaces.has(libc::CLONE_NEWUSER) && !self.namespaces.has(kind);
+        match (errno, new.kind.to_bytes()) {
+            (Errno::EPERM, b"sysfs") if lacks(libc::CLONE_NEWNET) => Some(
+                "in a user namespace sysfs needs a network namespace, or the option ro: then the host's is shown",
+            ),
+            (Errno::EPERM, _) if new.source.to_bytes().starts_with(b"/dev/") => Some(
+                "the container's cgroup may not use the device: allow it in linux.resources.devices",
+            ),
+            _ => None,
+        }
     }
 }
 

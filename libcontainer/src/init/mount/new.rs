@@ -10,8 +10,8 @@ use super::{MOUNT_ROOT, MountAttributes, map_ids, old, target};
 use crate::path::{self, Make};
 use crate::plan::mounts::{MountOp, New, Parameter};
 use crate::sync::{At, Fault, Step};
-use crate::sys::fd;
-use crate::sys::mount::{FsContext, Recursive, mount_setattr, move_mount};
+use crate::sys::fd::{self, CWD};
+use crate::sys::mount::{Attr, FsContext, Recursive, mount_setattr, move_mount, open_tree_clone};
 
 /// A failure, with the kernel's own words where it left some.
 fn fault(i: usize, step: Step, errno: Errno, context: &FsContext) -> Fault {
@@ -37,7 +37,10 @@ pub(super) fn mount_new(
     if old::is_needed(&new.source, &new.parameters) {
         return old::mount_new(i, op, new, (target, existed), child, root);
     }
-    let context = FsContext::open(&new.kind).at(Step::Mount, i)?;
+    let context = match FsContext::open(&new.kind) {
+        Err(Errno::EPERM) => return bind_instead(i, op, new, child, &target),
+        other => other.at(Step::Mount, i)?,
+    };
     let option = |errno| fault(i, Step::MountOption, errno, &context);
     context.set_string(c"source", &new.source).map_err(option)?;
     if new.inherit_mode && existed {
@@ -57,8 +60,10 @@ pub(super) fn mount_new(
     {
         context.set_string(label.option, &label.text).map_err(option)?;
     }
-    let mount =
-        context.mount(op.attr.set).map_err(|errno| fault(i, Step::Mount, errno, &context))?;
+    let mount = match context.mount(op.attr.set) {
+        Err(Errno::EPERM) => return bind_instead(i, op, new, child, &target),
+        other => other.map_err(|errno| fault(i, Step::Mount, errno, &context))?,
+    };
     if new.copy_up && existed {
         copy_up::tree(target.as_fd(), mount.as_fd()).at(Step::CopyUp, i)?;
     }
@@ -72,6 +77,39 @@ pub(super) fn mount_new(
     rest.apply(mount.as_fd()).at(Step::Mount, i)?;
     move_mount(mount.as_fd(), target.as_fd()).at(Step::Mount, i)?;
     Ok(mount)
+}
+
+/// What a user namespace may not mount, because it would show a namespace of the host's, is bound from the host, whose
+/// view is the same one: a /sys that is read-only as a whole, /proc, the message queues.
+fn bind_instead(
+    i: usize,
+    op: &MountOp,
+    new: &New,
+    child: &InitChild<'_>,
+    target: &OwnedFd,
+) -> Result<OwnedFd, Fault> {
+    let plan = child.plan;
+    let read_only = op.attr.set & libc::MOUNT_ATTR_RDONLY;
+    let (source, shown, below) = match new.kind.to_bytes() {
+        b"sysfs" if read_only != 0 => (c"/sys", libc::CLONE_NEWNET, read_only),
+        b"proc" => (c"/proc", libc::CLONE_NEWPID, 0),
+        b"mqueue" => (c"/dev/mqueue", libc::CLONE_NEWIPC, 0),
+        _ => return Err(Fault::new(Step::Mount, i, Errno::EPERM)),
+    };
+    if !child.user_namespace || plan.namespaces.has(shown) {
+        return Err(Fault::new(Step::Mount, i, Errno::EPERM));
+    }
+    let tree = open_tree_clone(CWD, source, Recursive::Yes, true).at(Step::Mount, i)?;
+    let whole = Attr { set: below, clear: 0, propagation: libc::MS_SLAVE };
+    mount_setattr(tree.as_fd(), Recursive::Yes, whole).at(Step::Mount, i)?;
+    if op.attr.set != 0 {
+        let own = Attr { set: op.attr.set, ..Attr::default() };
+        mount_setattr(tree.as_fd(), Recursive::No, own).at(Step::Mount, i)?;
+    }
+    let rest = MountAttributes { below: op.below, propagation: &op.propagation };
+    rest.apply(tree.as_fd()).at(Step::Mount, i)?;
+    move_mount(tree.as_fd(), target.as_fd()).at(Step::Mount, i)?;
+    Ok(tree)
 }
 
 /// Labels the root of a file system that takes no label when it is mounted.
