@@ -188,6 +188,8 @@ const CRUN: Table = &[
     (
         "crun has words of its own for this, or names nothing",
         &[
+            "labels::an_apparmor_profile_without_apparmor_is_refused",
+            "labels::an_apparmor_profile_of_exec_without_apparmor_is_refused",
             "bad_config::an_empty_mount_destination",
             "bad_config::unknown_versions",
             "bad_config::wrongly_typed_fields",
@@ -276,6 +278,7 @@ const CRUN: Table = &[
         "crun 1.8 cannot make the mount of a file recursively read-only",
         &["engine_configs::docker_limited", "mount_options::recursive_read_only_works_for_a_file"],
     ),
+    ("crun writes an empty label as well", &["labels::empty_labels_are_none"]),
     ("crun crashes", &["bad_config::a_nul_in_a_string"]),
     ("crun takes only the 1.0 versions", &["bad_config::later_minor_versions_are_accepted"]),
     (

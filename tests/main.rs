@@ -55,6 +55,7 @@ mod kernel_mounts;
 mod keyring;
 mod killed;
 mod known_differences;
+mod labels;
 mod lifecycle;
 mod live_mounts;
 mod mount_options;
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
         timens::CASES,
         net_devices::CASES,
         scheduling::CASES,
+        labels::CASES,
         mounts::CASES,
         mount_options::CASES,
         kernel_mounts::CASES,

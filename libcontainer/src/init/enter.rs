@@ -1,11 +1,12 @@
 //! From privileged init to the user's program: limits, ids, capabilities, filter, lookup, execve.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
 
+use super::label::Labels;
 use super::{Channel, InitChild, diagnose, prepare, scheduling};
 use crate::path;
 use crate::plan::ProcessPlan;
@@ -24,42 +25,8 @@ pub(super) struct Privileges<'a> {
     pub(super) channel: &'a Channel,
     /// Whether this process sets its limits itself.
     pub(super) set_limits: bool,
-    /// Where the LSM label of the program is written.
-    pub(super) label: Option<&'a Label>,
-}
-
-/// The LSM label the program gets at execve(2), and the open file that takes it: /proc/self/attr, reached through the
-/// host's procfs before anything of the image could be asked for it (CVE-2023-28642, CVE-2025-52881).
-#[derive(Debug)]
-pub(super) struct Label {
-    file: OwnedFd,
-    text: Vec<u8>,
-    step: Step,
-}
-
-impl Label {
-    /// Opens the file for the label that `process` asks for.
-    pub(super) fn open(process: &ProcessPlan, proc: BorrowedFd<'_>) -> Result<Option<Self>, Fault> {
-        if let Some(profile) = &process.apparmor {
-            let file = prepare::open_proc_file(proc, c"self/attr/apparmor/exec")
-                .or_else(|_before_5_1| prepare::open_proc_file(proc, c"self/attr/exec"))
-                .at(Step::Apparmor, 0)?;
-            let text = [b"exec ", profile.to_bytes()].concat();
-            return Ok(Some(Self { file, text, step: Step::Apparmor }));
-        }
-        let Some(label) = &process.selinux else { return Ok(None) };
-        let file = prepare::open_proc_file(proc, c"self/attr/exec").at(Step::Selinux, 0)?;
-        Ok(Some(Self { file, text: label.to_bytes().to_vec(), step: Step::Selinux }))
-    }
-
-    /// The descriptor that has to stay open.
-    pub(super) fn number(&self) -> libc::c_int {
-        self.file.as_raw_fd()
-    }
-
-    fn apply(&self) -> Result<(), Fault> {
-        nix::unistd::write(&self.file, &self.text).at(self.step, 1).map(drop)
-    }
+    /// The labels of the program.
+    pub(super) labels: &'a Labels,
 }
 
 /// What execve(2) gets.
@@ -87,9 +54,7 @@ impl Privileges<'_> {
         let plan = self.process;
         // As root, for the file may be root's alone; and with the runtime's limits, for it takes descriptors.
         let env = plan.find_home.then(|| with_home(plan));
-        if let Some(label) = self.label {
-            label.apply()?;
-        }
+        self.labels.apply()?;
         drop_bounding(plan)?;
         let had = creds::capget().at(Step::Capabilities, 0)?;
         let sets = plan.caps.within(had.permitted);
@@ -217,9 +182,9 @@ fn change_directory(plan: &ProcessPlan, entered: nix::Result<()>) -> Result<(), 
 
 /// Closes all descriptors but the standard streams, those to keep and the ones still needed: nothing of the host may
 /// be reachable through /proc/self/fd when cwd and program are looked up (CVE-2024-21626).
-pub(super) fn close_descriptors(child: &InitChild<'_>, label: Option<&Label>) -> Result<(), Errno> {
+pub(super) fn close_descriptors(child: &InitChild<'_>, labels: &Labels) -> Result<(), Errno> {
     let mut needed = prepare::needed(child);
-    needed.extend(label.map(Label::number));
+    needed.extend(labels.numbers());
     fd::close_all_but(child.keep_fds, needed)
 }
 

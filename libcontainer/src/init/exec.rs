@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::enter::{self, Label, Privileges, Program};
+use super::enter::{self, Privileges, Program};
+use super::label::{Labels, with_key_label};
 use super::{Channel, console, prepare};
 use crate::plan::ProcessPlan;
 use crate::sync::{At, Fault, Frame, Step, Tag};
@@ -77,21 +78,22 @@ fn enter_container(child: &mut ExecChild<'_>) -> Result<Program, Fault> {
     let _leader_already = nix::unistd::setsid();
     if let Some(name) = &child.keyring {
         // As at create, but a full quota is no reason to lose a probe.
-        let _serial = process::join_session_keyring(name);
+        let join = || process::join_session_keyring(name);
+        let _serial = with_key_label(child.process, child.proc.as_fd(), join)?;
     }
     apply_limits(child, user_namespace)?;
     standard_streams(child)?;
     SignalMask::EMPTY.set().at(Step::Stdio, 0)?;
     reset_dispositions();
-    let label = Label::open(child.process, child.proc.as_fd())?;
+    let labels = Labels::open(child.process, child.proc.as_fd())?;
     let mut needed = vec![child.channel.0.as_raw_fd()];
-    needed.extend(label.as_ref().map(Label::number));
+    needed.extend(labels.numbers());
     fd::close_all_but(child.keep_fds, needed).at(Step::Descriptors, 0)?;
     let own = Privileges {
         process: child.process,
         channel: &child.channel,
         set_limits: !user_namespace,
-        label: label.as_ref(),
+        labels: &labels,
     };
     own.apply()
 }

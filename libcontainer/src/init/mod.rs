@@ -11,6 +11,7 @@ mod device;
 mod diagnose;
 mod enter;
 mod exec;
+mod label;
 mod live;
 mod mount;
 mod namespace;

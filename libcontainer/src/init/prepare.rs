@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::enter::{self, Label, Privileges, Program};
+use super::enter::{self, Privileges, Program};
+use super::label::{Labels, with_key_label};
 use super::{ChildHooks, InitChild, console, device, mount, namespace, rootfs};
 use crate::hooks::{self, Phase};
 use crate::path::{self, Make};
@@ -41,7 +42,7 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     let _leader_already = nix::unistd::setsid();
     // The caller's own mask is not the container's: Kubernetes' static CPU manager starts from all the cpuset allows.
     let _denied = process::reset_affinity();
-    join_keyring(plan)?;
+    join_keyring(plan, child.proc.as_fd())?;
     write_names(plan)?;
     if plan.namespaces.makes(libc::CLONE_NEWNET) {
         sys::net::loopback_up().at(Step::Loopback, 0)?;
@@ -73,14 +74,14 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     standard_streams(plan, slave)?;
     SignalMask::EMPTY.set().at(Step::Stdio, 0)?;
     reset_dispositions();
-    let label = Label::open(&plan.process, child.proc.as_fd())?;
-    enter::close_descriptors(child, label.as_ref()).at(Step::Descriptors, 0)?;
+    let labels = Labels::open(&plan.process, child.proc.as_fd())?;
+    enter::close_descriptors(child, &labels).at(Step::Descriptors, 0)?;
     // Everything that is not read, write or execve comes before the filter.
     process::set_name(INIT_NAME);
     if child.gate.is_some() {
         process::end_on_termination_signals();
     }
-    let program = privileges(child, label.as_ref()).apply()?;
+    let program = privileges(child, &labels).apply()?;
     Ok(Built { program })
 }
 
@@ -125,9 +126,9 @@ fn join_cgroups(child: &mut InitChild<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn join_keyring(plan: &Plan) -> Result<(), Fault> {
+fn join_keyring(plan: &Plan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
     let Some(name) = &plan.keyring else { return Ok(()) };
-    match process::join_session_keyring(name) {
+    match with_key_label(&plan.process, proc, || process::join_session_keyring(name))? {
         // Right of search for the container's other processes; not to have it is no reason to fail.
         Ok(keyring) => drop(process::allow_keyring_search(keyring)),
         // A kernel without keyrings, or a seccomp profile around the runtime itself.
@@ -252,12 +253,12 @@ fn standard_streams(plan: &Plan, slave: Option<OwnedFd>) -> Result<(), Fault> {
     })
 }
 
-fn privileges<'c>(child: &'c InitChild<'_>, label: Option<&'c Label>) -> Privileges<'c> {
+fn privileges<'c>(child: &'c InitChild<'_>, labels: &'c Labels) -> Privileges<'c> {
     Privileges {
         process: &child.plan.process,
         channel: &child.channel,
         set_limits: !child.user_namespace,
-        label,
+        labels,
     }
 }
 

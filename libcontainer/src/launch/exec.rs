@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use super::lsm;
 use super::oom_score::OomScore;
 use super::serve::{self, check_program, go, receive, set_limits, set_scheduling, why_died};
 use super::{open_proc, pid_file};
@@ -87,6 +88,7 @@ pub(crate) fn exec_in(
         ..Default::default()
     };
     let plan = ProcessPlan::build(process, context, &mut warnings)?;
+    lsm::check_process(&plan)?;
     warnings.iter().for_each(|warning| log.warn(warning));
     let console = options.console_socket.as_deref().map(terminal::connect_console_socket);
     let console = console.transpose()?;

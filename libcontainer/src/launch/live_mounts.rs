@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::exec::Target;
 use super::serve::{go, receive};
-use super::{open_proc, sources};
+use super::{lsm, open_proc, sources};
 use crate::bundle;
 use crate::error::{Context, Error, Result};
 use crate::init::{self, Change, Channel, InitChild, Live};
@@ -31,7 +31,7 @@ pub(crate) fn add(target: &Target<'_>, mounts: Vec<Mount<'_>>) -> Result<()> {
         for op in &plan.mounts {
             check(op)?;
         }
-        sources::check_label(plan);
+        lsm::check_mounts(plan);
         sources::open(plan)?;
         change(target, plan, &Change::Add)
     })

@@ -4,6 +4,7 @@ mod cgroups;
 mod exec;
 mod idmap;
 mod live_mounts;
+mod lsm;
 mod net_devices;
 mod oom_score;
 mod pid_file;
@@ -136,7 +137,8 @@ pub fn launch(options: &Options<'_>, log: &dyn Log) -> Result<Launched> {
         without_process: options.mode == Mode::Create,
     };
     let mut plan = Plan::build(&spec, &facts, request, options.id.as_str())?;
-    sources::check_label(&mut plan);
+    lsm::check_process(&plan.process)?;
+    lsm::check_mounts(&mut plan);
     let linux = spec.linux.as_ref();
     let cgroup_plan = CgroupPlan::build(
         &cgroup::Request {

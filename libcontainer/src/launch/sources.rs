@@ -17,23 +17,6 @@ use crate::sys::clone::{Side, bits, clone_single_threaded};
 use crate::sys::mount::mount_idmap;
 use crate::sys::{fd, socket, spawn};
 
-/// Drops the label of the mounts where there is no SELinux: it would forbid nobody anything, and no file system takes it.
-pub(super) fn check_label(plan: &mut Plan) {
-    if plan.mount_label.is_none() || selinux_is_enabled() {
-        return;
-    }
-    plan.mount_label = None;
-    plan.warnings.push(
-        "linux.mountLabel is ignored: selinux is disabled or not supported on this host".to_owned(),
-    );
-}
-
-/// The kernel has selinuxfs exactly if it was started with SELinux.
-fn selinux_is_enabled() -> bool {
-    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    known.lines().any(|line| line.split_whitespace().last() == Some("selinuxfs"))
-}
-
 /// Clones the sources of bind mounts, and makes the user namespaces of id-mapped ones.
 pub(super) fn open(plan: &mut Plan) -> Result<()> {
     let mut known = Vec::new();
