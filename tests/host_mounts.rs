@@ -14,6 +14,7 @@ cases![
     a_file_in_the_place_of_a_device_is_not_covered_on_the_host,
     a_mount_without_a_mount_namespace,
     masked_paths_without_a_mount_namespace,
+    exec_where_the_root_is_gone,
 ];
 
 fn bare(t: &Test) -> Container<'_> {
@@ -103,4 +104,13 @@ fn masked_paths_without_a_mount_namespace(t: &Test) {
         assert!(!mounts().contains(&c.id), "{}", mounts());
         t.assert_nothing_left();
     }
+}
+
+/// The root is looked for once, by the runtime and not by what it has cloned.
+fn exec_where_the_root_is_gone(t: &Test) {
+    let c = bare(t);
+    c.run_detached();
+    fs::rename(c.rootfs(), c.dir.join("elsewhere")).unwrap();
+    let output = c.exec(&["true"]).exec_fails().one_line();
+    output.names(c.rootfs().to_str().unwrap());
 }

@@ -7,13 +7,15 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 
 use crate::harness::runner::cases;
-use crate::harness::{Container, Kind, Test, probe, wait};
+use crate::harness::{Container, Kind, Test, json, probe, wait};
 
 cases![
     create_killed_at_every_system_call,
     run_killed_at_every_system_call,
     start_killed_at_every_system_call,
     delete_killed_at_every_system_call,
+    exec_killed_at_every_system_call,
+    commands_on_a_running_container_killed_at_every_system_call,
     create_killed_while_its_hook_runs,
     create_killed_while_its_hook_runs_among_the_hosts_processes,
     delete_force_waits_for_a_create,
@@ -111,6 +113,60 @@ fn delete_killed_at_every_system_call(t: &Test) {
             break;
         }
     }
+}
+
+fn exec_killed_at_every_system_call(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "what this runtime does in which order");
+    let c = container(t);
+    c.run_detached();
+    for count in 0.. {
+        let killed = killed_at(t, &["exec", &c.id, "true"], count, libc::SYS_pidfd_open);
+        wait::until(&format!("nothing is left of the exec killed at its call {count}"), || {
+            let pids = t.call(&["ps", "--format", "json", &c.id]).run().ok().json();
+            (pids == json!([c.pid()])).then_some(())
+        });
+        if !killed {
+            assert!(count > 20, "exec makes only {count} calls");
+            break;
+        }
+    }
+    c.exec(&["true"]).ok();
+}
+
+/// Whatever they had done, the next command finds a container it can work with.
+fn commands_on_a_running_container_killed_at_every_system_call(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "what this runtime does in which order");
+    let c = t.container().lasting();
+    c.run_detached();
+    let id = c.id.as_str();
+    for command in [
+        &["pause", id][..],
+        &["resume", id],
+        &["kill", "--all", id, "CONT"],
+        &["update", "--pids-limit", "100", id],
+    ] {
+        for count in 0.. {
+            let killed = match command[0] {
+                "resume" => {
+                    c.call("pause", &[]).run().ok();
+                    killed_at(t, command, count, libc::SYS_execve)
+                }
+                _ => killed_at(t, command, count, libc::SYS_execve),
+            };
+            let status = c.status();
+            assert!(status == "running" || status == "paused", "{command:?} {count}: {status}");
+            if status == "paused" {
+                c.call("resume", &[]).run().ok();
+            }
+            if !killed {
+                assert!(count > 20, "{command:?} makes only {count} calls");
+                break;
+            }
+        }
+        c.exec(&["true"]).ok();
+    }
+    c.delete_force().ok();
+    t.assert_nothing_left();
 }
 
 /// A createContainer hook lasts as `create` is killed.

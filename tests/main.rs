@@ -82,6 +82,7 @@ mod terminal;
 mod timens;
 mod uncgrouped;
 mod update;
+mod words;
 
 fn main() -> ExitCode {
     let cases = [
@@ -138,6 +139,7 @@ fn main() -> ExitCode {
         saved_state::CASES,
         shapes::CASES,
         uncgrouped::CASES,
+        words::CASES,
     ]
     .concat();
     ExitCode::from(harness::runner::main(cases))

@@ -269,7 +269,10 @@ impl ProcessPlan {
             Step::Apparmor => error.field("process.apparmorProfile").hint(
                 "is AppArmor enabled and the profile loaded? see /sys/kernel/security/apparmor/profiles",
             ),
-            Step::Selinux => error.field("process.selinuxLabel"),
+            // Podman takes the path in these quotes for a label that could not be set.
+            Step::Selinux => error
+                .context("write `/proc/self/attr/exec`")
+                .field("process.selinuxLabel"),
             Step::Seccomp => load_filter(error.field("linux.seccomp"), fault.errno, self.seccomp.as_ref()),
             Step::Scheduler => self.explain_scheduling(index, fault.errno),
             Step::MemoryPolicy => error.field("linux.memoryPolicy").hint(match fault.errno {
