@@ -166,6 +166,7 @@ fn a_cgroup_belongs_to_its_user_where_he_may_write_it(t: &Test) {
             .mount("/sys/fs/cgroup", "cgroup", "cgroup", options)
             .set("/process/user/uid", json!(user))
             .lasting();
+        fs::create_dir_all(c.path("/sys/fs/cgroup")).unwrap();
         c.create();
         let uid = |file: &str| fs::metadata(t.host.v2(&c.id, file)).unwrap().uid();
         assert_eq!(uid("."), owner);
