@@ -32,6 +32,7 @@ cases![
     update_of_a_stopped_container_is_refused,
     update_of_an_unknown_id_fails,
     update_of_broken_json_fails_and_changes_nothing,
+    an_update_that_fails_half_way_changes_nothing,
     update_of_a_missing_file_fails,
     update_of_an_invalid_size_fails,
     the_kernel_memory_flags_are_accepted,
@@ -331,4 +332,29 @@ fn the_kernel_memory_flags_are_accepted(t: &Test) {
     update(&c, &["--kernel-memory", "50331648"]).ok();
     update(&c, &["--kernel-memory-tcp", "50331648"]).ok();
     unchanged(&c);
+}
+
+fn an_update_that_fails_half_way_changes_nothing(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc 1.1 and crun 1.8 leave the half that worked");
+    let c = limited(t);
+    // The kernel takes no quota below a millisecond, and has no such device.
+    for bad in [
+        json!({"cpu": {"shares": 1024, "quota": 5}}),
+        json!({"cpu": {"shares": 1024}, "blockIO": {"throttleReadBpsDevice": [{"major": 4000, "minor": 1, "rate": 1}]}}),
+    ] {
+        let mut resources = json!({"memory": {"limit": 50_331_648, "reservation": 16_777_216},
+            "pids": {"limit": 17}});
+        for (key, value) in bad.as_object().unwrap() {
+            resources[key] = value.clone();
+        }
+        c.call("update", &["-r", "-"]).stdin(resources.to_string()).run().fails();
+        c.expect_limit((MEMORY.0, MEMORY.1, "67108864"), ("memory.max", "67108864"));
+        c.expect_limit(
+            ("memory", "memory.soft_limit_in_bytes", "33554432"),
+            ("memory.low", "33554432"),
+        );
+        c.expect_limit(("pids", "pids.max", "40"), ("pids.max", "40"));
+        c.expect_limit(("cpu", "cpu.shares", "512"), ("cpu.weight", "59"));
+        c.expect_limit(("cpu", "cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000"));
+    }
 }

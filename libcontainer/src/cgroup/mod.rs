@@ -21,6 +21,7 @@ mod path;
 mod plan;
 mod processes;
 mod remove;
+mod restore;
 mod stats;
 mod stats_v1;
 mod stats_v2;

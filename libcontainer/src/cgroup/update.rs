@@ -17,7 +17,7 @@ impl Cgroup {
     /// On version 1 the container may join another hierarchy: save [`Cgroup::record`] afterwards.
     ///
     /// # Errors
-    /// The limit that cannot be set, naming its property. Those before it are in force.
+    /// The limit that cannot be set, naming its property. The others are what they were, as far as the kernel allows.
     pub fn update(&mut self, resources: &Resources<'_>) -> Result<Vec<String>> {
         if self.record.driver == Driver::Disabled {
             return Err(Error::unsupported("the container has no cgroup: cgroups are disabled"));
@@ -38,18 +38,43 @@ impl Cgroup {
         {
             self.check_memory(memory)?;
         }
+        self.enter(&list)?;
+        let before = self.before(&list);
+        let changed = self.apply(&list, rules.as_ref());
+        if changed.is_err() {
+            self.put_back(&list, &before);
+        }
+        changed.map(|()| warnings)
+    }
+
+    /// Makes the controllers of `list` the container's.
+    fn enter(&mut self, list: &[Write]) -> Result<()> {
         if self.is_v2() {
             let (directory, mount) = self.unified()?;
             // The controllers in force already are the usual case, and then this is one read.
-            create::enable(&directory, &mount, Host::probe()?.v2_controllers(), &list)?;
-            create::apply(&list, &directory, &mount)?;
+            return create::enable(&directory, &mount, Host::probe()?.v2_controllers(), list);
+        }
+        for write in list {
+            if self.v1(&write.controller).is_none() {
+                let field = || write.field.clone().into_owned();
+                self.join_hierarchy(&write.controller).map_err(|error| error.field(field()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&self, list: &[Write], rules: Option<&Rules>) -> Result<()> {
+        if self.is_v2() {
+            let (directory, mount) = self.unified()?;
+            create::apply(list, &directory, &mount)?;
         } else {
-            self.apply_v1(&list)?;
+            for member in &self.record.hierarchies {
+                let mine: Vec<Write> =
+                    list.iter().filter(|write| member.has(&write.controller)).cloned().collect();
+                create::apply(&mine, &self.directory(member), &member.mount)?;
+            }
         }
-        if let Some(rules) = rules {
-            devices::replace(self, &rules)?;
-        }
-        Ok(warnings)
+        rules.map_or(Ok(()), |rules| devices::replace(self, rules))
     }
 
     /// Directory and mount of the version 2 hierarchy.
@@ -64,21 +89,6 @@ impl Cgroup {
         let host = Host::probe()?;
         let present = |name: &str| file::read(&format!("{directory}/{name}")).ok();
         v2::writes(resources, Purpose::Update, host.v2_controllers(), &present)
-    }
-
-    fn apply_v1(&mut self, list: &[Write]) -> Result<()> {
-        for write in list {
-            if self.v1(&write.controller).is_none() {
-                let field = || write.field.clone().into_owned();
-                self.join_hierarchy(&write.controller).map_err(|error| error.field(field()))?;
-            }
-        }
-        for member in &self.record.hierarchies {
-            let mine: Vec<Write> =
-                list.iter().filter(|write| member.has(&write.controller)).cloned().collect();
-            create::apply(&mine, &self.directory(member), &member.mount)?;
-        }
-        Ok(())
     }
 
     /// Makes the container a member of a hierarchy it did not need so far. Its processes have to be moved; here, and
