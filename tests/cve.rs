@@ -20,11 +20,11 @@
 //! | CVE-2024-21626 (a leaked directory) | `cve_process::*_of_a_leaked_directory`, `descriptors::only_the_standard_streams_are_open` |
 //! | CVE-2025-23266 (the image's environment in a hook) | `cve_process::the_environment_of_the_image_does_not_reach_hooks` |
 //! | CVE-2025-24965 (files written through symlinks) | `device_nodes_are_decoys`, `mount_targets_are_decoys` |
-//! | CVE-2025-31133, CVE-2025-62161 (/dev/null is a symlink) | `masking_with_a_false_dev_null` |
+//! | CVE-2025-31133, CVE-2025-62161 (/dev/null is a symlink) | `masking_with_a_false_dev_null`, `cve_mounts::a_dev_null_that_is_swapped_all_the_time` |
 //! | CVE-2025-52565 (/dev/pts/N is a symlink) | `a_console_on_false_terminals` |
 //! | CVE-2025-52881, CVE-2025-62596 (writes to /proc redirected) | `a_sysctl_on_a_false_proc`, `a_volume_over_proc` |
 //! | CVE-2026-30892 (`exec -u 1` is root) | `exec_user` |
-//! | CVE-2026-41579, CVE-2026-47766 (/dev is a symlink) | `dev_is_a_symlink` |
+//! | CVE-2026-41579, CVE-2026-47766 (/dev is a symlink) | `dev_is_a_symlink`, `cve_mounts::dev_leads_into_a_volume`, `cve_mounts::a_dev_that_is_swapped_all_the_time` |
 //! | CVE-2026-46680 (user ids that overflow) | `bad_config::numbers_out_of_range`, `exec_user` |
 //! | GHSA-3q8j-pf29-vwv8 (masked path swapped) | `a_masked_path_that_is_swapped_all_the_time` |
 //! | TIOCSTI into the caller's terminal | `terminal::an_inherited_terminal_cannot_be_typed_into` |
@@ -82,7 +82,7 @@ impl Decoy {
     }
 
     /// Every path below the directory with its content.
-    fn listing(&self) -> Vec<String> {
+    pub fn listing(&self) -> Vec<String> {
         fn walk(dir: &Path, into: &mut Vec<String>) {
             for entry in fs::read_dir(dir).unwrap().flatten() {
                 let path = entry.path();
@@ -436,13 +436,13 @@ fn copying_up_follows_no_symlink_out(t: &Test) {
 // --- races ---
 
 /// Swaps two names in a directory as fast as it can, until dropped.
-struct Swapper {
+pub struct Swapper {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Swapper {
-    fn start(one: PathBuf, other: PathBuf) -> Self {
+    pub fn start(one: PathBuf, other: PathBuf) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let until = stop.clone();
         let thread = std::thread::spawn(move || {
@@ -466,7 +466,7 @@ impl Drop for Swapper {
     }
 }
 
-const ROUNDS: u32 = 25;
+pub const ROUNDS: u32 = 25;
 
 /// A volume in which a directory and a symlink out of the root change places all the time.
 fn swapped_volume(t: &Test, out: &Path) -> (PathBuf, Swapper) {

@@ -34,6 +34,7 @@ mod bad_targets;
 mod cgroups;
 mod cli;
 mod cve;
+mod cve_mounts;
 mod cve_process;
 mod default_root;
 mod delegation;
@@ -123,6 +124,7 @@ fn main() -> ExitCode {
         bad_input::CASES,
         bad_targets::CASES,
         cve::CASES,
+        cve_mounts::CASES,
         engine_configs::CASES,
         flags::CASES,
         keyring::CASES,
