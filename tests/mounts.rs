@@ -44,6 +44,7 @@ cases![
     the_target_symlink_stays_in_the_root,
     null_options_are_accepted,
     a_hundred_mounts,
+    ten_thousand_mounts,
     a_mount_over_the_root_is_refused,
     a_mount_on_proc_other_than_proc_is_refused,
 ];
@@ -503,6 +504,25 @@ fn a_hundred_mounts(t: &Test) {
     }
     let text = mountinfo(&c);
     assert_eq!(text.lines().filter(|line| line.contains(" /mnt/")).count(), 100);
+}
+
+/// More than there may be open files; the kernel itself allows 100 000.
+fn ten_thousand_mounts(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let mut c = t.container();
+    for n in 0..10_000 {
+        let target = format!("/m/{}/{n}", n / 100);
+        c = match n % 4 {
+            0 => c.mount(&target, "tmpfs", "tmpfs", &["size=4k"]),
+            1 => c.mount(&target, "bind", &dir, &["rbind", "ro"]),
+            2 => c.mount(&target, "bind", &format!("{dir}/file"), &["bind", "nosuid"]),
+            _ => c.mount(&target, "bind", &dir, &["bind"]),
+        };
+    }
+    let c = c.sh("grep -c ' /m/' /proc/self/mountinfo; cat /m/99/9999/file");
+    let few = ["sh", "-c", "ulimit -S -n 512; exec \"$@\"", "sh"];
+    let output = c.bundle_call("run", &[]).by(&few).run().ok();
+    output.prints("10000\nfrom the host\n");
 }
 
 fn a_mount_over_the_root_is_refused(t: &Test) {

@@ -17,6 +17,9 @@ use crate::sys::clone::{Side, bits, clone_single_threaded};
 use crate::sys::mount::mount_idmap;
 use crate::sys::{fd, socket, spawn};
 
+/// How many sources are kept open before the clone: a soft limit of 1024 descriptors is usual.
+const MAX_OPEN: usize = 256;
+
 /// Clones the sources of bind mounts, and makes the user namespaces of id-mapped ones.
 pub(super) fn open(plan: &mut Plan) -> Result<()> {
     let mut known = Vec::new();
@@ -25,9 +28,17 @@ pub(super) fn open(plan: &mut Plan) -> Result<()> {
             idmap.userns = Some(user_namespace(&idmap.ids, op.index, &mut known)?);
         }
     }
+    // A user namespace needs all of them from here; else the child opens what is more than a usual limit of descriptors
+    // allows.
+    let spare = if plan.namespaces.has(libc::CLONE_NEWUSER) { usize::MAX } else { MAX_OPEN };
+    let mut opened = 0;
     for i in 0..plan.mounts.len() {
         let Some(op) = plan.mounts.get(i) else { break };
+        if opened >= spare {
+            break;
+        }
         let Some(found) = clone_source(plan, i, op)? else { continue };
+        opened += 1;
         if let Some(Action::Bind(bind)) = plan.mounts.get_mut(i).map(|op| &mut op.action) {
             bind.found = Some(found);
         }
