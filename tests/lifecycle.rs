@@ -7,6 +7,7 @@ use crate::harness::{Kind, Test, json, reaper, say, wait};
 
 cases![
     a_created_container_has_not_started_its_program,
+    a_created_container_does_not_show_the_command_line_of_the_runtime,
     start_runs_the_program,
     the_whole_life_of_a_container,
     state_follows_the_life_of_a_container,
@@ -54,6 +55,16 @@ fn a_created_container_has_not_started_its_program(t: &Test) {
     assert!(fs::metadata(c.path("/out")).is_err(), "the program ran before start");
     c.start().ok().no_stdout();
     assert_eq!(c.wait_file("/out"), "started\n");
+}
+
+fn a_created_container_does_not_show_the_command_line_of_the_runtime(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "that of the others is what it is");
+    let c = t.container().lasting();
+    c.create();
+    let shown = c.exec(&["cat", "/proc/1/cmdline"]).ok().stdout;
+    assert_eq!(shown.trim_end_matches('\0'), "skep:init");
+    c.start().ok();
+    assert_eq!(c.exec(&["cat", "/proc/1/cmdline"]).ok().stdout, "sleep\x001000\0");
 }
 
 fn start_runs_the_program(t: &Test) {

@@ -79,6 +79,7 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     // Everything that is not read, write or execve comes before the filter.
     process::set_name(INIT_NAME);
     if child.gate.is_some() {
+        sys::entry::forget_arguments(INIT_NAME);
         process::end_on_termination_signals();
     }
     let program = privileges(child, &labels).apply()?;

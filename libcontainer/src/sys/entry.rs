@@ -3,6 +3,33 @@
 use std::ffi::{CStr, OsStr, c_char};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+/// Where [`Arguments::new`] found them.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+static VECTOR: AtomicPtr<*const c_char> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Writes `name` over the arguments, so that /proc/PID/cmdline tells nobody inside the container the paths of the host.
+///
+/// For a clone that waits to become the program: nothing in it reads the arguments of the runtime any more.
+pub fn forget_arguments(name: &CStr) {
+    let count = COUNT.load(Ordering::Relaxed);
+    let vector = VECTOR.load(Ordering::Relaxed);
+    if count == 0 || vector.is_null() {
+        return;
+    }
+    // SAFETY: the vector has count pointers.
+    let arguments = unsafe { std::slice::from_raw_parts(vector, count) };
+    let (Some(first), Some(last)) = (arguments.first(), arguments.last()) else { return };
+    // SAFETY: the kernel terminates each argument with NUL.
+    let end = unsafe { CStr::from_ptr(*last) }.count_bytes();
+    // The kernel has laid them out one after the other.
+    let length = (*last as usize).wrapping_sub(*first as usize).saturating_add(end);
+    // SAFETY: so many bytes are this process's own stack, and in a clone nobody borrows them any more.
+    let all = unsafe { std::slice::from_raw_parts_mut(first.cast_mut().cast::<u8>(), length) };
+    all.fill(0);
+    all.iter_mut().zip(name.to_bytes()).for_each(|(place, byte)| *place = *byte);
+}
 
 /// `argc` and `argv` of `main`.
 ///
@@ -19,7 +46,10 @@ impl Arguments {
     /// # Safety
     /// `vector` is NULL-terminated, has `count` strings and lives as long as the process.
     pub unsafe fn new(count: i32, vector: *const *const c_char) -> Self {
-        Self { count: usize::try_from(count).unwrap_or(0), vector }
+        let arguments = Self { count: usize::try_from(count).unwrap_or(0), vector };
+        COUNT.store(arguments.count, Ordering::Relaxed);
+        VECTOR.store(vector.cast_mut(), Ordering::Relaxed);
+        arguments
     }
 
     /// The arguments, program name included.
