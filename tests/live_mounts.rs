@@ -295,7 +295,7 @@ fn what_cannot_be_added_is_refused(t: &Test) {
         json!({"destination": "", "type": "tmpfs"}),
         json!({"type": "tmpfs"}),
         json!({"destination": "/new"}),
-        json!({"destination": "/new", "source": "/", "options": ["bind", "size=1"]}),
+        json!({"destination": "/new", "source": "/", "options": ["bind", "lowerdir=/"]}),
     ] {
         // cgroup2 is a file system like any other on a host of version 1.
         let output = change(&c, "add", &json!([mount]));
