@@ -170,9 +170,6 @@ fn apply_switches<'a>(process: &mut Process<'a>, args: &Args<'a>) -> Result<()> 
     }
     for name in args.values(&flag::CAP) {
         let name = name.to_str().ok_or_else(|| Error::config("a capability is not UTF-8"))?;
-        if libcontainer::plan::caps::number(name).is_none() {
-            return Err(Error::config(format!("unknown capability {name:?}")));
-        }
         add_capability(process.capabilities.get_or_insert_default(), name);
     }
     Ok(())
