@@ -90,10 +90,23 @@ fn a_file_in_the_place_of_a_device_is_not_covered_on_the_host(t: &Test) {
     t.assert_nothing_left();
 }
 
+/// The container is where its config.json has it, with its mounts, and the host has none of them.
 fn a_mount_without_a_mount_namespace(t: &Test) {
-    let c = bare(t).mount("/tmp", "tmpfs", "tmpfs", &[]);
-    c.run().fails().names("mount");
+    let c = bare(t).mount("/proc", "proc", "proc", &[]).mount("/tmp", "tmpfs", "tmpfs", &[]).mount(
+        "/tmp/below",
+        "tmpfs",
+        "tmpfs",
+        &["ro"],
+    );
+    c.run_detached();
+    let own = fs::read_link("/proc/self/ns/mnt").unwrap();
+    assert_eq!(fs::read_link(format!("/proc/{}/ns/mnt", c.pid())).unwrap(), own);
+    let script =
+        "readlink /proc/self/ns/mnt; echo x > /tmp/x; cat /tmp/x; touch /tmp/below/x || echo ro";
+    let output = c.exec(&["sh", "-c", script]).ok();
+    assert_eq!(output.stdout, format!("{}\nx\nro\n", own.display()));
     assert!(!mounts().contains(&c.id), "{}", mounts());
+    c.delete_force().ok();
     t.assert_nothing_left();
 }
 

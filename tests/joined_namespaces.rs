@@ -140,6 +140,9 @@ fn a_joined_mount_namespace_keeps_what_it_has(t: &Test) {
     let before = holder.mounts();
     let c = joining(t, &holder);
     c.run_detached();
+    let link = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
+    assert_eq!(link(c.pid()), link(holder.0.pid));
+    assert_eq!(holder.mounts(), before);
     c.delete_force().ok();
     assert_eq!(holder.mounts(), before);
     t.assert_nothing_left();

@@ -110,7 +110,12 @@ fn yes() -> bool {
 impl Record<'_> {
     /// Whether the container's processes end with its init, because the pid namespace is its own.
     pub fn has_own_pids(&self) -> bool {
-        self.made.unwrap_or(self.namespaces) & libc::CLONE_NEWPID != 0
+        self.made_namespaces() & libc::CLONE_NEWPID != 0
+    }
+
+    /// `CLONE_NEW*` of the namespaces that were made for the container.
+    pub fn made_namespaces(&self) -> i32 {
+        self.made.unwrap_or(self.namespaces)
     }
 
     /// The layout written by this version.

@@ -73,7 +73,7 @@ fn place(
 
 fn one(plan: &Plan, device: &DeviceOp, above: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
     // Without a mount namespace a bind would be the host's own, and stay.
-    let may_bind = plan.namespaces.has(libc::CLONE_NEWNS);
+    let may_bind = plan.has_own_mounts();
     if plan.bind_devices && !may_bind {
         return Ok(());
     }

@@ -50,6 +50,8 @@ pub(crate) struct InitChild<'a> {
     pub(crate) rootfs: Option<OwnedFd>,
     /// The host's procfs.
     pub(crate) proc: OwnedFd,
+    /// The mount namespace to come back to once the mounts are made in a copy of it ([`Plan::detaches_root`]).
+    pub(crate) mount_namespace: Option<OwnedFd>,
     /// With `--no-pivot`, which leaves the host's mounts below the container's root: where procfs and sysfs are, to be
     /// unmounted. Nothing is masked in those, so they would let a process mount bare ones of its own.
     pub(crate) bare_mounts: Vec<std::ffi::CString>,

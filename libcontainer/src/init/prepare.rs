@@ -67,9 +67,9 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     make_cwd(plan, root.as_fd())?;
     apply_limits(child)?;
     rootfs::unmount_bare(&child.bare_mounts)?;
-    rootfs::enter(plan, root.as_fd())?;
     mount::seal(unsealed)?;
     rootfs::seal(plan, root.as_fd())?;
+    rootfs::enter(child, root.as_fd())?;
     drop(root);
     standard_streams(plan, slave)?;
     SignalMask::EMPTY.set().at(Step::Stdio, 0)?;
@@ -109,7 +109,11 @@ fn enter_namespaces(child: &mut InitChild<'_>) -> Result<(), Fault> {
     if let Some(offsets) = &plan.namespaces.time_offsets {
         namespace::new_time_namespace(child, offsets)?;
     }
-    if plan.namespaces.joins(libc::CLONE_NEWNS).is_some() {
+    if plan.detaches_root() {
+        let own = fd::openat(child.proc.as_fd(), c"self/ns/mnt", libc::O_RDONLY, 0);
+        child.mount_namespace = Some(own.at(Step::NamespaceNew, 1)?);
+    }
+    if child.mount_namespace.is_some() || plan.namespaces.joins(libc::CLONE_NEWNS).is_some() {
         // The container's root is mounted in a copy: the namespace itself is somebody else's, and keeps what it has.
         namespace::new_mount_namespace()?;
     }
@@ -162,7 +166,7 @@ fn make_console(child: &InitChild<'_>, root: BorrowedFd<'_>) -> Result<Option<Ow
     let Some(pty) = console::make(&child.plan.process, root, &child.channel)? else {
         return Ok(None);
     };
-    if child.plan.namespaces.has(libc::CLONE_NEWNS) {
+    if child.plan.has_own_mounts() {
         device::console(root, pty.slave.as_fd()).at(Step::Console, 1)?;
     }
     Ok(Some(pty.slave))

@@ -9,6 +9,7 @@ use super::InitChild;
 use crate::path;
 use crate::plan::{MountLabel, Plan};
 use crate::sync::{At, Fault, Step};
+use crate::sys::clone::setns;
 use crate::sys::fd::{self, CWD};
 use crate::sys::mount::{
     self, Attr, FsContext, Recursive, mount_setattr, move_mount, open_tree_clone, pivot_root_here,
@@ -17,7 +18,7 @@ use crate::sys::mount::{
 /// Attaches the container's root in this mount namespace and returns it.
 pub(super) fn attach(child: &mut InitChild<'_>) -> Result<OwnedFd, Fault> {
     let plan = child.plan;
-    if !plan.namespaces.has(libc::CLONE_NEWNS) {
+    if !plan.has_own_mounts() {
         let flags = libc::O_PATH | libc::O_DIRECTORY;
         return fd::openat(CWD, &plan.root.path, flags, 0).at(Step::Rootfs, 0);
     }
@@ -56,7 +57,11 @@ pub(super) fn unmount_bare(points: &[CString]) -> Result<(), Fault> {
 }
 
 /// Makes `root` this process's root and leaves the host's behind.
-pub(super) fn enter(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Fault> {
+pub(super) fn enter(child: &mut InitChild<'_>, root: BorrowedFd<'_>) -> Result<(), Fault> {
+    let plan = child.plan;
+    if let Some(namespace) = child.mount_namespace.take() {
+        return enter_detached(namespace.as_fd(), root);
+    }
     nix::unistd::fchdir(root).at(Step::Pivot, 0)?;
     if !plan.namespaces.has(libc::CLONE_NEWNS) {
         nix::unistd::chroot(c".").at(Step::Chroot, 0)?;
@@ -77,9 +82,18 @@ pub(super) fn enter(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Goes back into `namespace` with the tree at `root`, attached nowhere; it lives as long as it is somebody's root.
+fn enter_detached(namespace: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<(), Fault> {
+    let tree = open_tree_clone(root, c"", Recursive::Yes, false).at(Step::Rootfs, 0)?;
+    setns(namespace, libc::CLONE_NEWNS).at(Step::NamespaceNew, 1)?;
+    nix::unistd::fchdir(&tree).at(Step::Chroot, 0)?;
+    nix::unistd::chroot(c".").at(Step::Chroot, 0)?;
+    nix::unistd::chdir(c"/").at(Step::Chroot, 0)
+}
+
 /// Makes `/` read-only, last of all that is written there.
 pub(super) fn seal(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Fault> {
-    if plan.root.readonly && plan.namespaces.has(libc::CLONE_NEWNS) {
+    if plan.root.readonly && plan.has_own_mounts() {
         read_only(root).at(Step::ReadonlyRoot, 0)?;
     }
     Ok(())

@@ -152,8 +152,8 @@ fn clone_child(
     let own = target.record.namespaces;
     let mut join = target.cgroup.join_exec(&options.cgroup)?;
     let proc = open_proc()?;
-    let root = match own & libc::CLONE_NEWNS {
-        0 => Some(open_root(target.record)?),
+    let root = match target.record.made_namespaces() & libc::CLONE_NEWNS {
+        0 => open_root(target)?,
         _ => None,
     };
     let (back, two_stages) = enter_pid_namespace(&init, own)?;
@@ -200,12 +200,22 @@ fn keyring(record: &Record<'_>) -> Option<CString> {
     record.keyring.then(|| CString::new(format!("_ses.{}", record.id.as_str())).ok()).flatten()
 }
 
-/// The root of a container that lives in the host's mount namespace: there is nothing to join that would lead to it.
-fn open_root(record: &Record<'_>) -> Result<OwnedFd> {
-    let path = CString::new(record.rootfs.as_str()).unwrap_or_default();
+/// The root of a container that lives in the host's mount namespace or in somebody else's: to join that does not lead to it.
+fn open_root(target: &Target<'_>) -> Result<Option<OwnedFd>> {
     let flags = libc::O_PATH | libc::O_DIRECTORY;
-    fd::openat(fd::CWD, &path, flags, 0)
-        .on("open the root of the container", record.rootfs.as_str())
+    let path = CString::new(format!("/proc/{}/root", target.init.pid)).unwrap_or_default();
+    if let Ok(root) = fd::openat(fd::CWD, &path, flags, 0)
+        && target.init.is_alive()
+    {
+        return Ok(Some(root));
+    }
+    if target.record.namespaces & libc::CLONE_NEWNS != 0 {
+        // It is in a copy of the namespace, which the root of its user namespace has made its own.
+        return Ok(None);
+    }
+    let rootfs = target.record.rootfs.as_str();
+    let path = CString::new(rootfs).unwrap_or_default();
+    fd::openat(fd::CWD, &path, flags, 0).on("open the root of the container", rootfs).map(Some)
 }
 
 /// Children of this process are born in the container's pid namespace until the guard goes.

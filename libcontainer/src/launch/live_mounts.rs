@@ -115,6 +115,7 @@ fn change(target: &Target<'_>, plan: &Plan, change: &Change<'_>) -> Result<()> {
         namespaces: Vec::new(),
         rootfs: None,
         proc: open_proc()?,
+        mount_namespace: None,
         bare_mounts: Vec::new(),
         v1_views: Vec::new(),
         v2_directory: None,

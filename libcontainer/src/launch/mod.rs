@@ -307,6 +307,7 @@ impl Launch<'_> {
             namespaces: std::mem::take(&mut fds.namespaces),
             rootfs: fds.rootfs.take(),
             proc: fds.proc,
+            mount_namespace: None,
             bare_mounts: if self.plan.root.no_pivot { bare_mounts()? } else { Vec::new() },
             v1_views: match cgroup.driver() {
                 cgroup::Driver::Disabled => Vec::new(),
@@ -424,7 +425,7 @@ impl Launch<'_> {
 
     fn prepare_notify(&self, state: &StateDir) -> Result<Option<OwnedFd>> {
         // Without a mount namespace the mount would be the host's, and stay.
-        let mounts = self.plan.namespaces.has(libc::CLONE_NEWNS);
+        let mounts = self.plan.has_own_mounts();
         if self.options.notify_socket.is_none() || !mounts {
             return Ok(None);
         }

@@ -51,7 +51,7 @@ impl Prepared {
 /// The tree of the root, or a good error: a missing directory, a file.
 fn open_root(plan: &Plan) -> Result<Option<OwnedFd>> {
     let path = plan.root.path.to_string_lossy().into_owned();
-    let result = if plan.namespaces.has(libc::CLONE_NEWNS) {
+    let result = if plan.has_own_mounts() {
         init::clone_root(plan).map(Some)
     } else {
         fd::openat(fd::CWD, &plan.root.path, libc::O_PATH | libc::O_DIRECTORY, 0).map(|_| None)

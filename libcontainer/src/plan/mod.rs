@@ -124,6 +124,23 @@ pub struct RootPlan {
 }
 
 impl Plan {
+    /// Whether mounts can be made for the container that nobody else sees.
+    pub fn has_own_mounts(&self) -> bool {
+        self.namespaces.has(libc::CLONE_NEWNS) || self.detaches_root()
+    }
+
+    /// Whether the container's mounts are made in a copy of its mount namespace, which is the host's or somebody else's,
+    /// and then taken along into the namespace itself without being attached there: it keeps what it has, and the mounts
+    /// go with the container's last process.
+    ///
+    /// The root of a user namespace could not come back from the copy: it stays there.
+    pub fn detaches_root(&self) -> bool {
+        let namespaces = &self.namespaces;
+        !namespaces.has(libc::CLONE_NEWUSER)
+            && !namespaces.makes(libc::CLONE_NEWNS)
+            && (namespaces.joins(libc::CLONE_NEWNS).is_some() || !self.mounts.is_empty())
+    }
+
     /// Plans the container that `spec` describes.
     ///
     /// # Errors
@@ -281,7 +298,8 @@ fn plan_mounts(
     mounts.map(|(i, mount)| mounts::plan(i, mount, around)).collect()
 }
 
-/// Mounting in the runtime's own mount namespace would change the host.
+/// What is masked in the runtime's own mount namespace any process of the container could unmask; and the root of a user
+/// namespace cannot mount anything there.
 fn check_mount_namespace(
     namespaces: &NamespacePlan,
     linux: &spec::Linux<'_>,
@@ -291,7 +309,7 @@ fn check_mount_namespace(
         return Ok(());
     }
     for (present, field) in [
-        (!mounts.is_empty(), "mounts"),
+        (!mounts.is_empty() && namespaces.has(libc::CLONE_NEWUSER), "mounts"),
         (!linux.masked_paths.is_empty(), "linux.maskedPaths"),
         (!linux.readonly_paths.is_empty(), "linux.readonlyPaths"),
     ] {
