@@ -25,6 +25,7 @@ crun_prepare() {
     mkdir -p "$WORK/crun" "$WORK/tmp"
     chmod 755 "$WORK/crun"
     chmod 1777 "$WORK/tmp"
+    mkfifo "$WORK/keyboard"
     cd "$WORK/crun"
 }
 
@@ -34,10 +35,21 @@ crun_run() {
         name=${file##*/test_}
         name=${name%.py}
         wanted "$name" || continue
-        TMPDIR=$WORK/tmp INIT=$CACHE/crun-$CRUN_VERSION/tests/init OCI_RUNTIME=$RUNTIME PYTHONDONTWRITEBYTECODE=1 \
-            timeout --kill-after 10 600 python3 "$file" >"$LOGS/$name.tap" 2>"$LOGS/$name.err" </dev/null || true
+        crun_file "$file" "$LOGS/$name"
+        [[ ! -e /sys/fs/cgroup/freezer/frozen ]] || echo THAWED >/sys/fs/cgroup/freezer/frozen/freezer.state
         crun_results "$name" <"$LOGS/$name.tap"
     done
+}
+
+# crun_file FILE LOG: on a terminal, which some tests want, and with a third descriptor, which some count on.
+crun_file() {
+    local command
+    printf -v command 'exec env TMPDIR=%q INIT=%q OCI_RUNTIME=%q PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=%q /usr/bin/python3 -u %q 2>%q 3</dev/null' \
+        "$WORK/tmp" "$CACHE/crun-$CRUN_VERSION/tests/init" "$RUNTIME" "$HERE/libmount" "$1" "$2.err"
+    timeout --kill-after 10 180 script --quiet --return --flush --command "$command" "$2.tty" \
+        <>"$WORK/keyboard" >/dev/null 2>&1 || true
+    tr -d '\r' <"$2.tty" >"$2.tap"
+    rm -f "$2.tty"
 }
 
 # crun_results FILE: of a TAP stream whose skips give no reason.

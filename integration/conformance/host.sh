@@ -4,13 +4,14 @@
 # facts: one word for each thing that is here.
 facts() {
     local facts=() controller
-    (($(capability 24))) && facts+=(cap_sys_resource)
+    ! (($(capability 24))) || facts+=(cap_sys_resource)
     if [[ $(stat -fc %T /sys/fs/cgroup) == cgroup2fs ]]; then facts+=(cgroup2); else facts+=(cgroup1); fi
     for controller in hugetlb net_cls net_prio; do
         awk -v name="$controller" '$3 != "" && $0 ~ " - cgroup " && $NF ~ "(^|,)" name "(,|$)" { found = 1 }
             END { exit !found }' /proc/self/mountinfo && facts+=("$controller")
     done
-    grep -qw leaf_weight <(ls /sys/fs/cgroup/blkio 2>/dev/null | tr . '\n') && facts+=(leaf_weight)
+    [[ -z $(compgen -G '/sys/fs/cgroup/blkio/*/blkio.leaf_weight') ]] || facts+=(leaf_weight)
+    memory_has_kmem && facts+=(kmem)
     [[ -e /sys/fs/selinux/enforce ]] && facts+=(selinux)
     [[ -d /sys/kernel/security/apparmor ]] && facts+=(apparmor)
     [[ -d /run/systemd/system ]] && facts+=(systemd)
@@ -19,7 +20,8 @@ facts() {
     [[ -d /sys/fs/resctrl/info ]] && facts+=(resctrl)
     [[ -e /sys/kernel/mm/mempolicy || -e /sys/devices/system/node/node1 ]] && facts+=(numa)
     [[ -e /sys/fs/cgroup/cpu/cpu.rt_period_us ]] && facts+=(rt_group_sched)
-    (($(nproc) > 8)) && facts+=(more_than_8_cpus)
+    (($(nproc) < 4)) || facts+=(four_cpus)
+    (($(nproc) <= 8)) || facts+=(more_than_8_cpus)
     printf '%s' "${facts[*]}"
 }
 
@@ -28,6 +30,16 @@ capability() {
     local mask
     mask=$(sed -n 's/^CapEff:\t//p' /proc/self/status)
     printf '%d' $(((16#$mask >> $1) & 1))
+}
+
+# memory_has_kmem: the file is there, but takes nothing, since Linux 5.16.
+memory_has_kmem() {
+    local place=/sys/fs/cgroup/memory/conformance.$$ status=0
+    mkdir "$place" 2>/dev/null || return 1
+    printf 50593792 2>/dev/null >"$place/memory.kmem.limit_in_bytes" || status=1
+    [[ $(<"$place/memory.kmem.limit_in_bytes") == 50593792 ]] || status=1
+    rmdir "$place"
+    return "$status"
 }
 
 has_dummy_device() { unshare --net ip link add conformance0 type dummy 2>/dev/null; }
@@ -46,7 +58,7 @@ holds() {
 }
 
 # The suites' cgroups have fixed names.
-OUR_CGROUPS=(cgrouptest testdir runc-cgroups-integration-test)
+OUR_CGROUPS=(cgrouptest testdir runc-cgroups-integration-test frozen)
 
 # prepare_cgroups: a view of them that every runtime takes; only this mount namespace has it.
 prepare_cgroups() {
@@ -82,6 +94,8 @@ mount_hugetlb() {
 # remove_our_cgroups: what a suite that was interrupted has left, which is empty once its processes are gone.
 remove_our_cgroups() {
     local name
+    # A test of crun's freezes a container behind the runtime's back, and not even a namespace's end kills that.
+    [[ ! -e /sys/fs/cgroup/freezer/frozen ]] || echo THAWED >/sys/fs/cgroup/freezer/frozen/freezer.state
     for name in "${OUR_CGROUPS[@]}"; do
         find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name "$name" -exec find {} -depth -type d -exec rmdir {} + \; \
             2>/dev/null
