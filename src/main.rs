@@ -79,7 +79,9 @@ fn perform(
     sealed: bool,
 ) -> Result<i32, Error> {
     let (name, args) = match request {
-        Request::Help(command) => return commands::help::show(*command).map(|()| 0),
+        Request::Help(command) => {
+            return commands::help::show(arguments.iter().next(), *command).map(|()| 0);
+        }
         Request::Version => return commands::version::run().map(|()| 0),
         Request::Run(name, args) => (*name, args),
     };

@@ -8,13 +8,13 @@ use libcontainer::{Error, Result};
 use crate::cli::{self, Args, Command, Shell};
 use crate::output;
 
-/// Prints the help of the program, or of a command.
+/// Prints the help of the program, which was called by the path `called`, or of a command.
 ///
 /// # Errors
 /// Standard output that cannot be written to.
-pub(crate) fn show(command: Option<&Command>) -> Result<()> {
-    let called = std::env::args_os().next().unwrap_or_default();
-    let program = Path::new(&called).file_name().unwrap_or(OsStr::new("skep")).to_string_lossy();
+pub(crate) fn show(called: Option<&OsStr>, command: Option<&Command>) -> Result<()> {
+    let name = called.and_then(|called| Path::new(called).file_name());
+    let program = name.unwrap_or(OsStr::new("skep")).to_string_lossy();
     let text = match command {
         None => cli::program_help(&program),
         Some(command) => cli::command_help(&program, command),
@@ -27,7 +27,7 @@ pub(crate) fn show(command: Option<&Command>) -> Result<()> {
 /// # Errors
 /// No such command, or standard output that cannot be written to.
 pub(crate) fn run(args: &Args<'_>) -> Result<()> {
-    show(operand(args)?)
+    show(None, operand(args)?)
 }
 
 /// `man [COMMAND]`.

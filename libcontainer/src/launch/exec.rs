@@ -98,13 +98,18 @@ pub(crate) fn exec_in(
         log.debug(&format!("nsexec: affinity: {cpus:#x}"));
     }
     let child = clone_child(target, &plan, options)?;
+    // The words in brackets are what scripts look for in the log of runc.
+    log.debug("cloned the process (runc: nsexec container setup, child process in init())");
     let mut server = Server { target, plan: &plan, console, child, master: None };
     match server.finish(options, socket) {
-        Ok(()) => Ok(Started {
-            pid: server.child.pid,
-            pidfd: server.child.pidfd,
-            terminal: server.master,
-        }),
+        Ok(()) => {
+            log.debug("the program runs (runc: setns_init: about to exec)");
+            Ok(Started {
+                pid: server.child.pid,
+                pidfd: server.child.pidfd,
+                terminal: server.master,
+            })
+        }
         Err(error) => {
             let pidfd = server.child.pidfd.as_fd();
             let _gone = pidfd::send_signal(pidfd, libc::SIGKILL);

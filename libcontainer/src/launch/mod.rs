@@ -322,7 +322,7 @@ impl Launch<'_> {
         };
         let (pid, pidfd) = self.clone_init(child, join.into.as_ref(), cgroup)?;
         undo.child = Some(pidfd.try_clone().doing("dup")?);
-        self.clock.step("cloned init");
+        self.clock.step("cloned init (runc: nsexec container setup, child process in init())");
         drop(joined);
         let mut server = Server {
             launch: self,
@@ -335,8 +335,7 @@ impl Launch<'_> {
             stderr: fds.hook_stderr,
             net_devices: None,
         };
-        let result = self.finish(&mut server, &mut undo, fds.pidfd_socket);
-        let init = match result {
+        let init = match self.finish(&mut server, &mut undo, fds.pidfd_socket) {
             Ok(init) => init,
             Err(error) => {
                 self.fail(&mut server, &mut undo);
@@ -362,7 +361,7 @@ impl Launch<'_> {
             return Err(Error::internal("the launch lost its state directory"));
         };
         server.serve(state, cgroup, &mut undo.child)?;
-        self.clock.step("init is ready");
+        self.clock.step("init is ready (runc: init: closing the pipe to signal completion)");
         let init = self.record(state, cgroup, server.pid, false)?;
         if let Some(socket) = pidfd_socket {
             let kind = terminal::PidfdKind::Standard;
