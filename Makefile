@@ -3,7 +3,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: build run check test test-peers engines bench bench-check install clean help
+.PHONY: build run check test test-peers engines conformance bench bench-check install clean help
 
 build: ## build the release binary: static, musl where rustup has it
 	@hack/setup.sh build
@@ -31,6 +31,10 @@ engines: ## Docker, Podman and containerd with skep, runc and crun (root)
 	@hack/setup.sh build
 	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/engines/run $(ARGS)
 
+conformance: ## the suites of runtime-tools, runc and crun on skep, or on RUNTIME=PATH (root)
+	@hack/setup.sh build
+	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/conformance/run $(ARGS)
+
 bench: ## compare the kernel's floor, skep, crun and runc (root)
 	@hack/setup.sh build
 	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/perf/bench $(ARGS)
@@ -47,4 +51,4 @@ clean: ## remove what was built
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
-	@echo; echo '  ARGS=... goes to engines, bench and bench-check; PREFIX=$(PREFIX)'
+	@echo; echo '  ARGS=... goes to engines, conformance, bench and bench-check; PREFIX=$(PREFIX)'

@@ -21,9 +21,9 @@ choose_runtime() {
 
 # enter_namespaces: what a suite leaves behind, mounts and processes, ends with this script.
 enter_namespaces() {
-    if [[ -z ${CONFORMANCE_INSIDE:-} ]]; then
+    if [[ -z ${CONFORMANCE_LOCKS:-} ]]; then
         note "judging $VERSION, $RUNTIME"
-        CONFORMANCE_INSIDE=1 exec unshare --mount --pid --fork --kill-child --mount-proc --propagation slave -- \
+        CONFORMANCE_LOCKS=$LOCKS exec unshare --mount --pid --fork --kill-child --mount-proc --propagation slave -- \
             "$HERE/run" "${ARGUMENTS[@]}"
     fi
     WORK=$(mktemp -d /tmp/conformance.XXXXXX)

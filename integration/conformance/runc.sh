@@ -70,7 +70,11 @@ runc_debian() {
         rm -rf "$root"
         die 'CANNOT BE FETCHED: a minimal Debian'
     fi
-    rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,man,locale}
+    # Each test of a file unpacks it anew.
+    rm -rf "$root"/var/cache/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,info,locale,man,perl5,zoneinfo} \
+        "$root"/usr/lib/*/{gconv,perl-base}
+    # What mktemp made, the root of a user namespace may not enter.
+    chmod 755 "$root"
     tar -C "$root" --numeric-owner --one-file-system -cf - . | xz -1 >"$1.part"
     rm -rf "$root"
     mv "$1.part" "$1"

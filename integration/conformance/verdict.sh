@@ -10,7 +10,7 @@
 # read_expectations SUITE: those that hold here.
 read_expectations() {
     local outcome when test reason
-    EXPECTED=() FACTS=$(facts)
+    EXPECTED=() MET=() FACTS=$(facts)
     while IFS=$'\t' read -r outcome when test reason; do
         [[ -n $outcome && $outcome != \#* ]] || continue
         [[ $outcome =~ ^(fail|skip|flaky)$ && -n $reason ]] || die "expected/$1.tsv: $outcome $when $test: bad line"
@@ -20,15 +20,15 @@ read_expectations() {
 
 # expected TEST OUTCOME WHY: whether OUTCOME is what is expected; else says what is, in WANTED.
 expected() {
-    local line outcome test reason
+    local at outcome test reason
     WANTED=pass REASON=''
-    for line in "${EXPECTED[@]}"; do
-        IFS=$'\t' read -r outcome test reason <<<"$line"
+    for at in "${!EXPECTED[@]}"; do
+        IFS=$'\t' read -r outcome test reason <<<"${EXPECTED[at]}"
         # shellcheck disable=SC2053 # patterns
         [[ $1 == $test ]] || continue
         # shellcheck disable=SC2053
         [[ $outcome != skip || $2 == skip && $3 == $reason ]] || continue
-        WANTED=$outcome REASON=$reason
+        WANTED=$outcome REASON=$reason MET[at]=1
         break
     done
     case $WANTED in
@@ -39,7 +39,7 @@ expected() {
 
 # verdict SUITE RESULTS: the table, what differs, and the line that counts. Fails if skep's results are not as expected.
 verdict() {
-    local suite=$1 file test outcome why different=() passed=0 failed=0 skipped=0
+    local suite=$1 file test outcome why at different=() passed=0 failed=0 skipped=0
     table <"$2"
     if [[ $NAME == skep ]]; then read_expectations "$suite"; fi
     while IFS=$'\t' read -r file test outcome why; do
@@ -55,6 +55,11 @@ verdict() {
             printf '%s fails %s: %s\n' "$NAME" "$file" "$test"
         fi
     done <"$2"
+    if [[ $NAME == skep ]] && ((${#FILES[@]} == 0)); then
+        for at in "${!EXPECTED[@]}"; do
+            [[ ${EXPECTED[at]} != fail* || -n ${MET[at]:-} ]] || different+=("no such test: ${EXPECTED[at]}")
+        done
+    fi
     ((!${#different[@]})) || printf 'DIFFERENT %s\n' "${different[@]}"
     [[ $NAME == skep ]] || note "there are no expectations of $NAME"
     printf '%s, %s: %d passed, %d failed, %d skipped\n' "$suite" "$NAME" "$passed" "$failed" "$skipped"
