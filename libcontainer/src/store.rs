@@ -299,16 +299,27 @@ impl StateDir {
     /// # Errors
     /// Those of open(2), write(2) and rename(2); the old record is then still whole.
     pub fn save(&self, record: &Record<'_>) -> Result<()> {
+        self.stage(record).and_then(|()| self.publish())
+    }
+
+    /// Writes what [`publish`](StateDir::publish) will make the record.
+    ///
+    /// # Errors
+    /// Those of open(2) and write(2).
+    pub fn stage(&self, record: &Record<'_>) -> Result<()> {
         let text = serde_json::to_vec(record)
             .map_err(|error| Error::internal(format!("encode {STATE}: {error}")))?;
-        let written = self.write(STATE_NEW, &text).and_then(|()| {
-            nix::fcntl::renameat(&self.dir, STATE_NEW, &self.dir, STATE)
-                .on("rename", self.path.join(STATE_NEW))
-        });
-        if written.is_err() {
-            self.unlink(STATE_NEW);
-        }
-        written
+        self.write(STATE_NEW, &text).inspect_err(|_| self.unlink(STATE_NEW))
+    }
+
+    /// Replaces the record by what was staged.
+    ///
+    /// # Errors
+    /// Those of rename(2); the old record is then still whole.
+    pub fn publish(&self) -> Result<()> {
+        nix::fcntl::renameat(&self.dir, STATE_NEW, &self.dir, STATE)
+            .on("rename", self.path.join(STATE_NEW))
+            .inspect_err(|_| self.unlink(STATE_NEW))
     }
 
     /// Writes the first record of a directory nobody else knows yet.

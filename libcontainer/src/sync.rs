@@ -228,6 +228,8 @@ pub enum Tag {
     MapMount,
     /// Child: everything is done but `start`.
     Ready,
+    /// Parent: the cgroup is made; the descriptors are the `tasks` files to join it by.
+    Cgroups,
     /// Parent: go on; `value` is the child's pid as the parent sees it.
     Go,
 }
@@ -246,6 +248,7 @@ impl Tag {
             Self::TimeOffsets,
             Self::MapMount,
             Self::Ready,
+            Self::Cgroups,
             Self::Go,
         ]
         .into_iter()

@@ -6,7 +6,7 @@ use nix::unistd::mkdir;
 
 use super::plan::{CgroupPlan, Group};
 use super::writes::{Missing, Write};
-use super::{Cgroup, Driver, Host, Layout, Member, Record, devices, file, path, processes, v1};
+use super::{Cgroup, Host, Layout, Member, Record, devices, file, path, processes, v1};
 use crate::error::Context;
 use crate::{Error, Result};
 
@@ -40,19 +40,54 @@ pub(super) fn planned(plan: &CgroupPlan) -> Record {
 }
 
 pub(super) fn create(plan: &CgroupPlan, host: &Host) -> Result<Cgroup> {
-    let mut cgroup = Cgroup {
-        record: Record {
-            driver: plan.driver,
-            layout: plan.layout,
-            path: plan.path.clone(),
-            hierarchies: Vec::new(),
-        },
-    };
-    if plan.driver == Driver::Disabled {
-        return Ok(cgroup);
-    }
     let mut undo = Undo(Vec::new());
-    for group in &plan.groups {
+    let mut cgroup = born_in(plan, host, &mut undo)?;
+    join_later(&mut cgroup, plan, host, &mut undo)?;
+    undo.0.clear();
+    Ok(cgroup)
+}
+
+/// The part a process has to be born in: version 2.
+pub(super) fn begin(plan: &CgroupPlan, host: &Host) -> Result<Cgroup> {
+    let mut undo = Undo(Vec::new());
+    let cgroup = born_in(plan, host, &mut undo)?;
+    undo.0.clear();
+    Ok(cgroup)
+}
+
+/// The rest: the hierarchies of version 1, which a process joins by itself, and the device rules.
+pub(super) fn complete(cgroup: &mut Cgroup, plan: &CgroupPlan, host: &Host) -> Result<()> {
+    let mut undo = Undo(Vec::new());
+    join_later(cgroup, plan, host, &mut undo)?;
+    undo.0.clear();
+    Ok(())
+}
+
+fn born_in(plan: &CgroupPlan, host: &Host, undo: &mut Undo) -> Result<Cgroup> {
+    let groups = plan.groups.iter().filter(|group| group.controllers.is_empty());
+    let hierarchies = make_groups(groups, plan, host, undo)?;
+    let (driver, layout, path) = (plan.driver, plan.layout, plan.path.clone());
+    Ok(Cgroup { record: Record { driver, layout, path, hierarchies } })
+}
+
+fn join_later(cgroup: &mut Cgroup, plan: &CgroupPlan, host: &Host, undo: &mut Undo) -> Result<()> {
+    let groups = plan.groups.iter().filter(|group| !group.controllers.is_empty());
+    let members = make_groups(groups, plan, host, undo)?;
+    cgroup.record.hierarchies.splice(0..0, members);
+    match &plan.devices {
+        Some(rules) => devices::apply(cgroup, rules),
+        None => Ok(()),
+    }
+}
+
+fn make_groups<'g>(
+    groups: impl Iterator<Item = &'g Group>,
+    plan: &CgroupPlan,
+    host: &Host,
+    undo: &mut Undo,
+) -> Result<Vec<Member>> {
+    let mut members = Vec::with_capacity(plan.groups.len());
+    for group in groups {
         let directory = format!("{}{}", group.mount, plan.path);
         match make(&directory, &group.mount, &mut undo.0) {
             Ok(Made::New) => {}
@@ -62,16 +97,10 @@ pub(super) fn create(plan: &CgroupPlan, host: &Host) -> Result<Cgroup> {
             Err(errno) => return Err(Error::os("mkdir", errno).path(&directory)),
         }
         fill(group, &directory, plan, host)?;
-        cgroup
-            .record
-            .hierarchies
+        members
             .push(Member { controllers: group.controllers.join(","), mount: group.mount.clone() });
     }
-    if let Some(rules) = &plan.devices {
-        devices::apply(&cgroup, rules)?;
-    }
-    undo.0.clear();
-    Ok(cgroup)
+    Ok(members)
 }
 
 fn fill(group: &Group, directory: &str, plan: &CgroupPlan, host: &Host) -> Result<()> {

@@ -1,5 +1,6 @@
 //! What this host mounts, read as cheaply as it can be.
 
+use std::ffi::CString;
 use std::os::fd::AsFd;
 
 use nix::NixPath;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Driver, file};
 use crate::error::Context;
-use crate::sys::fd;
+use crate::sys::{fd, process};
 use crate::{Error, Result};
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -118,6 +119,13 @@ impl Host {
     /// Whether the controllers are those of version 2.
     pub fn is_v2(&self) -> bool {
         self.layout == Layout::Unified
+    }
+
+    /// Whether the controllers are those of version 1, and this process may make cgroups there.
+    pub fn may_make_v1(&self) -> bool {
+        let root =
+            self.hierarchy("devices").and_then(|found| CString::new(found.mount.as_str()).ok());
+        root.is_some_and(|root| process::access(&root, libc::W_OK).is_ok())
     }
 
     /// Mount point of the version 2 hierarchy.

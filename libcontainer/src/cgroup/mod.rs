@@ -124,6 +124,23 @@ impl Cgroup {
         create::create(plan, host)
     }
 
+    /// The first half of [`Cgroup::create`]: only what a process has to be born in, version 2.
+    ///
+    /// # Errors
+    /// Those of [`Cgroup::create`].
+    pub fn begin(plan: &CgroupPlan, host: &Host) -> Result<Self> {
+        create::begin(plan, host)
+    }
+
+    /// The second half, which may as well come when there is a process already: the hierarchies of version 1, which it
+    /// joins by itself, with every limit and device rule. What it made is gone again when it fails.
+    ///
+    /// # Errors
+    /// Those of [`Cgroup::create`].
+    pub fn complete(&mut self, plan: &CgroupPlan, host: &Host) -> Result<()> {
+        create::complete(self, plan, host)
+    }
+
     /// The cgroup a state file describes. Whether it still exists shows when it is used.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use crate::sync::{FRAME, Fault, Frame, Step, Tag};
+use crate::sync::{At, FRAME, Fault, Frame, Step, Tag};
 use crate::sys;
 
 /// The child's end.
@@ -42,6 +42,17 @@ impl Channel {
                     };
                 }
             }
+        }
+    }
+
+    /// Waits for the `tasks` files of the container's cgroup, which the parent makes meanwhile.
+    pub(crate) fn wait_for_tasks(&self) -> Result<Vec<OwnedFd>, Fault> {
+        let mut bytes = [0; FRAME];
+        let (length, tasks) =
+            sys::socket::recv_fds(self.0.as_fd(), &mut bytes).at(Step::Parent, 0)?;
+        match bytes.get(..length).and_then(Frame::decode) {
+            Some(frame) if frame.tag == Tag::Cgroups => Ok(tasks),
+            _ => Err(Fault::new(Step::Parent, 0, Errno::EPIPE)),
         }
     }
 

@@ -42,8 +42,8 @@ pub(crate) struct InitChild<'a> {
     pub(crate) channel: Channel,
     /// The FIFO that `start` writes to; without it the channel itself says go (`run`).
     pub(crate) gate: Option<Gate>,
-    /// v1 `tasks` files to write `0` to.
-    pub(crate) tasks: Vec<OwnedFd>,
+    /// How it gets into its v1 cgroups.
+    pub(crate) cgroups: Cgroups,
     /// The namespaces to join, as `plan.namespaces.join` lists them, less those the parent has joined itself.
     pub(crate) namespaces: Vec<Namespace>,
     /// The clone of the root filesystem's tree; `None` if only the child may make it (rootless).
@@ -71,10 +71,22 @@ pub(crate) struct InitChild<'a> {
     pub(crate) notify_mount: Option<OwnedFd>,
 }
 
+/// The `tasks` files of v1 cgroups, into each of which the child writes `0`.
+#[derive(Debug)]
+pub(crate) enum Cgroups {
+    /// They are there.
+    Given(Vec<OwnedFd>),
+    /// The parent makes the cgroups while the child mounts, and sends them.
+    Awaited,
+}
+
 impl InitChild<'_> {
     /// Closes the parent's copies of the descriptors.
     pub(crate) fn close(self) {
-        let mut fds = self.tasks;
+        let mut fds = match self.cgroups {
+            Cgroups::Given(tasks) => tasks,
+            Cgroups::Awaited => Vec::new(),
+        };
         fds.push(self.channel.0);
         fds.push(self.proc);
         fds.extend(self.namespaces.into_iter().map(|namespace| namespace.fd));

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::enter::{self, Privileges, Program};
 use super::label::{Labels, with_key_label};
-use super::{ChildHooks, InitChild, console, device, mount, namespace, rootfs};
+use super::{Cgroups, ChildHooks, InitChild, console, device, mount, namespace, rootfs};
 use crate::hooks::{self, Phase};
 use crate::path::{self, Make};
 use crate::plan::{Plan, ProcessPlan};
@@ -37,11 +37,9 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     let plan = child.plan;
     die_with_the_runtime()?;
     let callers_umask = process::umask(0);
-    join_cgroups(child)?;
+    join_given_cgroups(child)?;
     enter_namespaces(child)?;
     let _leader_already = nix::unistd::setsid();
-    // The caller's own mask is not the container's: Kubernetes' static CPU manager starts from all the cpuset allows.
-    let _denied = process::reset_affinity();
     join_keyring(plan, child.proc.as_fd())?;
     write_names(plan)?;
     if plan.namespaces.makes(libc::CLONE_NEWNET) {
@@ -49,6 +47,7 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     }
     let root = rootfs::attach(child)?;
     let unsealed = mount::all(child, root.as_fd())?;
+    join_awaited_cgroups(child)?;
     device::all(plan, root.as_fd())?;
     if plan.create_runtime_hooks {
         child.channel.ask(Tag::RunHooks, 0)?;
@@ -117,17 +116,46 @@ fn enter_namespaces(child: &mut InitChild<'_>) -> Result<(), Fault> {
         // The container's root is mounted in a copy: the namespace itself is somebody else's, and keeps what it has.
         namespace::new_mount_namespace()?;
     }
-    if plan.namespaces.makes(libc::CLONE_NEWCGROUP) {
-        namespace::new_cgroup_namespace()?;
+    match child.cgroups {
+        Cgroups::Given(_) => enter_cgroup(plan),
+        Cgroups::Awaited => Ok(()),
     }
+}
+
+/// Joins cgroups that were there before this process.
+fn join_given_cgroups(child: &mut InitChild<'_>) -> Result<(), Fault> {
+    match &mut child.cgroups {
+        Cgroups::Given(tasks) => join_cgroups(std::mem::take(tasks)),
+        Cgroups::Awaited => Ok(()),
+    }
+}
+
+/// Joins the cgroups that the parent has made meanwhile: before anything of them is mounted, and before anything of the
+/// container runs.
+pub(super) fn join_awaited_cgroups(child: &mut InitChild<'_>) -> Result<(), Fault> {
+    if matches!(child.cgroups, Cgroups::Given(_)) {
+        return Ok(());
+    }
+    join_cgroups(child.channel.wait_for_tasks()?)?;
+    child.cgroups = Cgroups::Given(Vec::new());
+    enter_cgroup(child.plan)
+}
+
+fn join_cgroups(all: Vec<OwnedFd>) -> Result<(), Fault> {
+    for (i, tasks) in all.iter().enumerate() {
+        nix::unistd::write(tasks, b"0").at(Step::CgroupJoin, i)?;
+    }
+    fd::close_all(all);
     Ok(())
 }
 
-fn join_cgroups(child: &mut InitChild<'_>) -> Result<(), Fault> {
-    for (i, tasks) in child.tasks.iter().enumerate() {
-        nix::unistd::write(tasks, b"0").at(Step::CgroupJoin, i)?;
+/// What has to wait for the cgroup: the process's own view of it, and of its CPUs.
+fn enter_cgroup(plan: &Plan) -> Result<(), Fault> {
+    if plan.namespaces.makes(libc::CLONE_NEWCGROUP) {
+        namespace::new_cgroup_namespace()?;
     }
-    fd::close_all(std::mem::take(&mut child.tasks));
+    // The caller's own mask is not the container's: Kubernetes' static CPU manager starts from all the cpuset allows.
+    let _denied = process::reset_affinity();
     Ok(())
 }
 

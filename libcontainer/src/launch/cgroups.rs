@@ -11,8 +11,18 @@ use crate::error::Result;
 use crate::{resctrl, spec};
 
 impl Launch<'_> {
+    /// Makes what has to be there before the child.
+    pub(super) fn begin_cgroup(
+        &self,
+        overlaps: bool,
+        plan: &CgroupPlan,
+        host: &cgroup::Host,
+    ) -> Result<Cgroup> {
+        if overlaps { Cgroup::begin(plan, host) } else { self.make_cgroup(plan, host) }
+    }
+
     /// Makes the cgroup; without the right to, and without limits to enforce, none.
-    pub(super) fn make_cgroup(&self, plan: &CgroupPlan, host: &cgroup::Host) -> Result<Cgroup> {
+    fn make_cgroup(&self, plan: &CgroupPlan, host: &cgroup::Host) -> Result<Cgroup> {
         let error = match Cgroup::create(plan, host) {
             Err(error) if self.options.ignore_cgroup_permission => error,
             other => return other,
@@ -63,6 +73,16 @@ impl Launch<'_> {
         let group = made.insert(resctrl::Group::create(plan, root)?);
         tasks.append(&mut group.tasks()?);
         Ok(())
+    }
+
+    /// Whether the cgroup is made while the child already mounts: on version 1, nine directories take as long as all its
+    /// mounts, and it joins by itself. Not with a user namespace, where the child begins with questions to the parent; not
+    /// where the container may have to do without, or joins a resctrl group the same way.
+    pub(super) fn overlaps(&self, host: &cgroup::Host) -> bool {
+        host.may_make_v1()
+            && self.resctrl.is_none()
+            && !self.plan.namespaces.has(libc::CLONE_NEWUSER)
+            && self.options.cgroup_driver == cgroup::Driver::Cgroupfs
     }
 }
 

@@ -330,7 +330,12 @@ impl Server<'_> {
                 }
                 Tag::Listener => self.pass_listener(frame.value)?,
                 Tag::InitForked => self.adopt(fd)?,
-                Tag::MapIds | Tag::MapMount | Tag::RunHooks | Tag::TimeOffsets | Tag::Go => {
+                Tag::MapIds
+                | Tag::MapMount
+                | Tag::RunHooks
+                | Tag::TimeOffsets
+                | Tag::Cgroups
+                | Tag::Go => {
                     return Err(Error::internal("the process asked for what only init asks for"));
                 }
             }

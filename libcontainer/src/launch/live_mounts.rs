@@ -8,7 +8,7 @@ use super::serve::{go, receive};
 use super::{lsm, open_proc, sources};
 use crate::bundle;
 use crate::error::{Context, Error, Result};
-use crate::init::{self, Change, Channel, InitChild, Live};
+use crate::init::{self, Cgroups, Change, Channel, InitChild, Live};
 use crate::path;
 use crate::plan::mounts::Action;
 use crate::plan::{self, HostFacts, Plan};
@@ -111,7 +111,7 @@ fn change(target: &Target<'_>, plan: &Plan, change: &Change<'_>) -> Result<()> {
         plan,
         channel: Channel(child_end),
         gate: None,
-        tasks: Vec::new(),
+        cgroups: Cgroups::Given(Vec::new()),
         namespaces: Vec::new(),
         rootfs: None,
         proc: open_proc()?,

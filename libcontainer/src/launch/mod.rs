@@ -1,6 +1,7 @@
 //! The parent's side of `create` and `run`: prepare everything, clone once, answer the child until it is ready.
 
 mod cgroups;
+mod clock;
 mod exec;
 mod idmap;
 mod live_mounts;
@@ -17,7 +18,6 @@ mod undo;
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -28,7 +28,7 @@ use crate::error::{Context, Error, Result};
 use crate::foreground::Tty;
 use crate::hooks::{Phase, StateTemplate};
 use crate::id::ContainerId;
-use crate::init::{self, Channel, ChildHooks, Gate, InitChild};
+use crate::init::{self, Cgroups, Channel, ChildHooks, Gate, InitChild};
 use crate::log::Log;
 use crate::notify::{self, Proxy};
 use crate::plan::{self, HostFacts, Plan};
@@ -40,6 +40,7 @@ use crate::sys::clone::{Side, bits, setns};
 use crate::sys::{creds, fd, socket};
 use crate::terminal;
 
+use clock::Clock;
 pub use exec::{ExecOptions, Started};
 pub(crate) use exec::{Target, exec_in};
 pub(crate) use live_mounts::{add as add_mounts, remove as remove_mounts};
@@ -171,25 +172,6 @@ pub fn launch(options: &Options<'_>, log: &dyn Log) -> Result<Launched> {
     launch.run(fds, &cgroup_plan, &host)
 }
 
-/// Says, with `--debug`, what was done and how many microseconds in.
-#[derive(Clone, Copy)]
-struct Clock<'a> {
-    log: &'a dyn Log,
-    start: Option<Instant>,
-}
-
-impl<'a> Clock<'a> {
-    fn start(log: &'a dyn Log) -> Self {
-        Self { log, start: log.is_debug().then(Instant::now) }
-    }
-
-    fn step(&self, what: &str) {
-        if let Some(start) = self.start {
-            self.log.debug(&format!("{what} ({} us)", start.elapsed().as_micros()));
-        }
-    }
-}
-
 /// config.md "capabilities": what cannot be granted is told, and left out.
 fn warn_of_missing_capabilities(plan: &Plan, log: &dyn Log) {
     let caps = &plan.process.caps;
@@ -279,18 +261,13 @@ impl Launch<'_> {
             Mode::RunDetached | Mode::RunForeground => None,
         };
         let notify_mount = self.prepare_notify(state)?;
-        let proxy = match (&self.options.notify_socket, self.options.mode) {
-            // Before the program can say that it is ready; `start` binds it for a created container.
-            (Some(socket), Mode::RunDetached | Mode::RunForeground) if notify_mount.is_some() => {
-                Some(Proxy::bind(state.fd(), socket)?)
-            }
-            _ => None,
-        };
+        let proxy = self.bind_proxy(state, notify_mount.is_some())?;
         if self.needs_early_record() {
             self.reserve_record(state, cgroup_plan)?;
         }
         self.clock.step("wrote the state directory");
-        let cgroup = undo.cgroup.insert(self.make_cgroup(cgroup_plan, host)?);
+        let overlaps = self.overlaps(host);
+        let cgroup = undo.cgroup.insert(self.begin_cgroup(overlaps, cgroup_plan, host)?);
         if let Some(uid) = self.plan.cgroup_owner {
             cgroup.delegate(uid)?;
         }
@@ -303,7 +280,7 @@ impl Launch<'_> {
             plan: self.plan,
             channel: Channel(child_end),
             gate,
-            tasks: join.tasks,
+            cgroups: if overlaps { Cgroups::Awaited } else { Cgroups::Given(join.tasks) },
             namespaces: std::mem::take(&mut fds.namespaces),
             rootfs: fds.rootfs.take(),
             proc: fds.proc,
@@ -320,13 +297,14 @@ impl Launch<'_> {
             privileged: self.facts.euid == 0,
             notify_mount,
         };
-        let (pid, pidfd) = self.clone_init(child, join.into.as_ref(), cgroup)?;
+        let (pid, pidfd, socket) =
+            self.clone_init(child, parent_end, join.into.as_ref(), cgroup)?;
         undo.child = Some(pidfd.try_clone().doing("dup")?);
         self.clock.step("cloned init (runc: nsexec container setup, child process in init())");
         drop(joined);
         let mut server = Server {
             launch: self,
-            socket: parent_end,
+            socket,
             pid,
             pidfd,
             console: fds.console,
@@ -335,7 +313,8 @@ impl Launch<'_> {
             stderr: fds.hook_stderr,
             net_devices: None,
         };
-        let init = match self.finish(&mut server, &mut undo, fds.pidfd_socket) {
+        let rest = overlaps.then_some((cgroup_plan, host));
+        let init = match self.finish(&mut server, &mut undo, rest, fds.pidfd_socket) {
             Ok(init) => init,
             Err(error) => {
                 self.fail(&mut server, &mut undo);
@@ -355,14 +334,28 @@ impl Launch<'_> {
         &self,
         server: &mut Server<'_, '_>,
         undo: &mut Undo<'_>,
+        rest: Option<(&CgroupPlan, &cgroup::Host)>,
         pidfd_socket: Option<OwnedFd>,
     ) -> Result<Init> {
-        let (Some(state), Some(cgroup)) = (undo.state.as_ref(), undo.cgroup.as_ref()) else {
+        let (Some(state), Some(cgroup)) = (undo.state.as_ref(), undo.cgroup.as_mut()) else {
             return Err(Error::internal("the launch lost its state directory"));
         };
+        let mut staged = None;
+        if let Some((plan, host)) = rest {
+            cgroup.complete(plan, host)?;
+            let join = cgroup.join()?;
+            server.send_tasks(join.tasks)?;
+            self.clock.step("made the cgroup beside init");
+            if !self.needs_early_record() {
+                staged = Some(self.stage_record(state, cgroup, server.pid, false)?);
+            }
+        }
         server.serve(state, cgroup, &mut undo.child)?;
         self.clock.step("init is ready (runc: init: closing the pipe to signal completion)");
-        let init = self.record(state, cgroup, server.pid, false)?;
+        let init = match staged {
+            Some(init) => state.publish().map(|()| init),
+            None => self.record(state, cgroup, server.pid, false),
+        }?;
         if let Some(socket) = pidfd_socket {
             let kind = terminal::PidfdKind::Standard;
             terminal::send_pidfd(socket.as_fd(), kind, server.pidfd.as_fd())?;
@@ -449,6 +442,16 @@ impl Launch<'_> {
         Ok(Some(tree))
     }
 
+    /// Before the program can say that it is ready; `start` binds it for a created container.
+    fn bind_proxy(&self, state: &StateDir, mounted: bool) -> Result<Option<Proxy>> {
+        match (&self.options.notify_socket, self.options.mode) {
+            (Some(socket), Mode::RunDetached | Mode::RunForeground) if mounted => {
+                Proxy::bind(state.fd(), socket).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     fn child_hooks<'h>(
         &'h self,
         stdout: Option<&OwnedFd>,
@@ -507,9 +510,10 @@ impl Launch<'_> {
     fn clone_init(
         &self,
         child: InitChild<'_>,
+        parent_end: OwnedFd,
         into: Option<&OwnedFd>,
         cgroup: &Cgroup,
-    ) -> Result<(Pid, OwnedFd)> {
+    ) -> Result<(Pid, OwnedFd, OwnedFd)> {
         let namespaces = &self.plan.namespaces;
         let new = namespaces.cloned();
         let two_stages = namespaces.joins(libc::CLONE_NEWUSER).is_some() && new != 0;
@@ -517,10 +521,14 @@ impl Launch<'_> {
         let own = namespaces.has(libc::CLONE_NEWUSER);
         let _score = if own { OomScore::take(&self.plan.process)? } else { None };
         match crate::sys::clone::clone_single_threaded(flags, into.map(AsFd::as_fd)) {
-            Ok(Side::Child) => run_child(child, two_stages, new),
+            Ok(Side::Child) => {
+                // Else it would never see that the parent is gone.
+                drop(parent_end);
+                run_child(child, two_stages, new)
+            }
             Ok(Side::Parent(pid, pidfd)) => {
                 child.close();
-                Ok((pid, pidfd))
+                Ok((pid, pidfd, parent_end))
             }
             Err(errno) => Err(clone_error(errno, flags, into.is_some(), cgroup)),
         }

@@ -27,6 +27,19 @@ impl Launch<'_> {
         pid: Pid,
         creating: bool,
     ) -> Result<Init> {
+        let init = self.stage_record(state, cgroup, pid, creating)?;
+        state.publish()?;
+        Ok(init)
+    }
+
+    /// Writes the record to where nobody reads it yet.
+    pub(super) fn stage_record(
+        &self,
+        state: &StateDir,
+        cgroup: &Cgroup,
+        pid: Pid,
+        creating: bool,
+    ) -> Result<Init> {
         let start_time = Stat::read(pid).map_err(|errno| {
             Error::os("read the start time of init", errno).path(format!("/proc/{pid}/stat"))
         })?;
@@ -35,7 +48,7 @@ impl Launch<'_> {
         record.pid = pid.as_raw();
         record.start_time = start_time;
         record.creating = creating;
-        state.save(&record)?;
+        state.stage(&record)?;
         Ok(Init { pid, start_time })
     }
 

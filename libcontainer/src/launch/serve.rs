@@ -25,10 +25,12 @@ use crate::sys::{fd, pidfd, process, socket};
 /// Reads one message; an empty one is the end.
 pub(super) fn receive(socket: &OwnedFd) -> Result<(Vec<u8>, Option<OwnedFd>)> {
     let mut buffer = vec![0; FRAME + DETAIL];
-    let (length, fd) = match socket::recv_fd(socket.as_fd(), &mut buffer) {
-        // Killed before it had read our answer, which is an end as well (unix(7)).
-        Err(Errno::ECONNRESET) => (0, None),
-        other => other.doing("read from the container's init")?,
+    let (length, fd) = loop {
+        match socket::recv_fd(socket.as_fd(), &mut buffer) {
+            // It has ended before it had read what we sent (unix(7)). The error is told once, ahead of what it may have said.
+            Err(Errno::ECONNRESET) => {}
+            other => break other.doing("read from the container's init")?,
+        }
     };
     buffer.truncate(length);
     Ok((buffer, fd))
@@ -199,8 +201,23 @@ impl Server<'_, '_> {
                     self.go()?;
                 }
                 Tag::TimeOffsets => self.time_offsets()?,
-                Tag::Go => return Err(Error::internal("init sent what only the runtime sends")),
+                Tag::Cgroups | Tag::Go => {
+                    return Err(Error::internal("init sent what only the runtime sends"));
+                }
             }
+        }
+    }
+
+    /// Sends the child the way into its cgroups.
+    pub(super) fn send_tasks(&self, tasks: Vec<OwnedFd>) -> Result<()> {
+        let borrowed: Vec<BorrowedFd<'_>> = tasks.iter().map(AsFd::as_fd).collect();
+        let frame = Frame::of(Tag::Cgroups, 0).encode();
+        let sent = socket::send_fds(self.socket.as_fd(), &frame, &borrowed);
+        fd::close_all(tasks);
+        match sent {
+            // It has ended, and said why: that is read next.
+            Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+            other => other.doing("send the cgroup to the container's init"),
         }
     }
 

@@ -17,8 +17,8 @@ pub use nix::sys::socket::SockType;
 /// The longest path `sun_path` holds, in bytes, with the final NUL kept free.
 const PATH_MAX: usize = 107;
 
-/// How many descriptors of one message are received, so that none beyond the first goes unnoticed.
-const RECEIVED_FDS: usize = 4;
+/// How many descriptors of one message are received: more than there are cgroup hierarchies.
+pub const RECEIVED_FDS: usize = 32;
 
 /// Connects a new socket to the one at `path`, which may be longer than `sun_path`.
 ///
@@ -73,7 +73,15 @@ pub fn seqpacket_pair() -> nix::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 /// Those of sendmsg(2); `EPIPE` without SIGPIPE.
 pub fn send_fd(sock: BorrowedFd<'_>, data: &[u8], fd: BorrowedFd<'_>) -> nix::Result<()> {
-    let rights = [fd.as_raw_fd()];
+    send_fds(sock, data, &[fd])
+}
+
+/// The same with several descriptors.
+///
+/// # Errors
+/// Those of sendmsg(2); `EPIPE` without SIGPIPE.
+pub fn send_fds(sock: BorrowedFd<'_>, data: &[u8], fds: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    let rights: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let control = [ControlMessage::ScmRights(&rights)];
     let mut sent = retry(|| {
         sendmsg::<UnixAddr>(
@@ -97,6 +105,18 @@ pub fn send_fd(sock: BorrowedFd<'_>, data: &[u8], fd: BorrowedFd<'_>) -> nix::Re
 /// Those of recvmsg(2); `EBADMSG` for more than one descriptor, `EMSGSIZE` for a longer datagram: what was received
 /// is closed.
 pub fn recv_fd(sock: BorrowedFd<'_>, data: &mut [u8]) -> nix::Result<(usize, Option<OwnedFd>)> {
+    let (bytes, mut fds) = recv_fds(sock, data)?;
+    if fds.len() > 1 {
+        return Err(Errno::EBADMSG);
+    }
+    Ok((bytes, fds.pop()))
+}
+
+/// The same with all descriptors, at most [`RECEIVED_FDS`].
+///
+/// # Errors
+/// Those of recvmsg(2); `EBADMSG` for more descriptors, `EMSGSIZE` for a longer datagram.
+pub fn recv_fds(sock: BorrowedFd<'_>, data: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)> {
     let mut control = nix::cmsg_space!([RawFd; RECEIVED_FDS]);
     let mut iov = [IoSliceMut::new(data)];
     let message = loop {
@@ -122,10 +142,10 @@ pub fn recv_fd(sock: BorrowedFd<'_>, data: &mut [u8]) -> nix::Result<(usize, Opt
     if message.flags.contains(MsgFlags::MSG_TRUNC) {
         return Err(Errno::EMSGSIZE);
     }
-    if fds.len() > 1 || message.flags.contains(MsgFlags::MSG_CTRUNC) {
+    if message.flags.contains(MsgFlags::MSG_CTRUNC) {
         return Err(Errno::EBADMSG);
     }
-    Ok((message.bytes, fds.pop()))
+    Ok((message.bytes, fds))
 }
 
 /// Repeats `call` while a signal interrupts it.

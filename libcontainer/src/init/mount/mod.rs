@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use nix::errno::Errno;
 
-use super::InitChild;
+use super::{InitChild, prepare};
 use crate::path::{self, Make};
 use crate::plan::Plan;
 use crate::plan::mounts::{Action, Bind, Found, MountOp, allowed_below_proc};
@@ -159,9 +159,13 @@ pub(super) struct Unsealed {
 }
 
 /// Makes all mounts; returns those to seal.
-pub(super) fn all(child: &InitChild<'_>, root: BorrowedFd<'_>) -> Result<Vec<Unsealed>, Fault> {
+pub(super) fn all(child: &mut InitChild<'_>, root: BorrowedFd<'_>) -> Result<Vec<Unsealed>, Fault> {
+    let plan = child.plan;
     let mut unsealed = Vec::new();
-    for (i, op) in child.plan.mounts.iter().enumerate() {
+    for (i, op) in plan.mounts.iter().enumerate() {
+        if matches!(op.action, Action::CgroupV1 | Action::CgroupV2) {
+            prepare::join_awaited_cgroups(child)?;
+        }
         unsealed.extend(one(i, op, child, root)?);
     }
     if let Some(notify) = &child.notify_mount {
