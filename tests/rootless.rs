@@ -15,6 +15,7 @@ cases![
     the_oom_score_is_set_without_root,
     the_oom_score_is_set_by_root_of_a_user_namespace,
     an_id_mapped_mount_is_refused,
+    a_user_namespace_is_made_where_none_is_asked_for,
 ];
 
 const USER: u32 = 1000;
@@ -181,5 +182,25 @@ fn the_oom_score_is_set_by_root_of_a_user_namespace(t: &Test) {
     let words = [&words[..], &["--map-root-user", "--mount"]].concat();
     let call = t.call(&["--rootless=true", "run", "--bundle", c.dir.to_str().unwrap(), &c.id]);
     call.by(&words).run().ok().prints("650\n");
+    t.assert_nothing_left();
+}
+
+fn a_user_namespace_is_made_where_none_is_asked_for(t: &Test) {
+    t.need(t.kind() != Kind::Runc, "runc does not make one");
+    let c = bundle(t)
+        .without_namespace("user")
+        .unset("/linux/uidMappings")
+        .unset("/linux/gidMappings")
+        .sh("echo mine > /tmp/mine; sleep 1000");
+    c.write();
+    let pid_file = c.dir.join("pid").display().to_string();
+    let flags = ["run", "--detach", "--pid-file", &pid_file, "--bundle"];
+    let mut words = flags.to_vec();
+    words.extend([c.dir.to_str().unwrap(), &c.id]);
+    as_user(t, &words).ok();
+    c.wait_file("/tmp/mine");
+    // exec finds it, too.
+    as_user(t, &["exec", &c.id, "stat", "-c", "%u", "/tmp/mine"]).ok().prints("0\n");
+    as_user(t, &["delete", "--force", &c.id]).ok();
     t.assert_nothing_left();
 }

@@ -99,7 +99,7 @@ fn text(text: &str) -> CString {
     CString::new(text).unwrap_or_default()
 }
 
-fn find(name: &str) -> Option<CString> {
+pub(super) fn find(name: &str) -> Option<CString> {
     ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/run/wrappers/bin"]
         .iter()
         .map(|directory| text(&format!("{directory}/{name}")))

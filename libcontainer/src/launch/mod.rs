@@ -11,6 +11,7 @@ mod oom_score;
 mod pid_file;
 mod prepared;
 mod record;
+mod rootless;
 mod serve;
 mod sources;
 mod undo;
@@ -123,7 +124,7 @@ pub struct Launched {
 pub fn launch(options: &Options<'_>, log: &dyn Log) -> Result<Launched> {
     let clock = Clock::start(log);
     let bundle = Bundle::open(&options.bundle, options.config.as_deref())?;
-    let spec = bundle::parse(&bundle.config)?;
+    let mut spec = bundle::parse(&bundle.config)?;
     clock.step("read config.json");
     let host = cgroup::Host::probe_for(options.cgroup_driver)?;
     let facts = HostFacts {
@@ -131,6 +132,9 @@ pub fn launch(options: &Options<'_>, log: &dyn Log) -> Result<Launched> {
         cgroup_v2: host.is_v2(),
         euid: nix::unistd::geteuid().as_raw(),
     };
+    if facts.euid != 0 {
+        rootless::add_user_namespace(&mut spec, facts.euid, nix::unistd::getegid().as_raw());
+    }
     let request = plan::Request {
         extra_env: extra_environment(options, has_mount_namespace(&spec)),
         no_pivot: options.no_pivot,
