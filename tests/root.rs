@@ -25,6 +25,7 @@ cases![
     no_pivot_leaves_no_bare_proc,
     the_old_root_is_out_of_reach,
     an_overlay_with_long_options_is_mounted,
+    relative_overlay_directories_mean_the_same_however_long,
     a_tmpfs_with_a_long_source_is_mounted,
     iversion_is_accepted,
     options_longer_than_the_kernel_takes_are_refused,
@@ -244,6 +245,22 @@ fn an_overlay_with_long_options_is_mounted(t: &Test) {
     let ro = seen(&output.stdout, "/ro");
     assert!(ro.has("ro") && ro.has("nodev") && ro.optional.contains("shared:"), "{output}");
     assert_eq!(seen(&output.stdout, "/mnt/new/sub").kind, "tmpfs");
+}
+
+/// Both are relative to the bundle, whichever system call mounts.
+fn relative_overlay_directories_mean_the_same_however_long(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc is in the root by then");
+    for name in ["short".to_owned(), "l".repeat(250)] {
+        let c = t.container();
+        for layer in [&name, "other"] {
+            fs::create_dir(c.dir.join(layer)).unwrap();
+        }
+        fs::write(c.dir.join(&name).join("file"), "of the layer\n").unwrap();
+        let c = c
+            .mount("/mnt", "overlay", "overlay", &[&format!("lowerdir={name}:other")])
+            .sh("cat /mnt/file");
+        c.run().ok().prints("of the layer\n");
+    }
 }
 
 fn a_tmpfs_with_a_long_source_is_mounted(t: &Test) {

@@ -158,7 +158,8 @@ fn null_device() -> Result<OwnedFd, Errno> {
     if stat.is(libc::S_IFCHR) && stat.rdev == (1, 3) { Ok(null) } else { Err(Errno::ENODEV) }
 }
 
-fn empty_directory(label: Option<&MountLabel>) -> Result<OwnedFd, Errno> {
+/// An empty directory that stays so, as a detached mount.
+pub(super) fn empty_directory(label: Option<&MountLabel>) -> Result<OwnedFd, Errno> {
     let context = FsContext::open(c"tmpfs")?;
     context.set_string(c"source", c"tmpfs")?;
     context.set_string(c"mode", c"755")?;

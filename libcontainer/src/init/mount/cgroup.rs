@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 
 use super::super::InitChild;
+use super::super::rootfs::empty_directory;
 use super::{MountAttributes, target};
 use crate::cgroup::V1View;
 use crate::path::Make;
@@ -93,7 +94,12 @@ pub(super) fn mount_v2(
     let (target, _) = target(i, op, Make::Directory, root)?;
     let mount = match new_cgroup2(op) {
         Err(Errno::EPERM | Errno::EBUSY) => match &child.v2_directory {
-            Some(directory) => bind_cgroup2(op, directory),
+            // Without a cgroup of its own there is nothing to show, and not to show the host's is what matters
+            // (CVE-2023-25809).
+            Some(directory) => match bind_cgroup2(op, directory) {
+                Err(Errno::ENOENT) => empty_directory(child.plan.mount_label.as_ref()),
+                other => other,
+            },
             None => Err(Errno::EPERM),
         },
         other => other,
