@@ -33,6 +33,7 @@ mod bad_input;
 mod bad_targets;
 mod cgroups;
 mod cli;
+mod credentials;
 mod cve;
 mod cve_mounts;
 mod cve_process;
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
         timens::CASES,
         net_devices::CASES,
         scheduling::CASES,
+        credentials::CASES,
         labels::CASES,
         mounts::CASES,
         mount_options::CASES,

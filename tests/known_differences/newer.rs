@@ -4,6 +4,7 @@ use super::Table;
 use crate::harness::Kind;
 
 const RUNC: Table = &[
+    ("runc 1.1 gives exec the usual umask", &["credentials::a_process_file_inherits_the_umask"]),
     (
         "runc 1.1 has no time namespaces",
         &[
@@ -59,6 +60,21 @@ const RUNC: Table = &[
 ];
 
 const CRUN: Table = &[
+    (
+        "crun 1.8 hands the kernel -1, which leaves the process root",
+        &[
+            "credentials::the_id_that_means_no_change_is_refused",
+            "credentials::the_id_that_means_no_change_is_refused_for_exec",
+        ],
+    ),
+    (
+        "crun's exec takes this from its own defaults, not from the container",
+        &[
+            "credentials::a_process_file_has_groups_of_its_own",
+            "credentials::a_process_file_inherits_the_umask",
+            "credentials::limits_apply_in_a_user_namespace",
+        ],
+    ),
     (
         "crun 1.8 has no time namespaces",
         &[

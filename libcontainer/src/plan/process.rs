@@ -130,9 +130,9 @@ impl ProcessPlan {
                     .collect::<Result<_>>()?,
             ),
             cwd: working_directory(process)?,
-            uid: user.uid.unwrap_or(0),
-            gid: user.gid.unwrap_or(0),
-            groups: (!context.keep_groups).then(|| user.additional_gids.0.clone()),
+            uid: id(user.uid, "uid")?,
+            gid: id(user.gid, "gid")?,
+            groups: groups(&user, context.keep_groups)?,
             umask: umask(&user)?,
             // Absent capabilities are none: an omission must not give the container everything.
             caps: caps.map(|caps| CapSets::parse(caps, warnings)).unwrap_or_default(),
@@ -229,6 +229,36 @@ fn working_directory(process: &spec::Process<'_>) -> Result<CString> {
     cstring(cwd, || "process.cwd".to_owned())
 }
 
+/// The kernel takes the largest number for "leave it as it is", which would be root.
+const NOBODY: u32 = u32::MAX;
+
+/// The most groups a process may have (`NGROUPS_MAX`).
+const MAX_GROUPS: usize = 65536;
+
+fn id(id: Option<u32>, name: &str) -> Result<u32> {
+    match id.unwrap_or(0) {
+        NOBODY => Err(Error::config(format!("{NOBODY} is not a valid {name}"))
+            .field(format!("process.user.{name}"))),
+        id => Ok(id),
+    }
+}
+
+fn groups(user: &spec::User, keep: bool) -> Result<Option<Vec<u32>>> {
+    let groups = &user.additional_gids;
+    if let Some(i) = groups.iter().position(|gid| *gid == NOBODY) {
+        return Err(Error::config(format!("{NOBODY} is not a valid gid"))
+            .field(format!("process.user.additionalGids[{i}]")));
+    }
+    if groups.len() > MAX_GROUPS {
+        return Err(Error::config(format!(
+            "{} groups; the kernel takes {MAX_GROUPS}",
+            groups.len()
+        ))
+        .field("process.user.additionalGids"));
+    }
+    Ok((!keep).then(|| groups.0.clone()))
+}
+
 fn umask(user: &spec::User) -> Result<u32> {
     match user.umask {
         None => Ok(DEFAULT_UMASK),
@@ -310,6 +340,12 @@ mod tests {
             (r#"{"args":["a"],"cwd":"/","env":["A"]}"#, "process.env[0]"),
             (r#"{"args":["a"],"cwd":"/","env":["=A"]}"#, "process.env[0]"),
             (r#"{"args":["a"],"cwd":"/","user":{"umask":512}}"#, "process.user.umask"),
+            (r#"{"args":["a"],"cwd":"/","user":{"uid":4294967295}}"#, "process.user.uid"),
+            (r#"{"args":["a"],"cwd":"/","user":{"gid":4294967295}}"#, "process.user.gid"),
+            (
+                r#"{"args":["a"],"cwd":"/","user":{"additionalGids":[1,4294967295]}}"#,
+                "process.user.additionalGids[1]",
+            ),
             (r#"{"args":["a"],"cwd":"/","oomScoreAdj":1001}"#, "process.oomScoreAdj"),
             (r#"{"args":["a"],"cwd":"/","rlimits":[{"type":"RLIMIT_X"}]}"#, "process.rlimits[0]"),
             (
