@@ -35,6 +35,8 @@ cases![
     a_state_directory_that_is_read_only,
     a_root_that_is_a_file,
     a_console_socket_whose_peer_hangs_up,
+    a_console_socket_of_another_kind,
+    a_run_that_fails_is_not_kept,
     a_runtime_killed_at_any_moment_leaves_what_delete_force_removes,
     a_full_file_descriptor_table,
 ];
@@ -519,9 +521,24 @@ fn a_console_socket_whose_peer_hangs_up(t: &Test) {
     t.assert_nothing_left();
 }
 
-// --- targets of mounts ---
+fn a_console_socket_of_another_kind(t: &Test) {
+    let path = t.path("tty.sock");
+    let _datagrams = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let c = t.container().set("/process/terminal", json!(true)).lasting();
+    let output = c.bundle_call("create", &["--console-socket", path.to_str().unwrap()]).run();
+    let output = output.fails();
+    clear(&output);
+    if t.kind() == Kind::Skep {
+        output.names(path.to_str().unwrap());
+    }
+    t.assert_nothing_left();
+}
 
-// --- limits ---
+fn a_run_that_fails_is_not_kept(t: &Test) {
+    let c = t.container().args(&["no-such-program"]);
+    c.bundle_call("run", &["--keep"]).run().fails();
+    t.assert_nothing_left();
+}
 
 // --- the runtime itself dies ---
 

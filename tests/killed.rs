@@ -16,6 +16,7 @@ cases![
     delete_killed_at_every_system_call,
     exec_killed_at_every_system_call,
     commands_on_a_running_container_killed_at_every_system_call,
+    update_killed_while_it_joins_a_hierarchy,
     create_killed_while_its_hook_runs,
     create_killed_while_its_hook_runs_among_the_hosts_processes,
     delete_force_waits_for_a_create,
@@ -167,6 +168,31 @@ fn commands_on_a_running_container_killed_at_every_system_call(t: &Test) {
     }
     c.delete_force().ok();
     t.assert_nothing_left();
+}
+
+/// On version 1 the container has no cpuset cgroup until it needs one.
+fn update_killed_while_it_joins_a_hierarchy(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "what this runtime does in which order");
+    t.need_controller("cpuset");
+    let c = container(t);
+    for count in 0.. {
+        c.run_detached();
+        let update = ["update", "--cpuset-cpus", "0", &c.id];
+        let killed = killed_at(t, &update, count, libc::SYS_mkdir);
+        if killed {
+            t.call(&update).run().ok();
+            c.expect_limit(("cpuset", "cpuset.cpus", "0"), ("cpuset.cpus", "0"));
+            c.exec(&["true"]).ok();
+            c.delete_force().ok();
+            t.assert_nothing_left();
+            c.run_detached();
+            assert!(killed_at(t, &update, count, libc::SYS_mkdir));
+        }
+        nothing_left(&c, "update", count);
+        if !killed {
+            break;
+        }
+    }
 }
 
 /// A createContainer hook lasts as `create` is killed.

@@ -28,6 +28,7 @@
 use std::process::ExitCode;
 
 mod annotations;
+mod at_once;
 mod bad_config;
 mod bad_input;
 mod bad_targets;
@@ -142,6 +143,7 @@ fn main() -> ExitCode {
         strict_filter::CASES,
         saved_state::CASES,
         shapes::CASES,
+        at_once::CASES,
         uncgrouped::CASES,
         words::CASES,
     ]

@@ -115,6 +115,14 @@ impl Cgroup {
                 let tasks = format!("{directory}/tasks");
                 let opened = file::open_with(&tasks, OFlag::O_WRONLY).on("open", &tasks);
                 join.tasks.push(match opened {
+                    // An `update` that was killed has noted the hierarchy and not entered it.
+                    Err(error)
+                        if sub.is_none()
+                            && member.is_optional()
+                            && error.raw_errno() == Some(Errno::ENOENT) =>
+                    {
+                        continue;
+                    }
                     Err(error) if sub.is_some() && error.raw_errno() == Some(Errno::ENOENT) => {
                         return Err(no_such_cgroup(&directory));
                     }

@@ -102,6 +102,11 @@ impl Member {
         self.controllers.split(',').any(|name| name == controller)
     }
 
+    /// Whether it is a version 1 hierarchy that only those containers are in which asked for its limits.
+    fn is_optional(&self) -> bool {
+        !self.is_v2() && !plan::ALWAYS.iter().any(|name| self.has(name))
+    }
+
     fn is_v2(&self) -> bool {
         self.controllers.is_empty()
     }

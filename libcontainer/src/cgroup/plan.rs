@@ -11,7 +11,7 @@ use crate::{Error, Result};
 
 /// The version 1 controllers every container is in: those engines read statistics from, limit later without a
 /// restart, or freeze and kill through.
-const ALWAYS: &[&str] =
+pub(super) const ALWAYS: &[&str] =
     &["blkio", "cpu", "cpuacct", "devices", "freezer", "memory", "pids", SYSTEMD];
 
 /// What a container asks for.

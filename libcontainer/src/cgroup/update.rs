@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use super::device::Rules;
 use super::plan::{check_holes, missing_controller};
 use super::writes::{LIMIT, Purpose, SWAP, Write, Writes};
-use super::{Cgroup, Driver, Host, Member, create, devices, file, v1, v2};
+use super::{Cgroup, Driver, Host, Member, create, devices, file, processes, v1, v2};
 use crate::error::Context;
 use crate::spec::{Memory, Resources};
 use crate::{Error, Result};
@@ -14,7 +14,7 @@ impl Cgroup {
     /// Changes what `resources` names and leaves the rest alone; 0 is unset where `config.json` has it so. Device
     /// rules, if there are any, take the place of all present ones. Returns warnings.
     ///
-    /// On version 1 the container may join another hierarchy: save [`Cgroup::record`] afterwards.
+    /// On version 1 the container may join another hierarchy: see [`Cgroup::extend`].
     ///
     /// # Errors
     /// The limit that cannot be set, naming its property. The others are what they were, as far as the kernel allows.
@@ -38,6 +38,7 @@ impl Cgroup {
         {
             self.check_memory(memory)?;
         }
+        self.extend(resources)?;
         self.enter(&list)?;
         let before = self.before(&list);
         let changed = self.apply(&list, rules.as_ref());
@@ -48,16 +49,16 @@ impl Cgroup {
     }
 
     /// Makes the controllers of `list` the container's.
-    fn enter(&mut self, list: &[Write]) -> Result<()> {
+    fn enter(&self, list: &[Write]) -> Result<()> {
         if self.is_v2() {
             let (directory, mount) = self.unified()?;
             // The controllers in force already are the usual case, and then this is one read.
             return create::enable(&directory, &mount, Host::probe()?.v2_controllers(), list);
         }
-        for write in list {
-            if self.v1(&write.controller).is_none() {
+        for member in self.record.hierarchies.iter().filter(|member| member.is_optional()) {
+            if let Some(write) = list.iter().find(|write| member.has(&write.controller)) {
                 let field = || write.field.clone().into_owned();
-                self.join_hierarchy(&write.controller).map_err(|error| error.field(field()))?;
+                self.move_into(member).map_err(|error| error.field(field()))?;
             }
         }
         Ok(())
@@ -91,27 +92,48 @@ impl Cgroup {
         v2::writes(resources, Purpose::Update, host.v2_controllers(), &present)
     }
 
-    /// Makes the container a member of a hierarchy it did not need so far. Its processes have to be moved; here, and
-    /// only here, by writing their pids into `cgroup.procs`.
-    fn join_hierarchy(&mut self, controller: &str) -> Result<()> {
-        let host = Host::probe()?;
-        let Some(hierarchy) = host.hierarchy(controller) else {
-            return Err(missing_controller(controller));
-        };
-        let member =
-            Member { controllers: hierarchy.controllers.join(","), mount: hierarchy.mount.clone() };
-        let directory = self.directory(&member);
-        create::make_one(&directory, &member.mount, member.has("cpuset"))?;
-        // From now on it is to be removed with the others, whatever comes.
-        self.record.hierarchies.push(member);
+    /// Notes the version 1 hierarchies that `resources` needs and the container is not in, and tells whether there are
+    /// any. Save [`Cgroup::record`] then, before [`Cgroup::update`] makes a directory that nobody else would remove.
+    ///
+    /// # Errors
+    /// The limit whose controller this host does not have.
+    pub fn extend(&mut self, resources: &Resources<'_>) -> Result<bool> {
+        if self.record.driver == Driver::Disabled || self.is_v2() {
+            return Ok(false);
+        }
+        let before = self.record.hierarchies.len();
+        for write in &v1::writes(resources, Purpose::Update)?.list {
+            if self.v1(&write.controller).is_some() {
+                continue;
+            }
+            let host = Host::probe()?;
+            let Some(hierarchy) = host.hierarchy(&write.controller) else {
+                let error = missing_controller(&write.controller);
+                return Err(error.field(write.field.clone().into_owned()));
+            };
+            let controllers = hierarchy.controllers.join(",");
+            self.record.hierarchies.push(Member { controllers, mount: hierarchy.mount.clone() });
+        }
+        Ok(self.record.hierarchies.len() > before)
+    }
+
+    /// Sees to it that the container is in a hierarchy it did not need at first. Its processes have to be moved; here,
+    /// and only here, by writing their pids into `cgroup.procs`.
+    fn move_into(&self, member: &Member) -> Result<()> {
+        let directory = self.directory(member);
         let procs = format!("{directory}/cgroup.procs");
+        let mut inside = processes::all(&directory)?;
+        let mut made = false;
         // Until nobody is left who forked meanwhile.
-        let mut inside: Vec<i32> = Vec::new();
         loop {
             let outside: Vec<i32> =
                 self.pids()?.into_iter().filter(|pid| !inside.contains(pid)).collect();
-            if outside.is_empty() {
-                break;
+            if outside.is_empty() && (made || file::exists(&directory)) {
+                return Ok(());
+            }
+            if !made {
+                create::make_one(&directory, &member.mount, member.has("cpuset"))?;
+                made = true;
             }
             for pid in outside {
                 match file::write(&procs, &pid.to_string()) {
@@ -121,7 +143,6 @@ impl Cgroup {
                 inside.push(pid);
             }
         }
-        Ok(())
     }
 
     /// `checkBeforeUpdate`: the kernel of version 2 would otherwise kill processes to get below the limit.

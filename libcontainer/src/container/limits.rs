@@ -16,13 +16,15 @@ impl Container<'_> {
         if self.status()? == Status::Stopped {
             return Err(not_running());
         }
-        let updated = self.cgroup.update(resources);
-        // An update that failed may have joined a hierarchy before it did.
-        if *self.cgroup.record() != self.record.cgroup {
+        if self.cgroup.extend(resources)? {
+            // First, for nobody would find what an update that fails or is killed has made.
             self.record.cgroup = self.cgroup.record().clone();
+            self.state.lock()?;
             self.state.save(&self.record)?;
+            self.state.unlock();
         }
-        updated?.iter().for_each(|warning| log.warn(warning));
+        let warnings = self.cgroup.update(resources)?;
+        warnings.iter().for_each(|warning| log.warn(warning));
         Ok(())
     }
 

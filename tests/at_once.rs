@@ -1,0 +1,139 @@
+//! Several commands on one container at the same moment: each has its answer, and the container is one thing or another.
+
+use std::fs;
+
+use crate::harness::runner::cases;
+use crate::harness::{Container, Kind, Output, Test, Value, say, wait};
+
+cases![
+    of_several_starts_at_once_one_wins,
+    several_forced_deletes_at_once_all_succeed,
+    of_several_deletes_at_once_one_finds_the_container,
+    several_updates_at_once_leave_a_whole_state,
+    an_exec_that_meets_a_delete_ends,
+    pause_and_resume_at_once_leave_one_of_the_two,
+    a_foreground_run_reaps_what_it_adopts,
+];
+
+const ROUNDS: usize = 5;
+
+/// The same call several times at once.
+fn all(c: &Container<'_>, count: usize, command: &str, flags: &[&str]) -> Vec<Output> {
+    let calls: Vec<_> = (0..count).map(|_| c.call(command, flags).spawn()).collect();
+    calls.into_iter().map(super::harness::Running::wait).collect()
+}
+
+fn of_several_starts_at_once_one_wins(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun start it twice, or say nothing");
+    let c = t.container().lasting();
+    for _ in 0..ROUNDS {
+        c.create();
+        let (won, lost): (Vec<_>, Vec<_>) =
+            all(&c, 4, "start", &[]).into_iter().partition(|output| output.code == Some(0));
+        assert_eq!(won.len(), 1);
+        for output in lost {
+            output.fails().says(&say::START_TWICE).one_line();
+        }
+        assert_eq!(c.status(), "running");
+        c.delete_force().ok();
+    }
+    t.assert_nothing_left();
+}
+
+fn several_forced_deletes_at_once_all_succeed(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun stumble over each other");
+    let c = t.container().lasting();
+    for _ in 0..ROUNDS {
+        c.run_detached();
+        for output in all(&c, 4, "delete", &["--force"]) {
+            output.ok();
+        }
+        t.assert_nothing_left();
+    }
+}
+
+fn of_several_deletes_at_once_one_finds_the_container(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun stumble over each other");
+    let c = t.container();
+    for _ in 0..ROUNDS {
+        c.run_detached();
+        c.wait_exit();
+        let (won, lost): (Vec<_>, Vec<_>) =
+            all(&c, 4, "delete", &[]).into_iter().partition(|output| output.code == Some(0));
+        assert_eq!(won.len(), 1);
+        for output in lost {
+            output.fails().says(&say::NO_SUCH_CONTAINER).one_line();
+        }
+        t.assert_nothing_left();
+    }
+}
+
+/// On version 1 the first of them joins one more hierarchy, which the state has to know.
+fn several_updates_at_once_leave_a_whole_state(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "the state file is skep's");
+    t.need_controller("cpuset");
+    let c = t.container().lasting();
+    for _ in 0..ROUNDS {
+        c.run_detached();
+        let state = t.root.join(&c.id).join("state.json");
+        let calls: Vec<_> =
+            (0..8).map(|_| c.call("update", &["--cpuset-cpus", "0"]).spawn()).collect();
+        for call in calls {
+            let _whole: Value = serde_json::from_str(&fs::read_to_string(&state).unwrap()).unwrap();
+            call.wait().ok();
+        }
+        c.expect_limit(("cpuset", "cpuset.cpus", "0"), ("cpuset.cpus", "0"));
+        c.exec(&["grep", "-c", &c.id, "/proc/self/cgroup"]).ok();
+        c.delete_force().ok();
+        t.assert_nothing_left();
+    }
+}
+
+fn an_exec_that_meets_a_delete_ends(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun stumble over each other");
+    let c = t.container().lasting();
+    for _ in 0..ROUNDS * 4 {
+        c.run_detached();
+        let exec = c.exec_with(&[], &["sleep", "1000"]).spawn();
+        let delete = c.call("delete", &["--force"]).spawn();
+        delete.wait().ok();
+        let output = exec.wait();
+        // Killed with the others, or come too late.
+        assert!(matches!(output.code, Some(137 | 255)), "{output}");
+        if output.code == Some(255) {
+            output.one_line();
+        }
+        t.assert_nothing_left();
+    }
+}
+
+fn pause_and_resume_at_once_leave_one_of_the_two(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun stumble over each other");
+    let c = t.container().lasting();
+    c.run_detached();
+    for _ in 0..ROUNDS * 2 {
+        let calls =
+            ["pause", "resume", "pause", "resume"].map(|command| c.call(command, &[]).spawn());
+        for call in calls {
+            let output = call.wait();
+            if output.code != Some(0) {
+                output.fails().one_line();
+            }
+        }
+        if c.status() == "paused" {
+            c.call("resume", &[]).run().ok();
+        }
+        c.exec(&["true"]).ok();
+    }
+}
+
+/// With the host's pids an orphan of the container comes to the runtime, which is its subreaper.
+fn a_foreground_run_reaps_what_it_adopts(t: &Test) {
+    let c = t.container().without_namespace("pid").sh("(sh -c 'echo $$ > /orphan' &); cat /fifo");
+    nix::unistd::mkfifo(&c.path("/fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let run = c.spawn();
+    let orphan: i32 = c.wait_file("/orphan").trim().parse().unwrap();
+    wait::until("the orphan is reaped", || wait::process_state(orphan).is_none().then_some(()));
+    fs::write(c.path("/fifo"), "go").unwrap();
+    run.wait().ok();
+}
