@@ -57,7 +57,7 @@ fn enter_container(child: &mut ExecChild<'_>) -> Result<Program, Fault> {
     for (i, tasks) in child.tasks.iter().enumerate() {
         nix::unistd::write(tasks, b"0").at(Step::CgroupJoin, i)?;
     }
-    child.tasks.clear();
+    fd::close_all(std::mem::take(&mut child.tasks));
     set_affinity(child.process)?;
     let user_namespace = child.namespaces & libc::CLONE_NEWUSER != 0;
     if child.two_stages {

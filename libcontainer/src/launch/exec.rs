@@ -188,6 +188,8 @@ fn clone_child(
             Ok(Side::Parent(pid, pidfd)) => {
                 drop(back);
                 drop((pinned, score));
+                tasks.extend([child_end, proc, init]);
+                fd::close_all(tasks);
                 return Ok(Child { pid, pidfd, socket, pid_written: false });
             }
             // The cgroup has children now (a systemd inside, say), and so no room for processes: go where init went.
