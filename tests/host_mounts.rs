@@ -14,7 +14,7 @@ cases![
     a_file_in_the_place_of_a_device_is_not_covered_on_the_host,
     a_mount_without_a_mount_namespace,
     masked_paths_without_a_mount_namespace,
-    exec_where_the_root_is_gone,
+    exec_where_the_root_was_moved,
 ];
 
 fn bare(t: &Test) -> Container<'_> {
@@ -119,11 +119,11 @@ fn masked_paths_without_a_mount_namespace(t: &Test) {
     }
 }
 
-/// The root is looked for once, by the runtime and not by what it has cloned.
-fn exec_where_the_root_is_gone(t: &Test) {
+/// The root is init's own, and not what lies at the path it once had.
+fn exec_where_the_root_was_moved(t: &Test) {
     let c = bare(t);
     c.run_detached();
     fs::rename(c.rootfs(), c.dir.join("elsewhere")).unwrap();
-    let output = c.exec(&["true"]).exec_fails().one_line();
-    output.names(c.rootfs().to_str().unwrap());
+    fs::create_dir(c.rootfs()).unwrap();
+    c.exec(&["true"]).ok();
 }
