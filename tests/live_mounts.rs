@@ -35,14 +35,14 @@ cases![
 ];
 
 fn change(c: &Container<'_>, word: &str, mounts: &Value) -> Output {
-    c.test.need(c.test.kind() != Kind::Runc, "crun's command");
+    c.test.need(c.test.kind() == Kind::Skep, "a command of crun's, newer than 1.8");
     let file = c.test.path("mounts.json");
     fs::write(&file, mounts.to_string()).unwrap();
     c.test.call(&["mounts", word, &c.id, file.to_str().unwrap()]).run()
 }
 
 fn running(t: &Test) -> Container<'_> {
-    t.need(t.kind() != Kind::Runc, "crun's command");
+    t.need(t.kind() == Kind::Skep, "a command of crun's, newer than 1.8");
     let c = t.container().lasting();
     c.run_detached();
     c
@@ -74,8 +74,8 @@ fn mounts_come_and_go(t: &Test) {
 }
 
 fn a_created_container_gets_mounts(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "a command of crun's, newer than 1.8");
     let dir = host_dir(t, "dir");
-    t.need(t.kind() == Kind::Skep, "crun takes it for not running");
     let c = t.container().sh("cat /new/file > /out");
     c.create();
     change(&c, "add", &json!([{"destination": "/new", "source": dir, "options": ["rbind"]}])).ok();
@@ -95,7 +95,6 @@ fn a_paused_container_gets_mounts(t: &Test) {
 }
 
 fn the_list_may_be_on_standard_input(t: &Test) {
-    t.need(t.kind() == Kind::Skep, "crun has no such thing");
     let dir = host_dir(t, "dir");
     let c = running(t);
     let list = json!([{"destination": "/new", "source": dir, "options": ["rbind"]}]).to_string();
@@ -104,7 +103,6 @@ fn the_list_may_be_on_standard_input(t: &Test) {
 }
 
 fn attributes_and_options_are_set(t: &Test) {
-    t.need(t.kind() == Kind::Skep, "crun 1.8 sets few of them");
     let dir = host_dir(t, "dir");
     let _sub = HostMount::tmpfs(t, &format!("{dir}/sub"));
     let c = running(t);
@@ -127,7 +125,6 @@ fn attributes_and_options_are_set(t: &Test) {
 }
 
 fn relative_sources_are_in_the_bundle(t: &Test) {
-    t.need(t.kind() == Kind::Skep, "crun's are where it is called");
     let c = running(t);
     fs::create_dir(c.dir.join("volume")).unwrap();
     fs::write(c.dir.join("volume/file"), "in the bundle\n").unwrap();
@@ -139,7 +136,7 @@ fn relative_sources_are_in_the_bundle(t: &Test) {
 /// A running container with a user namespace and a directory of its own at /data.
 fn in_a_user_namespace(t: &Test) -> Container<'_> {
     t.need_user_namespaces();
-    t.need(t.kind() != Kind::Runc, "crun's command");
+    t.need(t.kind() == Kind::Skep, "a command of crun's, newer than 1.8");
     let c = t.container().user_namespace(231_072).lasting();
     fs::create_dir(c.path("/data")).unwrap();
     chown(c.path("/data"), Some(231_072), Some(231_072)).unwrap();
@@ -150,7 +147,6 @@ fn in_a_user_namespace(t: &Test) -> Container<'_> {
 fn mounts_in_a_user_namespace(t: &Test) {
     let dir = host_dir(t, "private/dir");
     let c = in_a_user_namespace(t);
-    t.need(t.kind() == Kind::Skep, "crun makes the file system as root of the host");
     let list = json!([
         {"destination": "/data/dir", "source": dir, "options": ["rbind", "ro"]},
         {"destination": "/data/tmp", "type": "tmpfs", "source": "tmpfs"},
@@ -165,7 +161,6 @@ fn mounts_in_a_user_namespace(t: &Test) {
 
 fn an_id_mapped_mount_is_added(t: &Test) {
     let dir = host_dir(t, "dir");
-    t.need(t.kind() == Kind::Skep, "crun 1.8 maps none here");
     let maps = json!([{"containerID": 0, "hostID": 5000, "size": 10}]);
     let c = running(t);
     let list = json!([{"destination": "/new", "source": dir, "options": ["bind"],
@@ -177,7 +172,6 @@ fn an_id_mapped_mount_is_added(t: &Test) {
 fn an_id_mapped_mount_of_the_containers_own_ids(t: &Test) {
     let dir = host_dir(t, "dir");
     let c = in_a_user_namespace(t);
-    t.need(t.kind() == Kind::Skep, "crun 1.8 maps none here");
     let source = c.path("/data/first").display().to_string();
     let list = json!([
         {"destination": "/data/first", "source": dir, "options": ["bind"]},
@@ -207,7 +201,6 @@ fn the_host_sees_nothing(t: &Test) {
 
 fn one_mount_on_another(t: &Test) {
     let dir = host_dir(t, "dir");
-    t.need(t.kind() == Kind::Skep, "crun removes the first first");
     let c = running(t);
     let before = mount_points(&c);
     let list = json!([
@@ -223,7 +216,6 @@ fn one_mount_on_another(t: &Test) {
 
 fn all_or_none_are_added(t: &Test) {
     let dir = host_dir(t, "dir");
-    t.need(t.kind() == Kind::Skep, "crun leaves the first ones");
     let c = running(t);
     let before = inside(&c);
     let good = json!({"destination": "/one", "source": dir, "options": ["bind"]});
@@ -241,7 +233,6 @@ fn all_or_none_are_added(t: &Test) {
 
 fn all_or_none_are_removed(t: &Test) {
     let dir = host_dir(t, "dir");
-    t.need(t.kind() == Kind::Skep, "crun removes the first ones");
     let c = running(t);
     let list = json!([{"destination": "/new", "source": dir, "options": ["bind"]}]);
     change(&c, "add", &list).ok();
@@ -275,16 +266,12 @@ fn a_target_below_proc_is_refused(t: &Test) {
     symlink("proc", c.path("/way")).unwrap();
     for target in ["/proc", "/proc/self", "/proc/sys", "/way/self", "/way/sys/kernel"] {
         let list = json!([{"destination": target, "source": dir, "options": ["bind"]}]);
-        let output = change(&c, "add", &list);
-        if t.kind() == Kind::Skep {
-            output.fails().names("mounts[0]");
-        }
+        change(&c, "add", &list).fails().names("mounts[0]");
     }
     c.exec(&["cat", "/proc/self/comm"]).ok().prints("cat\n");
 }
 
 fn what_cannot_be_added_is_refused(t: &Test) {
-    t.need(t.kind() == Kind::Skep, "crun 1.8 adds some of them");
     let c = running(t);
     for mount in [
         json!({"destination": "/new", "type": "proc", "source": "proc"}),
@@ -307,7 +294,6 @@ fn what_cannot_be_added_is_refused(t: &Test) {
 
 fn the_root_cannot_be_removed(t: &Test) {
     let c = running(t);
-    t.need(t.kind() == Kind::Skep, "crun detaches it");
     for target in ["/", "", "//", "/etc/.."] {
         let list = json!([{"destination": target}]);
         change(&c, "remove", &list).fails().names("mounts[0].destination");
@@ -316,8 +302,8 @@ fn the_root_cannot_be_removed(t: &Test) {
 }
 
 fn a_container_that_does_not_run(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "a command of crun's, newer than 1.8");
     let dir = host_dir(t, "dir");
-    t.need(t.kind() == Kind::Skep, "their words differ");
     let list = json!([{"destination": "/new", "source": dir, "options": ["bind"]}]);
     let c = t.container();
     change(&c, "add", &list).fails().says(&say::NO_SUCH_CONTAINER);
@@ -329,7 +315,7 @@ fn a_container_that_does_not_run(t: &Test) {
 }
 
 fn a_container_in_the_hosts_mount_namespace(t: &Test) {
-    t.need(t.kind() == Kind::Skep, "crun mounts on the host");
+    t.need(t.kind() == Kind::Skep, "a command of crun's, newer than 1.8");
     let dir = host_dir(t, "dir");
     let c = t
         .container()
@@ -349,7 +335,6 @@ fn a_container_in_the_hosts_mount_namespace(t: &Test) {
 
 fn a_list_that_is_none(t: &Test) {
     let c = running(t);
-    t.need(t.kind() == Kind::Skep, "crun 1.8 crashes");
     for list in [json!({}), json!("x"), json!([1]), json!([{"destination": 1}]), json!(null)] {
         change(&c, "add", &list).fails();
         change(&c, "remove", &list).fails();
@@ -361,7 +346,6 @@ fn a_list_that_is_none(t: &Test) {
 }
 
 fn the_command_line(t: &Test) {
-    t.need(t.kind() == Kind::Skep, "their words differ");
     let c = running(t);
     t.call(&["mounts"]).run().fails();
     t.call(&["mounts", "add", &c.id]).run().fails();
@@ -373,7 +357,7 @@ fn the_command_line(t: &Test) {
 
 fn a_program_that_uses_the_mount_goes_on(t: &Test) {
     let dir = host_dir(t, "dir");
-    t.need(t.kind() != Kind::Runc, "crun's command");
+    t.need(t.kind() == Kind::Skep, "a command of crun's, newer than 1.8");
     let c = t.container().sh(
         "until [ -e /new/file ]; do sleep 0.02; done; exec 3< /new/file; echo ready > /ready; \
          while [ -e /new/file ]; do sleep 0.02; done; cat <&3 > /out",
