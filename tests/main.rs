@@ -50,6 +50,7 @@ mod exec_user;
 mod flags;
 mod granted;
 mod harness;
+mod hook_state;
 mod hooks;
 mod host_mounts;
 mod idmap;
@@ -121,6 +122,7 @@ fn main() -> ExitCode {
         annotations::CASES,
         seccomp_options::CASES,
         hooks::CASES,
+        hook_state::CASES,
         descriptors::CASES,
         terminal::CASES,
         bad_config::CASES,

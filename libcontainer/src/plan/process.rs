@@ -140,7 +140,7 @@ impl ProcessPlan {
             rlimits: rlimits(process)?,
             oom_score_adj: oom_score_adj(process)?,
             seccomp: context.seccomp,
-            terminal: process.terminal.unwrap_or(false).then_some(process.console_size),
+            terminal: terminal(process)?,
             apparmor: label(process.apparmor_profile.as_ref(), "process.apparmorProfile")?,
             selinux: label(process.selinux_label.as_ref(), "process.selinuxLabel")?,
             scheduling: Scheduling::build(process)?,
@@ -259,6 +259,21 @@ fn groups(user: &spec::User, keep: bool) -> Result<Option<Vec<u32>>> {
     Ok((!keep).then(|| groups.0.clone()))
 }
 
+/// The size of the terminal, if there is one: without it `consoleSize` is ignored.
+fn terminal(process: &spec::Process<'_>) -> Result<Option<Option<spec::ConsoleSize>>> {
+    if !process.terminal.unwrap_or(false) {
+        return Ok(None);
+    }
+    let size = process.console_size.unwrap_or_default();
+    for (value, name) in [(size.height, "height"), (size.width, "width")] {
+        if value > u32::from(u16::MAX) {
+            return Err(Error::config(format!("{value}; a terminal has at most {}", u16::MAX))
+                .field(format!("process.consoleSize.{name}")));
+        }
+    }
+    Ok(Some(process.console_size))
+}
+
 fn umask(user: &spec::User) -> Result<u32> {
     match user.umask {
         None => Ok(DEFAULT_UMASK),
@@ -347,6 +362,10 @@ mod tests {
                 "process.user.additionalGids[1]",
             ),
             (r#"{"args":["a"],"cwd":"/","oomScoreAdj":1001}"#, "process.oomScoreAdj"),
+            (
+                r#"{"args":["a"],"cwd":"/","terminal":true,"consoleSize":{"height":65536,"width":1}}"#,
+                "process.consoleSize.height",
+            ),
             (r#"{"args":["a"],"cwd":"/","rlimits":[{"type":"RLIMIT_X"}]}"#, "process.rlimits[0]"),
             (
                 r#"{"args":["a"],"cwd":"/","rlimits":[{"type":"RLIMIT_CPU"},{"type":"RLIMIT_CPU"}]}"#,
