@@ -77,6 +77,9 @@ pub struct Record<'a> {
     /// Those of them that were made for the container, not joined.
     #[serde(default)]
     pub made: Option<i32>,
+    /// Whether it has a seccomp filter; `None` in a record of a version that did not say.
+    #[serde(default)]
+    pub filtered: Option<bool>,
     /// Whether it has a session keyring of its own.
     #[serde(default = "yes")]
     pub keyring: bool,

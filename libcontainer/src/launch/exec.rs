@@ -82,7 +82,10 @@ pub(crate) fn exec_in(
     terminal::check_terminal(terminal, options.detach, options.console_socket.is_some())?;
     let mut warnings = Vec::new();
     let context = ProcessContext {
-        seccomp: saved_filter(target.state)?,
+        seccomp: match target.record.filtered {
+            Some(false) => None,
+            _ => saved_filter(target.state)?,
+        },
         memory_policy: target.record.memory_policy.as_ref(),
         personality: target.record.personality.as_ref(),
         ..Default::default()

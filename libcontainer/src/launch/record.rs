@@ -72,6 +72,10 @@ impl Launch<'_> {
             cgroup,
             namespaces: namespaces.new | joined,
             made: Some(namespaces.new),
+            filtered: Some(
+                self.plan.process.seccomp.is_some()
+                    || linux.is_some_and(|linux| linux.seccomp.is_some()),
+            ),
             keyring: self.plan.keyring.is_some(),
             memory_policy: linux.and_then(|linux| linux.memory_policy.clone()),
             personality: linux.and_then(|linux| linux.personality.clone()),
