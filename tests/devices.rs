@@ -19,6 +19,8 @@ cases![
     a_relative_device_path_is_refused,
     a_listed_device_still_needs_its_rule,
     devices_work_in_a_user_namespace,
+    devices_of_a_user_namespace_have_their_mode_and_owner,
+    devices_of_a_user_namespace_leave_no_mount,
     no_console_without_a_terminal,
     masked_files_are_empty_devices,
     masked_directories_are_empty_and_read_only,
@@ -270,4 +272,41 @@ fn relative_masked_paths(t: &Test) {
         output.fails();
     }
     t.assert_nothing_left();
+}
+
+fn in_a_user_namespace(t: &Test) -> crate::harness::Container<'_> {
+    t.need_user_namespaces();
+    t.need_capability("CAP_MKNOD");
+    t.need(t.kind() == Kind::Skep, "runc and crun 1.8 bind the host's nodes");
+    t.container().user_namespace(200_000).set(
+        "/linux/devices",
+        json!([
+            {"type": "c", "path": "/dev/foo", "major": 1, "minor": 5, "fileMode": 0o644, "uid": 5, "gid": 7},
+            {"type": "p", "path": "/dev/fifo", "fileMode": 0o600, "uid": 1},
+            {"type": "c", "path": "/dev/null", "major": 1, "minor": 3},
+            {"type": "c", "path": "/dev/deep/mine", "major": 1, "minor": 7, "fileMode": 0o222},
+        ]),
+    )
+}
+
+/// The host has no /dev/foo to bind, and no owner that would be mapped.
+fn devices_of_a_user_namespace_have_their_mode_and_owner(t: &Test) {
+    let c = in_a_user_namespace(t).sh(
+        "cd /dev; stat -c '%n %F %a %u:%g' foo fifo null deep/mine; head -c 2 foo | wc -c; echo > null",
+    );
+    c.run().ok().prints(
+        "foo character special file 644 5:7\nfifo fifo 600 1:0\n\
+         null character special file 666 0:0\ndeep/mine character special file 222 0:0\n2\n",
+    );
+    assert!(fs::metadata("/dev/foo").is_err());
+    t.assert_nothing_left();
+}
+
+fn devices_of_a_user_namespace_leave_no_mount(t: &Test) {
+    for flags in [&[][..], &["--no-pivot"]] {
+        let c = in_a_user_namespace(t).sh("cat /proc/self/mountinfo");
+        let output = c.bundle_call("run", flags).run().ok();
+        let roots = output.stdout.lines().filter(|line| line.split(' ').nth(4) == Some("/"));
+        assert_eq!(roots.count(), 1, "{flags:?}: {output}");
+    }
 }

@@ -129,6 +129,7 @@ fn text(plan: &Plan) -> String {
         mount_label,
         devices,
         bind_devices,
+        made_devices: _,
         dev_links,
         ptmx_link,
         masked,

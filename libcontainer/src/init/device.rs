@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::{Gid, Uid};
 
+use super::mount::unmount;
 use crate::path::{self, Make};
 use crate::plan::{DeviceOp, LINKS, Plan};
 use crate::sync::{At, Fault, Step};
@@ -17,16 +18,25 @@ use crate::sys::mount::{Recursive, move_mount, open_tree_clone};
 /// Makes all devices and links.
 ///
 /// Each directory is opened inside the root, so a `/dev` that the image made a symlink leads nowhere else (CVE-2026-41579).
-pub(super) fn all(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Fault> {
+pub(super) fn all(plan: &Plan, root: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> Result<(), Fault> {
     let dev = if plan.devices.is_empty() && !plan.dev_links {
         None
     } else {
         Some(open_dev(root).at(Step::Device, usize::MAX)?)
     };
+    if let Some(made) = plan.made_devices.as_ref().filter(|_| plan.has_own_mounts()) {
+        // Only of a mount that is attached somewhere can there be a clone.
+        let here = fd::openat(CWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0);
+        let here = here.at(Step::Device, usize::MAX)?;
+        move_mount(made.as_fd(), here.as_fd()).at(Step::Device, usize::MAX)?;
+    }
     for (i, device) in plan.devices.iter().enumerate() {
         let (above, name) = place(root, dev.as_ref(), &device.target).at(Step::Device, i)?;
         let above = above.as_ref().or(dev.as_ref()).map_or(root, AsFd::as_fd);
-        one(plan, device, above, &name).at(Step::Device, i)?;
+        one(plan, i, device, above, &name).at(Step::Device, i)?;
+    }
+    if let Some(made) = plan.made_devices.as_ref().filter(|_| plan.has_own_mounts()) {
+        unmount(made, proc).at(Step::Device, usize::MAX)?;
     }
     if let Some(dev) = dev.filter(|_| plan.dev_links) {
         links(plan, dev.as_fd())?;
@@ -71,11 +81,25 @@ fn place(
     Ok((above, name))
 }
 
-fn one(plan: &Plan, device: &DeviceOp, above: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+fn one(
+    plan: &Plan,
+    i: usize,
+    device: &DeviceOp,
+    above: BorrowedFd<'_>,
+    name: &CStr,
+) -> Result<(), Errno> {
     // Without a mount namespace a bind would be the host's own, and stay.
     let may_bind = plan.has_own_mounts();
     if plan.bind_devices && !may_bind {
         return Ok(());
+    }
+    if let Some(made) = &plan.made_devices {
+        let own = CString::new(i.to_string()).map_err(|_nul| Errno::EINVAL)?;
+        match open_tree_clone(made.as_fd(), &own, Recursive::No, true) {
+            // One of the default devices, or of an owner that is not mapped.
+            Err(Errno::ENOENT) => {}
+            node => return move_mount(node?.as_fd(), empty_file(above, name)?.as_fd()),
+        }
     }
     if plan.bind_devices && device.mode & libc::S_IFMT != libc::S_IFIFO {
         return bind(device, above, name);

@@ -48,7 +48,7 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     let root = rootfs::attach(child)?;
     let unsealed = mount::all(child, root.as_fd())?;
     join_awaited_cgroups(child)?;
-    device::all(plan, root.as_fd())?;
+    device::all(plan, root.as_fd(), child.proc.as_fd())?;
     if plan.create_runtime_hooks {
         child.channel.ask(Tag::RunHooks, 0)?;
     }

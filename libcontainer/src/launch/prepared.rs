@@ -32,6 +32,7 @@ impl Prepared {
         terminal::check_terminal(terminal, detach, options.console_socket.is_some())?;
         let rootfs = open_root(plan)?;
         sources::open(plan)?;
+        sources::make_devices(plan)?;
         let path = |key: &str| spec.annotations.get(key).map(|path| PathBuf::from(path.as_str()));
         let output = |key: &str| path(key).map(|path| hooks::open_output(&path)).transpose();
         let console = options.console_socket.as_deref().map(terminal::connect_console_socket);

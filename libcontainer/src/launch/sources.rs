@@ -4,6 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, mknodat};
+use nix::unistd::fchownat;
 
 use super::idmap;
 use super::serve::{in_init, receive};
@@ -11,10 +14,10 @@ use crate::error::{Context, Error, Result};
 use crate::init::{self, Channel};
 use crate::plan::idmapped::{Idmap, Ids};
 use crate::plan::mounts::{Action, Found, MountOp};
-use crate::plan::{IdMaps, Plan};
+use crate::plan::{DeviceOp, IdMaps, Plan};
 use crate::sync::{Fault, Step};
 use crate::sys::clone::{Side, bits, clone_single_threaded};
-use crate::sys::mount::mount_idmap;
+use crate::sys::mount::{FsContext, mount_idmap};
 use crate::sys::{fd, socket, spawn};
 
 /// How many sources are kept open before the clone: a soft limit of 1024 descriptors is usual.
@@ -44,6 +47,53 @@ pub(super) fn open(plan: &mut Plan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes the devices of `linux.devices` for a new user namespace, which may make none itself: with the mode and the owner
+/// that config.json gives, mapped. Without the right to, the child binds the host's nodes.
+pub(super) fn make_devices(plan: &mut Plan) -> Result<()> {
+    let Some(maps) = plan.idmaps.as_ref().filter(|_| nix::unistd::geteuid().is_root()) else {
+        return Ok(());
+    };
+    let mut made = None;
+    for (i, device) in plan.devices.iter().enumerate() {
+        let Some(index) = device.index else { continue };
+        let (Some(uid), Some(gid)) = (maps.host_uid(device.uid), maps.host_gid(device.gid)) else {
+            continue;
+        };
+        let mut make = || -> nix::Result<()> {
+            if made.is_none() {
+                let context = FsContext::open(c"tmpfs")?;
+                context.set_string(c"mode", c"755")?;
+                made = Some(context.mount(libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC)?);
+            }
+            let directory = made.as_ref().ok_or(Errno::EBADF)?;
+            make_device(device, &i.to_string(), uid, gid, directory)
+        };
+        match make() {
+            Err(Errno::EPERM) => return Ok(()),
+            other => other.map_err(|errno| {
+                Error::os("create the device", errno).field(format!("linux.devices[{index}]"))
+            })?,
+        }
+    }
+    plan.made_devices = made;
+    Ok(())
+}
+
+fn make_device(
+    device: &DeviceOp,
+    name: &str,
+    uid: u32,
+    gid: u32,
+    directory: &OwnedFd,
+) -> nix::Result<()> {
+    let kind = SFlag::from_bits_truncate(device.mode & libc::S_IFMT);
+    let mode = Mode::from_bits_truncate(device.mode & 0o7777);
+    mknodat(directory, name, kind, Mode::empty(), device.number)?;
+    fchownat(directory, name, Some(uid.into()), Some(gid.into()), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    // Neither the caller's umask nor the change of owner may take a bit away.
+    fchmodat(directory, name, mode, FchmodatFlags::FollowSymlink)
 }
 
 /// `None` where only the child can say what the source is.

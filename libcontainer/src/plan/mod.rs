@@ -22,6 +22,7 @@ pub mod scheduling;
 mod sysctl;
 
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
 
 use crate::error::{Error, Result};
 use crate::hooks;
@@ -80,6 +81,8 @@ pub struct Plan {
     pub devices: Vec<DeviceOp>,
     /// Whether devices are bound from the host, because mknod(2) is not allowed.
     pub bind_devices: bool,
+    /// A detached file system with those of `linux.devices` that the parent has made for a user namespace, by their index.
+    pub made_devices: Option<OwnedFd>,
     /// Whether the links of a fresh /dev are made.
     pub dev_links: bool,
     /// Whether `/dev/ptmx` leads to the container's own devpts.
@@ -189,6 +192,7 @@ impl Plan {
         Ok(Self {
             devices: if host_dev { Vec::new() } else { devices::plan(&linux.devices)? },
             bind_devices: namespaces.has(libc::CLONE_NEWUSER),
+            made_devices: None,
             dev_links: !host_dev,
             ptmx_link: mounts.iter().any(|mount| mount.target.as_c_str() == c"dev/pts"),
             masked: paths(&linux.masked_paths, "linux.maskedPaths")?,
