@@ -179,6 +179,12 @@ fn a_time_namespace_without_root(t: &Test) {
     c.write();
     let output = rootless::as_user(t, &["run", "--bundle", c.dir.to_str().unwrap(), &c.id]);
     assert_offsets(&output.ok().stdout);
+    let c = c.lasting();
+    c.write();
+    rootless::as_user(t, &["run", "--detach", "--bundle", c.dir.to_str().unwrap(), &c.id]).ok();
+    let show = ["exec", &c.id, "cat", "/proc/self/timens_offsets"];
+    assert_offsets(&rootless::as_user(t, &show).ok().stdout);
+    rootless::as_user(t, &["delete", "--force", &c.id]).ok();
     t.assert_nothing_left();
 }
 
