@@ -66,7 +66,7 @@ impl fmt::Display for ExitStatus {
     }
 }
 
-/// What Go calls a signal; it has words for the first fifteen.
+/// What Go calls a signal: those that end a process by default.
 fn signal_words(signal: i32) -> Option<&'static str> {
     Some(match signal {
         libc::SIGHUP => "hangup",
@@ -84,6 +84,14 @@ fn signal_words(signal: i32) -> Option<&'static str> {
         libc::SIGPIPE => "broken pipe",
         libc::SIGALRM => "alarm clock",
         libc::SIGTERM => "terminated",
+        libc::SIGSTKFLT => "stack fault",
+        libc::SIGXCPU => "CPU time limit exceeded",
+        libc::SIGXFSZ => "file size limit exceeded",
+        libc::SIGVTALRM => "virtual timer expired",
+        libc::SIGPROF => "profiling timer expired",
+        libc::SIGIO => "I/O possible",
+        libc::SIGPWR => "power failure",
+        libc::SIGSYS => "bad system call",
         _ => return None,
     })
 }
