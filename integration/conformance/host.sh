@@ -20,6 +20,8 @@ facts() {
     [[ -d /sys/fs/resctrl/info ]] && facts+=(resctrl)
     [[ -e /sys/kernel/mm/mempolicy || -e /sys/devices/system/node/node1 ]] && facts+=(numa)
     [[ -e /sys/fs/cgroup/cpu/cpu.rt_period_us ]] && facts+=(rt_group_sched)
+    [[ $(printf '%s\n' 6.8 "$(uname -r)" | sort -V | head -n 1) != 6.8 ]] || facts+=(linux_6.8)
+    ! tmpfs_tells_inode64 || facts+=(tmpfs_inode64)
     (($(nproc) < 4)) || facts+=(four_cpus)
     (($(nproc) <= 8)) || facts+=(more_than_8_cpus)
     printf '%s' "${facts[*]}"
@@ -41,6 +43,9 @@ memory_has_kmem() {
     rmdir "$place"
     return "$status"
 }
+
+# tmpfs_tells_inode64: whether its mount options say that, which depends on how the kernel was configured.
+tmpfs_tells_inode64() { awk '/ - tmpfs / && $NF ~ /inode64/ { found = 1 } END { exit !found }' /proc/self/mountinfo; }
 
 has_dummy_device() { unshare --net ip link add conformance0 type dummy 2>/dev/null; }
 
