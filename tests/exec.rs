@@ -34,6 +34,7 @@ cases![
     exec_sets_no_new_privileges,
     exec_keeps_no_new_privileges_of_the_container,
     exec_takes_a_process_file,
+    exec_takes_a_process_from_a_pipe,
     a_process_file_replaces_everything,
     a_process_file_inherits_the_resource_limits,
     a_process_file_that_is_missing_fails,
@@ -277,6 +278,26 @@ fn process_file(t: &Test, process: &Value) -> String {
     let path = t.path("process.json");
     fs::write(&path, process.to_string()).unwrap();
     path.display().to_string()
+}
+
+/// As a shell gives it: `exec --process <(…)`. The pipe is there, and empty, before the other end has written.
+fn exec_takes_a_process_from_a_pipe(t: &Test) {
+    use std::io::Write as _;
+    let c = running(t);
+    let path = t.path("pipe");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut pipe = fs::File::options().read(true).write(true).open(&path).unwrap();
+    let call = t.call(&["exec", "--process", path.to_str().unwrap(), &c.id]).spawn();
+    let process =
+        json!({"args": ["echo", "from a pipe"], "env": ["PATH=/bin"], "cwd": "/"}).to_string();
+    let (first, second) = process.split_at(10);
+    pipe.write_all(first.as_bytes()).unwrap();
+    wait::until("the runtime to read the first part", || {
+        (!wait::readable(&pipe, std::time::Duration::ZERO)).then_some(())
+    });
+    pipe.write_all(second.as_bytes()).unwrap();
+    drop(pipe);
+    call.wait().ok().prints("from a pipe\n");
 }
 
 fn exec_takes_a_process_file(t: &Test) {

@@ -64,7 +64,7 @@ fn inherit<'a>(process: &mut Process<'a>, own: Process<'a>) {
 }
 
 fn read_process(path: &Path) -> Result<Vec<u8>> {
-    bundle::read_config(path)
+    bundle::read_document(path)
 }
 
 fn start(

@@ -41,7 +41,7 @@ fn is_standard_input(path: &Path) -> bool {
 /// Reads a file whole, or standard input for `-`.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     if !is_standard_input(path) {
-        return bundle::read_config(path);
+        return bundle::read_document(path);
     }
     let mut text = Vec::new();
     let limit = bundle::MAX_CONFIG + 1;
