@@ -46,7 +46,7 @@ crun_file() {
     local command
     printf -v command 'exec env TMPDIR=%q INIT=%q OCI_RUNTIME=%q PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=%q /usr/bin/python3 -u %q 2>%q 3</dev/null' \
         "$WORK/tmp" "$CACHE/crun-$CRUN_VERSION/tests/init" "$RUNTIME" "$HERE/libmount" "$1" "$2.err"
-    timeout --kill-after 10 180 script --quiet --return --flush --command "$command" "$2.tty" \
+    timeout --kill-after 10 90 script --quiet --return --flush --command "$command" "$2.tty" \
         <>"$WORK/keyboard" >/dev/null 2>&1 || true
     tr -d '\r' <"$2.tty" >"$2.tap"
     rm -f "$2.tty"

@@ -29,6 +29,7 @@ enter_namespaces() {
     WORK=$(mktemp -d /tmp/conformance.XXXXXX)
     # The root of a user namespace has to pass through to its root file system.
     chmod 755 "$WORK"
+    NULL_OWNER=$(stat -c %u:%g /dev/null)
     trap leave EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
@@ -42,6 +43,8 @@ leave() {
     mapfile -t mounts < <(awk -v below="$WORK/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | tac)
     for target in "${mounts[@]}"; do umount -l "$target"; done
     remove_our_cgroups
+    # runc 1.1 gives it to the user of a container whose standard input it is.
+    chown "$NULL_OWNER" /dev/null
     rm -rf --one-file-system "$WORK"
     exit "$status"
 }
