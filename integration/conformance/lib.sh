@@ -15,6 +15,7 @@ choose_runtime() {
     [[ -x $RUNTIME ]] || die "$RUNTIME cannot be executed"
     VERSION=$("$RUNTIME" --version 2>/dev/null | head -n 1) || die "$RUNTIME --version fails"
     NAME=${VERSION%% *}
+    VERSION+=$("$RUNTIME" --version | sed -n 's/^commit: /, /p;T;q')
     [[ -n $NAME ]] || die "$RUNTIME --version says nothing"
     export RUNTIME
 }
