@@ -33,25 +33,7 @@ pub(super) fn is_relative(cgroups_path: Option<&str>) -> bool {
 
 /// `path` made absolute and lexically clean; `..` ends at the root.
 pub(super) fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            name => parts.push(name),
-        }
-    }
-    if parts.is_empty() {
-        return "/".to_owned();
-    }
-    let mut out = String::with_capacity(path.len() + 1);
-    for part in parts {
-        out.push('/');
-        out.push_str(part);
-    }
-    out
+    format!("/{}", crate::path::clean(path))
 }
 
 /// The directory that holds `path`, unless `path` is `top` itself.
