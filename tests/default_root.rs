@@ -77,4 +77,5 @@ fn an_explicit_root_that_is_missing_is_an_error(t: &Test) {
     // Some make it, so it has to lie where it is taken away again.
     let root = t.path("no/such/root").display().to_string();
     t.bare_call(&["--root", &root, "list"]).run().fails().names(&root);
+    assert!(fs::metadata(&root).is_err(), "it was made");
 }

@@ -10,6 +10,7 @@ cases![
     every_flag_of_exec_is_known,
     every_flag_of_update_is_known,
     every_flag_of_the_other_commands_is_known,
+    every_flag_of_checkpoint_and_restore_is_known,
     flags_of_other_commands_are_unknown,
     the_calls_of_the_engines_are_accepted,
 ];
@@ -155,6 +156,28 @@ fn every_flag_of_the_other_commands_is_known(t: &Test) {
     }
     for flags in [&["--format", "table"][..], &["-f=json"], &["--quiet"], &["-q"]] {
         t.call(&[&["list"], flags].concat()).run().ok();
+    }
+}
+
+fn every_flag_of_checkpoint_and_restore_is_known(t: &Test) {
+    need_all_flags(t);
+    let both = [
+        "--image-path=i --work-path=w --tcp-established --ext-unix-sk --shell-job --file-locks --lazy-pages",
+        "--manage-cgroups-mode=soft --empty-ns=network --auto-dedup --network-lock=nftables",
+    ];
+    let checkpoint = [
+        "--parent-path=p --leave-running --leave-running --tcp-skip-in-flight --link-remap",
+        "--status-fd=3 --page-server=host:1 --pre-dump",
+    ];
+    let restore = [
+        "--console-socket=s --bundle=b -b=b --detach -d --pid-file=p --tcp-close --no-pivot",
+        "-no-subreaper --no-subreaper --lsm-profile=apparmor:p --lsm-mount-context=c",
+    ];
+    for (command, own) in [("checkpoint", checkpoint), ("restore", restore)] {
+        for flag in both.iter().chain(&own).flat_map(|line| line.split(' ')) {
+            let output = t.call(&[command, flag, "no-such-id"]).run().fails().one_line();
+            assert!(!output.stderr.contains("flag"), "{command} {flag}: {output}");
+        }
     }
 }
 

@@ -115,7 +115,9 @@ fn deadline_is_set(t: &Test) {
     let stat = fs::read_to_string(format!("/proc/{}/stat", c.pid())).unwrap();
     assert_eq!(stat.split(' ').nth(40), Some("6"), "{stat}");
     t.need_program("chrt");
-    let shown = Command::new("chrt").args(["-p", &c.pid().to_string()]).output().unwrap();
+    // Not by std's own `output`, which the reaper of these tests would race with.
+    let pid = c.pid().to_string();
+    let shown = crate::harness::reaper::output(Command::new("chrt").args(["-p", &pid])).unwrap();
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains("SCHED_DEADLINE|SCHED_RESET_ON_FORK"), "{shown}");
     assert!(shown.contains("42000/1000000/10000000"), "{shown}");
