@@ -137,6 +137,7 @@ fn exec_killed_at_every_system_call(t: &Test) {
 /// Whatever they had done, the next command finds a container it can work with.
 fn commands_on_a_running_container_killed_at_every_system_call(t: &Test) {
     t.need(t.kind() == Kind::Skep, "what this runtime does in which order");
+    t.need_controller("pids");
     let c = t.container().lasting();
     c.run_detached();
     let id = c.id.as_str();

@@ -99,6 +99,7 @@ impl Small {
 }
 
 fn a_full_disk_stops_no_running_container(t: &Test) {
+    t.need_controller("pids");
     let small = Small::new(t, "small", "size=256k");
     let c = t.container().lasting();
     small.create(&c).ok();
