@@ -24,6 +24,7 @@ cases![
     all_or_none_are_added,
     all_or_none_are_removed,
     a_symlink_does_not_lead_out,
+    what_protects_the_host_is_not_removed,
     a_target_below_proc_is_refused,
     what_cannot_be_added_is_refused,
     the_root_cannot_be_removed,
@@ -256,8 +257,47 @@ fn a_symlink_does_not_lead_out(t: &Test) {
     // Inside it is where the link leads there.
     let within = format!("{outside}/new");
     assert!(mount_points(&c).contains(&within), "{}", inside(&c));
-    change(&c, "remove", &list).ok();
+    // What is detached has to be named itself: the container makes the links.
+    change(&c, "remove", &list).fails().names("/link/new").names("symlink");
+    change(&c, "remove", &json!([{"destination": within}])).ok();
     assert!(!mount_points(&c).contains(&within));
+}
+
+/// The container replaces the place of a mount that is to be removed by the way to what protects the host from it.
+fn what_protects_the_host_is_not_removed(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let c = t
+        .container()
+        .lasting()
+        .set("/linux/maskedPaths", json!(["/proc/keys", "/secret/dir", "/secret/file"]))
+        .set("/linux/readonlyPaths", json!(["/proc/sys", "/kept"]))
+        .file("/secret/dir/a", "a", 0o644)
+        .file("/secret/file", "b", 0o644)
+        .file("/kept/c", "c", 0o644);
+    t.need(t.kind() == Kind::Skep, "a command of crun's, newer than 1.8");
+    c.run_detached();
+    let before = mount_points(&c).len();
+    for (way, there) in [
+        ("ln -s /proc/sys /srv/data", "/srv/data"),
+        ("ln -s /proc/keys /srv/data", "/srv/data"),
+        ("ln -s /kept /srv/data", "/srv/data"),
+        ("rmdir /srv; mv /secret /srv", "/srv/dir"),
+        ("rmdir /srv; mv /secret /srv", "/srv/file"),
+        ("true", "/proc/sys"),
+        ("true", "/proc/keys"),
+        ("true", "/kept"),
+    ] {
+        let list = json!([{"destination": "/srv/data", "source": dir, "options": ["bind"]}]);
+        change(&c, "add", &list).ok();
+        let script = format!("mv /srv /old && mkdir /srv && {{ {way}; }}");
+        c.exec(&["sh", "-c", &script]).ok();
+        change(&c, "remove", &json!([{"destination": there}])).fails().names(there);
+        // And all is as it was.
+        let script = "[ -d /srv/dir ] && mv /srv /secret; rm -rf /srv; mv /old /srv";
+        c.exec(&["sh", "-c", script]).ok();
+        change(&c, "remove", &list).ok();
+        assert_eq!(mount_points(&c).len(), before, "{way} {there}: {}", inside(&c));
+    }
 }
 
 fn a_target_below_proc_is_refused(t: &Test) {

@@ -30,6 +30,7 @@ cases![
     update_of_a_created_container_works,
     update_of_a_paused_container_leaves_it_paused,
     update_of_a_stopped_container_is_refused,
+    update_of_a_container_being_created_is_refused,
     update_of_an_unknown_id_fails,
     update_of_broken_json_fails_and_changes_nothing,
     an_update_that_fails_half_way_changes_nothing,
@@ -357,4 +358,24 @@ fn an_update_that_fails_half_way_changes_nothing(t: &Test) {
         c.expect_limit(("cpu", "cpu.shares", "512"), ("cpu.weight", "59"));
         c.expect_limit(("cpu", "cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000"));
     }
+}
+
+/// What it read then would be written over what create has written since.
+fn update_of_a_container_being_created_is_refused(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "others have no record yet");
+    let (here, go) = (t.path("here"), t.path("go"));
+    let script = format!(
+        "touch {}; while ! [ -e {} ]; do /bin/sleep 0.01; done",
+        here.display(),
+        go.display()
+    );
+    let c = t.container().lasting().hook("createRuntime", &script);
+    let create = c.bundle_call("create", &[]).spawn();
+    wait::until("the hook runs", || here.exists().then_some(()));
+    let update = t.call(&["update", "--cpuset-cpus", "0", &c.id]).run();
+    fs::write(go, "").unwrap();
+    create.wait().ok();
+    update.fails().names("not running");
+    assert_eq!(c.status(), "created");
+    c.start().ok();
 }

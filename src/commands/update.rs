@@ -4,12 +4,13 @@ use std::io::Read;
 use std::path::Path;
 
 use libcontainer::bundle;
+use libcontainer::container::{Saved, Status};
 use libcontainer::error::Context;
 use libcontainer::resctrl::Schemata;
 use libcontainer::spec::{BlockIo, Cpu, Memory, Pids, Resources};
 use libcontainer::{Error, Result};
 
-use super::open;
+use super::{id, store};
 use crate::cli::flag::{self, Flag};
 use crate::cli::{Args, Globals};
 use crate::logging::Logger;
@@ -19,7 +20,12 @@ use crate::logging::Logger;
 /// # Errors
 /// It does not run; a value that is none; a limit the kernel refuses.
 pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result<()> {
-    let saved = open(args, globals)?;
+    let (store, id) = (store(globals)?, id(args)?);
+    // A hook that asks this of its own container would wait for the create that waits for it.
+    if Saved::open(&store, &id)?.container()?.status()? == Status::Creating {
+        return Err(Error::lifecycle("container not running").hint("it is being created"));
+    }
+    let saved = Saved::open_locked(&store, &id)?;
     let mut container = saved.container()?;
     let schemata =
         Schemata::new(args.text(&flag::L3_CACHE_SCHEMA)?, args.text(&flag::MEM_BW_SCHEMA)?, &[])?;

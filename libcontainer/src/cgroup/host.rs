@@ -181,7 +181,7 @@ impl Host {
         let mut links = Vec::new();
         let mut entries = Vec::new();
         let directory = file::open_with(root, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
-        fd::list(directory.as_fd(), |name, kind| {
+        fd::list(directory.as_fd(), |name, kind, _| {
             let name = name.to_string_lossy().into_owned();
             match kind {
                 libc::DT_LNK => links.push(name),

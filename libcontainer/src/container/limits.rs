@@ -8,24 +8,28 @@ use crate::resctrl::{self, ResctrlPlan, Schemata};
 use crate::spec::Resources;
 
 impl Container<'_> {
-    /// Changes limits; what `resources` does not mention stays.
+    /// Changes limits of a container that was [opened locked](super::Saved::open_locked); what `resources` does not mention
+    /// stays.
     ///
     /// # Errors
     /// [`crate::Kind::Lifecycle`] if it does not run; the limit that could not be set.
     pub fn update(&mut self, resources: &Resources<'_>, log: &dyn Log) -> Result<()> {
-        if self.status()? == Status::Stopped {
-            return Err(not_running());
-        }
+        self.check_updatable()?;
         if self.cgroup.extend(resources)? {
             // First, for nobody would find what an update that fails or is killed has made.
             self.record.cgroup = self.cgroup.record().clone();
-            self.state.lock()?;
             self.state.save(&self.record)?;
-            self.state.unlock();
         }
         let warnings = self.cgroup.update(resources)?;
         warnings.iter().for_each(|warning| log.warn(warning));
         Ok(())
+    }
+
+    fn check_updatable(&self) -> Result<()> {
+        match self.status()? {
+            Status::Stopped | Status::Creating => Err(not_running()),
+            _ => Ok(()),
+        }
     }
 
     /// Changes what its class of service gets; a container without one gets one of its own.
@@ -33,9 +37,7 @@ impl Container<'_> {
     /// # Errors
     /// [`crate::Kind::Lifecycle`] if it does not run; [`crate::Kind::Unsupported`] where there is no resctrl; what the kernel refuses.
     pub fn update_schemata(&mut self, schemata: &Schemata) -> Result<()> {
-        if self.status()? == Status::Stopped {
-            return Err(not_running());
-        }
+        self.check_updatable()?;
         if let Some(group) = self.resctrl()? {
             return group.update(schemata);
         }

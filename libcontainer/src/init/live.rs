@@ -1,9 +1,10 @@
 //! Mounts of a container that runs already: a child joins it, attaches or detaches them, and ends.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, TMPFS_MAGIC, fstatfs};
 
 use super::InitChild;
 use super::mount::{MOUNT_ROOT, one, seal, unmount};
@@ -86,21 +87,48 @@ fn add(child: &InitChild<'_>, root: &OwnedFd) -> Result<(), Fault> {
 }
 
 fn take_back(op: &MountOp, child: &InitChild<'_>, root: &OwnedFd) {
-    let nofollow = if op.target_nofollow { libc::O_NOFOLLOW } else { 0 };
-    let target = path::open_with(root.as_fd(), &op.target, libc::O_PATH | nofollow);
     // A symlink that was copied is no mount, and stays.
-    let _best_effort = target.and_then(|target| unmount(&target, child.proc.as_fd()));
+    let _best_effort =
+        find(root, &op.target).and_then(|target| unmount(&target, child.proc.as_fd()));
+}
+
+/// The mount at `path`. The container may have put a symlink on the way since, to something else that is mounted: none is
+/// followed, and what keeps the host from the container is refused wherever it lies by now.
+fn find(root: &OwnedFd, path: &CStr) -> Result<OwnedFd, Errno> {
+    let target = path::open_no_symlinks(root.as_fd(), path)?;
+    if fd::stat(target.as_fd(), c"")?.attributes & MOUNT_ROOT == 0 {
+        return Err(Errno::EINVAL);
+    }
+    if protects(&target, root, path)? { Err(Errno::EPERM) } else { Ok(target) }
+}
+
+/// Whether the mount may be one of maskedPaths or readonlyPaths: part of a kernel's file system, the null device, an
+/// empty read-only tmpfs, or something read-only that covers itself.
+fn protects(mount: &OwnedFd, root: &OwnedFd, path: &CStr) -> Result<bool, Errno> {
+    let stat = fd::stat(mount.as_fd(), c"")?;
+    let system = fstatfs(mount)?;
+    let kernels = [PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&system.filesystem_type());
+    let null = stat.is(libc::S_IFCHR) && stat.rdev == (1, 3);
+    if kernels || null || !fd::is_read_only(mount.as_fd())? {
+        return Ok(kernels || null);
+    }
+    if system.filesystem_type() == TMPFS_MAGIC && system.files() == 1 {
+        return Ok(true);
+    }
+    let (above, name) = path::parent(path)?;
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+    let above = path::open_with(root.as_fd(), &above, flags | libc::O_NOFOLLOW)?;
+    let mut itself = false;
+    let same = fd::stat(above.as_fd(), c"")?.dev == stat.dev;
+    fd::list(above.as_fd(), |entry, _, ino| itself |= entry == name.as_c_str() && ino == stat.ino)?;
+    Ok(itself && same)
 }
 
 /// First all are looked at, then all are detached, the last one first: one may lie on another.
 fn remove(child: &InitChild<'_>, paths: &[CString], root: &OwnedFd) -> Result<(), Fault> {
     let mut targets = Vec::with_capacity(paths.len());
     for (i, path) in paths.iter().enumerate() {
-        let target = path::open_with(root.as_fd(), path, libc::O_PATH).at(Step::Unmount, i)?;
-        if fd::stat(target.as_fd(), c"").at(Step::Unmount, i)?.attributes & MOUNT_ROOT == 0 {
-            return Err(Fault::new(Step::Unmount, i, Errno::EINVAL));
-        }
-        targets.push(target);
+        targets.push(find(root, path).at(Step::Unmount, i)?);
     }
     for (i, target) in targets.iter().enumerate().rev() {
         unmount(target, child.proc.as_fd()).at(Step::Unmount, i)?;

@@ -174,12 +174,16 @@ fn explain(plan: &Plan, change: &Change<'_>, message: &[u8]) -> Error {
             let error = Error::os("unmount", fault.errno)
                 .path(format!("/{}", path.unwrap_or_default()))
                 .field(format!("mounts[{index}].destination"));
-            if fault.errno == nix::errno::Errno::EINVAL {
-                error.hint(
+            use nix::errno::Errno;
+            match fault.errno {
+                Errno::EINVAL => error.hint(
                     "nothing is mounted there, or it came with the container's user namespace",
-                )
-            } else {
-                error
+                ),
+                Errno::ELOOP => error.hint("a symlink leads there: name the place itself"),
+                Errno::EPERM => error.hint(
+                    "it may protect the host from the container (maskedPaths, readonlyPaths)",
+                ),
+                _ => error,
             }
         }
         _ => plan.explain(&fault),

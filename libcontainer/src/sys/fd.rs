@@ -361,11 +361,12 @@ pub fn read_all(file: &OwnedFd, limit: u64) -> Result<Vec<u8>, Errno> {
     Ok(content)
 }
 
-/// Calls `each` with the name and the type (`DT_*`) of what is in `directory`, but `.` and `..`, as getdents64(2) has it.
+/// Calls `each` with the name, the type (`DT_*`) and the inode number of what is in `directory`, but `.` and `..`, as
+/// getdents64(2) has it: of what lies below a mount point, not of what is mounted there.
 ///
 /// # Errors
 /// Those of getdents64(2).
-pub fn list(directory: BorrowedFd<'_>, mut each: impl FnMut(&CStr, u8)) -> Result<(), Errno> {
+pub fn list(directory: BorrowedFd<'_>, mut each: impl FnMut(&CStr, u8, u64)) -> Result<(), Errno> {
     // struct linux_dirent64: ino 8 bytes, off 8, reclen 2, type 1, then the name with its NUL.
     const TYPE: usize = 18;
     let mut buffer = [0_u64; 256];
@@ -393,11 +394,12 @@ pub fn list(directory: BorrowedFd<'_>, mut each: impl FnMut(&CStr, u8)) -> Resul
                 return Err(Errno::EIO);
             };
             if let Some([kind, name @ ..]) = entry.get(TYPE..)
+                && let Some(ino) = entry.first_chunk()
                 && let Ok(name) = CStr::from_bytes_until_nul(name)
                 && name != c"."
                 && name != c".."
             {
-                each(name, *kind);
+                each(name, *kind, u64::from_ne_bytes(*ino));
             }
             rest = if length == 0 { &[] } else { more };
         }
