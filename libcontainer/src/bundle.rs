@@ -139,20 +139,23 @@ fn explain(text: &[u8], name: &str, error: &serde_json::Error) -> Error {
     if text.iter().all(u8::is_ascii_whitespace) {
         return Error::new(Kind::Config, format!("{name} is empty"));
     }
-    let field = field_at(text, error.line(), error.column());
+    let sentence = error.to_string();
+    let missing = sentence.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+    let field = field_at(text, error.line(), error.column(), missing);
     let place = if field.is_empty() { String::new() } else { format!(" {field}:") };
-    Error::new(Kind::Config, format!("{name}:{place} {error}"))
+    Error::new(Kind::Config, format!("{name}:{place} {sentence}"))
 }
 
-/// The field a position of a JSON text is in, as `process.user.uid` or `mounts[3].options`.
-fn field_at(text: &[u8], line: usize, column: usize) -> String {
+/// The field a position of a JSON text is in, as `process.user.uid` or `mounts[3].options`; or `missing` from the object
+/// that ends there.
+fn field_at(text: &[u8], line: usize, column: usize, missing: Option<&str>) -> String {
     let mut end = 0;
     for _ in 1..line {
         let rest = text.get(end..).unwrap_or_default();
         end += rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| at + 1);
     }
     end += column;
-    walk_to(text.get(..end.min(text.len())).unwrap_or_default())
+    walk_to(text.get(..end.min(text.len())).unwrap_or_default(), missing)
 }
 
 enum Level {
@@ -161,7 +164,7 @@ enum Level {
 }
 
 /// Follows strings, brackets and commas up to the end of `text` and says where that is.
-fn walk_to(text: &[u8]) -> String {
+fn walk_to(text: &[u8], missing: Option<&str>) -> String {
     let mut levels: Vec<Level> = Vec::new();
     let mut bytes = text.iter().copied().enumerate();
     let mut last = String::new();
@@ -200,6 +203,9 @@ fn walk_to(text: &[u8]) -> String {
             }
             _ => {}
         }
+    }
+    if let (Some(Level::Object(last)), Some(missing)) = (levels.last_mut(), missing) {
+        missing.clone_into(last);
     }
     let mut field = String::new();
     for level in levels {
@@ -244,6 +250,11 @@ mod tests {
             (r#"{"linux":{"seccomp":[]}}"#, "linux.seccomp"),
             (r#"{"process":{"user":[0,0]}}"#, "process.user"),
             (r#"{"hooks":{"prestart":[["/bin/true"]]}}"#, "hooks.prestart[0]"),
+            (
+                r#"{"linux":{"uidMappings":[{"containerID":0,"size":1}]}}"#,
+                "linux.uidMappings[0].hostID",
+            ),
+            (r#"{"process":{"rlimits":[{}]}}"#, "process.rlimits[0].type"),
         ] {
             let message = message(text);
             assert!(message.contains(&format!("config.json: {field}: ")), "{text}: {message}");

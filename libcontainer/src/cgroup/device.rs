@@ -94,7 +94,9 @@ impl Rules {
     pub(super) fn new(rules: &[DeviceRule<'_>], defaults: bool) -> Result<Self> {
         let mut out = Self { default_allow: false, list: Vec::new() };
         for (i, rule) in rules.iter().enumerate() {
-            out.add(rule).map_err(|error| error.field(format!("linux.resources.devices[{i}]")))?;
+            out.add(rule).map_err(|(name, error)| {
+                error.field(format!("linux.resources.devices[{i}].{name}"))
+            })?;
         }
         if defaults {
             out.list.extend_from_slice(DEFAULT);
@@ -102,19 +104,21 @@ impl Rules {
         Ok(out)
     }
 
-    fn add(&mut self, rule: &DeviceRule<'_>) -> Result<()> {
+    /// Adds a rule, or says which of its properties is wrong.
+    fn add(&mut self, rule: &DeviceRule<'_>) -> Result<(), (&'static str, Error)> {
         let access = match rule.access.as_deref() {
             None | Some("") => ALL,
-            Some(letters) => access(letters)?,
+            Some(letters) => access(letters).map_err(|error| ("access", error))?,
         };
-        let major = number(rule.major, "major")?;
-        let minor = number(rule.minor, "minor")?;
+        let major = number(rule.major, "major").map_err(|error| ("major", error))?;
+        let minor = number(rule.minor, "minor").map_err(|error| ("minor", error))?;
         let kinds: &[Kind] = match rule.kind.as_deref() {
             None | Some("a" | "") => &[Kind::Block, Kind::Char],
             Some("b") => &[Kind::Block],
             Some("c" | "u") => &[Kind::Char],
             Some(other) => {
-                return Err(Error::config(format!("the device type {other:?} is not a, b or c")));
+                let sentence = format!("the device type {other:?} is not a, b or c");
+                return Err(("type", Error::config(sentence)));
             }
         };
         if kinds.len() == 2 && major.is_none() && minor.is_none() && access == ALL {

@@ -96,19 +96,19 @@ fn bad_rules_are_errors_that_name_them() {
     for (json, words) in [
         (
             r#"[{"allow":true},{"type":"x"}]"#,
-            "the device type \"x\" is not a, b or c (config.json: linux.resources.devices[1])",
+            "the device type \"x\" is not a, b or c (config.json: linux.resources.devices[1].type)",
         ),
         (
             r#"[{"access":"rx"}]"#,
-            "the device access 'x' is not one of r, w and m (config.json: linux.resources.devices[0])",
+            "the device access 'x' is not one of r, w and m (config.json: linux.resources.devices[0].access)",
         ),
         (
             r#"[{"type":"c","major":-2}]"#,
-            "-2 is not a major device number (config.json: linux.resources.devices[0])",
+            "-2 is not a major device number (config.json: linux.resources.devices[0].major)",
         ),
         (
             r#"[{"type":"c","minor":4294967296}]"#,
-            "4294967296 is not a minor device number (config.json: linux.resources.devices[0])",
+            "4294967296 is not a minor device number (config.json: linux.resources.devices[0].minor)",
         ),
     ] {
         let parsed: Vec<DeviceRule<'_>> = serde_json::from_str(json).unwrap();

@@ -264,7 +264,7 @@ impl Host {
     }
 
     #[cfg(test)]
-    pub(super) fn legacy_for_tests(directories: &[&str]) -> Self {
+    pub(crate) fn legacy_for_tests(directories: &[&str]) -> Self {
         let mut host = Self::empty();
         for name in directories {
             let controllers =
@@ -275,7 +275,7 @@ impl Host {
     }
 
     #[cfg(test)]
-    pub(super) fn unified_for_tests(controllers: &str) -> Self {
+    pub(crate) fn unified_for_tests(controllers: &str) -> Self {
         Self {
             layout: Layout::Unified,
             v1: Vec::new(),

@@ -26,7 +26,7 @@ pub(super) fn writes(resources: &Resources<'_>, purpose: Purpose) -> Result<Writ
     }
     for (i, page) in resources.hugepage_limits.iter().enumerate() {
         let field = format!("linux.resources.hugepageLimits[{i}]");
-        let size = page_size(&page.page_size, &field)?;
+        let size = page_size(&page.page_size, &format!("{field}.pageSize"))?;
         let limit = page.limit.to_string();
         out.add("hugetlb", format!("hugetlb.{size}.limit_in_bytes"), &*limit, field.clone());
         // Reservations are what the specification asks for; kernels before 5.7 have no such file.
@@ -40,7 +40,8 @@ pub(super) fn writes(resources: &Resources<'_>, purpose: Purpose) -> Result<Writ
         }
         for (i, priority) in network.priorities.iter().enumerate() {
             let field = format!("linux.resources.network.priorities[{i}]");
-            let line = format!("{} {}", word(&priority.name, &field)?, priority.priority);
+            let name = word(&priority.name, &format!("{field}.name"))?;
+            let line = format!("{name} {}", priority.priority);
             out.add("net_prio", "net_prio.ifpriomap", line, field);
         }
     }

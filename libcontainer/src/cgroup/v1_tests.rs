@@ -181,17 +181,17 @@ fn what_cannot_be_is_an_error_that_names_the_property() {
         (
             r#"{"blockIO":{"weightDevice":[{"major":1,"minor":1,"weight":1001}]}}"#,
             "not between 10 and 1000",
-            "linux.resources.blockIO.weightDevice[0]",
+            "linux.resources.blockIO.weightDevice[0].weight",
         ),
         (
             r#"{"hugepageLimits":[{"pageSize":"../x","limit":1}]}"#,
             "is not a huge page size",
-            "linux.resources.hugepageLimits[0]",
+            "linux.resources.hugepageLimits[0].pageSize",
         ),
         (
             r#"{"hugepageLimits":[{"pageSize":"MB","limit":1}]}"#,
             "is not a huge page size",
-            "linux.resources.hugepageLimits[0]",
+            "linux.resources.hugepageLimits[0].pageSize",
         ),
         (
             r#"{"rdma":{"mlx5_0":{}}}"#,

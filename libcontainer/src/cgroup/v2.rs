@@ -33,7 +33,7 @@ pub(super) fn writes(
     }
     for (i, page) in resources.hugepage_limits.iter().enumerate() {
         let field = format!("linux.resources.hugepageLimits[{i}]");
-        let size = page_size(&page.page_size, &field)?;
+        let size = page_size(&page.page_size, &format!("{field}.pageSize"))?;
         let limit = page.limit.to_string();
         out.add("hugetlb", format!("hugetlb.{size}.max"), &*limit, field.clone());
         let file = format!("hugetlb.{size}.rsvd.max");
@@ -165,7 +165,7 @@ fn block_io(block: &BlockIo, out: &mut Writes) -> Result<()> {
     }
     leaf(block.leaf_weight, LEAF)?;
     for BlockWeight { device, weight, leaf_weight, field } in writes::block_weights(block)? {
-        leaf(leaf_weight, &field)?;
+        leaf(leaf_weight, &format!("{field}.leafWeight"))?;
         if let Some(weight) = weight {
             let converted = format!("{device} {}", convert::block_weight(weight));
             let line = format!("{device} {weight}");
@@ -217,6 +217,9 @@ fn unified(resources: &Resources<'_>, controllers: &[String], out: &mut Writes) 
                 key.as_str()
             ))
             .field(field));
+        }
+        if value.contains('\0') {
+            return Err(Error::config("a NUL byte in the value of a unified resource").field(field));
         }
         let mut lines: Vec<&str> = value.lines().collect();
         if lines.is_empty() {

@@ -171,8 +171,8 @@ pub(super) fn block_weights(block: &BlockIo) -> Result<Vec<BlockWeight>> {
         if entry.weight.is_none() && entry.leaf_weight.is_none() {
             return Err(Error::config("neither weight nor leafWeight is given").field(field));
         }
-        let weight = block_weight(entry.weight, &field)?;
-        let leaf_weight = block_weight(entry.leaf_weight, &field)?;
+        let weight = block_weight(entry.weight, &format!("{field}.weight"))?;
+        let leaf_weight = block_weight(entry.leaf_weight, &format!("{field}.leafWeight"))?;
         list.push(BlockWeight { device, weight, leaf_weight, field });
     }
     Ok(list)
@@ -214,9 +214,9 @@ pub(super) fn page_size<'s>(size: &'s str, field: &str) -> Result<&'s str> {
     }
 }
 
-/// A name written into a line of its own: a blank or newline in it would make it another line.
+/// A name written into a line of its own: a blank or newline in it would make it another line, a NUL end it.
 pub(super) fn word<'s>(name: &'s str, field: &str) -> Result<&'s str> {
-    if name.is_empty() || name.contains(char::is_whitespace) {
+    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c == '\0') {
         return Err(Error::config(format!("{name:?} is not a name")).field(field.to_owned()));
     }
     Ok(name)

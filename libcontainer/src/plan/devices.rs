@@ -99,14 +99,22 @@ fn one(index: usize, device: &spec::Device<'_>) -> Result<DeviceOp> {
     let number = if kind == libc::S_IFIFO {
         0
     } else {
-        let part = |value: Option<i64>, name: &str| {
-            value.and_then(|value| u32::try_from(value).ok()).ok_or_else(|| {
+        // makedev(3): the kernel has 12 and 20 bits, and would drop the others without a word.
+        let part = |value: Option<i64>, name: &str, max: u32| {
+            let number = value.and_then(|value| u32::try_from(value).ok());
+            number.filter(|number| *number <= max).ok_or_else(|| {
                 Error::config(format!("{}: {name} is missing or out of range", device.path))
                     .field(format!("{field}.{name}"))
             })
         };
-        libc::makedev(part(device.major, "major")?, part(device.minor, "minor")?)
+        libc::makedev(part(device.major, "major", 0xfff)?, part(device.minor, "minor", 0xf_ffff)?)
     };
+    for (id, name) in [(device.uid, "uid"), (device.gid, "gid")] {
+        if id == Some(u32::MAX) {
+            return Err(Error::config(format!("{} is not a valid {name}", u32::MAX))
+                .field(format!("{field}.{name}")));
+        }
+    }
     let mode = device.file_mode.unwrap_or(0o666);
     let target = path::clean(&device.path);
     if target.is_empty() {

@@ -78,7 +78,7 @@ impl NamespacePlan {
             let kind = namespace.kind.as_str();
             let Some((_, flag)) = KINDS.iter().find(|(name, _)| *name == kind) else {
                 return Err(Error::config(format!("namespace {kind:?} does not exist"))
-                    .field(field())
+                    .field(format!("{}.type", field()))
                     .hint("use pid, network, mount, ipc, uts, user, cgroup or time"));
             };
             if plan.has(*flag) {
@@ -87,7 +87,11 @@ impl NamespacePlan {
             match namespace.path.as_deref().filter(|path| !path.is_empty()) {
                 None => plan.new |= flag,
                 Some(path) if path.starts_with('/') => {
-                    plan.join.push(Join { index, kind: *flag, path: cstring(path, field)? });
+                    plan.join.push(Join {
+                        index,
+                        kind: *flag,
+                        path: cstring(path, || format!("{}.path", field()))?,
+                    });
                 }
                 Some(path) => {
                     return Err(Error::config(format!("namespace path {path:?} is not absolute"))

@@ -289,7 +289,8 @@ fn rlimits(process: &spec::Process<'_>) -> Result<Vec<(u32, u64, u64)>> {
         let field = || format!("process.rlimits[{i}]");
         let kind = limit.kind.as_str();
         let Some((_, number)) = RLIMITS.iter().find(|(name, _)| *name == kind) else {
-            return Err(Error::config(format!("invalid rlimit type: {kind:?}")).field(field()));
+            return Err(Error::config(format!("invalid rlimit type: {kind:?}"))
+                .field(format!("{}.type", field())));
         };
         if list.iter().any(|(known, _, _)| known == number) {
             return Err(Error::config(format!("duplicated rlimit type: {kind:?}")).field(field()));

@@ -15,11 +15,13 @@ impl Schemata {
     /// `l3CacheSchema` first, then `memBwSchema`, then the lines of `schemata`.
     ///
     /// # Errors
-    /// [`crate::Kind::Config`] for a memBwSchema that does not begin with `MB:`, and for line breaks.
+    /// [`crate::Kind::Config`] for a memBwSchema that does not begin with `MB:`, and for line breaks and NUL.
     pub fn new(l3: Option<&str>, mb: Option<&str>, lines: &[&str]) -> Result<Self> {
         let mut list = Vec::new();
         // "SHOULD NOT contain newlines", and callers have put two lines in it.
-        list.extend(l3.unwrap_or_default().lines().map(str::to_owned));
+        for line in l3.unwrap_or_default().lines() {
+            list.push(one_line(line, format!("{FIELD}.l3CacheSchema"))?);
+        }
         if let Some(mb) = mb.filter(|mb| !mb.is_empty()) {
             let field = format!("{FIELD}.memBwSchema");
             if !mb.starts_with("MB:") {
@@ -86,8 +88,8 @@ fn is_same(resource: &str, one: &str, other: &str) -> bool {
 }
 
 fn one_line(text: &str, field: String) -> Result<String> {
-    if text.contains('\n') {
-        return Err(Error::config(format!("{text:?} has a line break in it")).field(field));
+    if text.contains(['\n', '\0']) {
+        return Err(Error::config(format!("{text:?} has a line break or a NUL in it")).field(field));
     }
     Ok(text.to_owned())
 }

@@ -299,10 +299,13 @@ fn flags(profile: &Seccomp<'_>, notify: bool) -> Result<u32> {
 fn listener(profile: &Seccomp<'_>, notify: bool) -> Result<()> {
     let set =
         |text: &Option<crate::spec::Str<'_>>| text.as_ref().is_some_and(|text| !text.is_empty());
-    if set(&profile.listener_path) {
+    let field = "linux.seccomp.listenerPath";
+    if let Some(path) = profile.listener_path.as_deref().filter(|path| !path.is_empty()) {
+        if path.contains('\0') {
+            return Err(Error::config("a NUL byte in the path of the listener").field(field));
+        }
         return Ok(());
     }
-    let field = "linux.seccomp.listenerPath";
     if set(&profile.listener_metadata) {
         return Err(Error::config("listenerMetadata needs a listenerPath").field(field));
     }

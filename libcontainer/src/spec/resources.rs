@@ -149,7 +149,7 @@ pub struct BlockIo {
 
 /// One of `weightDevice`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub struct WeightDevice {
     /// Major number.
     pub major: i64,
@@ -163,7 +163,6 @@ pub struct WeightDevice {
 
 /// One of the throttle lists.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default)]
 pub struct ThrottleDevice {
     /// Major number.
     pub major: i64,
@@ -175,7 +174,7 @@ pub struct ThrottleDevice {
 
 /// One of `linux.resources.hugepageLimits`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub struct HugepageLimit<'a> {
     /// Such as `2MB`.
     #[serde(borrow)]
@@ -198,7 +197,6 @@ pub struct Network<'a> {
 
 /// One of `linux.resources.network.priorities`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default)]
 pub struct InterfacePriority<'a> {
     /// Interface.
     #[serde(borrow)]
