@@ -25,7 +25,7 @@ hooks       spec sys
 terminal    spec::ConsoleSize sys
 notify      sys
 foreground  notify terminal spec::ConsoleSize sys
-cgroup      spec sys
+cgroup      path::clean spec sys
 resctrl     spec::IntelRdt
 store       id cgroup resctrl spec::Map spec::MemoryPolicy spec::Personality spec::Str sys
 bundle      spec sys

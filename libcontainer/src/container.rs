@@ -495,7 +495,7 @@ fn wait_for_end(init: &OwnedFd, limit: Duration) -> Result<()> {
 /// Deletes the container `id`; with `force`, whatever its state, and nothing there is a success.
 ///
 /// # Errors
-/// Those of [`Container::delete`].
+/// [`Kind::Lifecycle`] if it still runs and `force` was not asked; what could not be removed.
 pub fn delete(store: &Store, id: &ContainerId, force: bool, log: &dyn Log) -> Result<()> {
     let state = match store.open(id) {
         Err(error) if error.kind() == Kind::NotFound && force => return Ok(()),
@@ -507,7 +507,7 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool, log: &dyn Log) -> Re
 /// Deletes the container of a foreground `run` whose init this process has reaped. Nothing there any more is a success.
 ///
 /// # Errors
-/// Those of [`Container::delete`].
+/// Those of [`delete`].
 pub fn delete_ended(
     launched: Launched,
     store: &Store,
