@@ -25,9 +25,10 @@ pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>) -> Result<()> {
         }
     };
     let id = ContainerId::new(text(1).unwrap_or_default())?;
-    let saved = Saved::open_locked(&store(globals)?, &id)?;
     let file = std::path::Path::new(args.operand(2).unwrap_or_default());
+    // Before the lock, which whoever writes the document would hold otherwise.
     let bytes = update::read(file)?;
+    let saved = Saved::open_locked(&store(globals)?, &id)?;
     let mounts = bundle::parse_as::<Vec<Mount<'_>>>(&bytes, "the list of mounts")?;
     let container = saved.container()?;
     if adds { container.add_mounts(mounts) } else { container.remove_mounts(&mounts) }

@@ -65,14 +65,15 @@ pub(super) fn complete(cgroup: &mut Cgroup, plan: &CgroupPlan, host: &Host) -> R
 
 fn born_in(plan: &CgroupPlan, host: &Host, undo: &mut Undo) -> Result<Cgroup> {
     let groups = plan.groups.iter().filter(|group| group.controllers.is_empty());
-    let hierarchies = make_groups(groups, plan, host, undo)?;
+    let mut fresh = true;
+    let hierarchies = make_groups(groups, plan, host, undo, &mut fresh)?;
     let (driver, layout, path) = (plan.driver, plan.layout, plan.path.clone());
-    Ok(Cgroup { record: Record { driver, layout, path, hierarchies } })
+    Ok(Cgroup { record: Record { driver, layout, path, hierarchies }, fresh })
 }
 
 fn join_later(cgroup: &mut Cgroup, plan: &CgroupPlan, host: &Host, undo: &mut Undo) -> Result<()> {
     let groups = plan.groups.iter().filter(|group| !group.controllers.is_empty());
-    let members = make_groups(groups, plan, host, undo)?;
+    let members = make_groups(groups, plan, host, undo, &mut cgroup.fresh)?;
     cgroup.record.hierarchies.splice(0..0, members);
     match &plan.devices {
         Some(rules) => devices::apply(cgroup, rules),
@@ -85,13 +86,17 @@ fn make_groups<'g>(
     plan: &CgroupPlan,
     host: &Host,
     undo: &mut Undo,
+    fresh: &mut bool,
 ) -> Result<Vec<Member>> {
     let mut members = Vec::with_capacity(plan.groups.len());
     for group in groups {
         let directory = format!("{}{}", group.mount, plan.path);
         match make(&directory, &group.mount, &mut undo.0) {
             Ok(Made::New) => {}
-            Ok(Made::Found) => check_unused(&directory)?,
+            Ok(Made::Found) => {
+                *fresh = false;
+                check_unused(&directory)?;
+            }
             // A read-only or foreign mount, as inside another container.
             Err(Errno::EACCES | Errno::EPERM | Errno::EROFS) if group.optional => continue,
             Err(errno) => return Err(Error::os("mkdir", errno).path(&directory)),

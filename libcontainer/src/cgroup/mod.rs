@@ -116,6 +116,8 @@ impl Member {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cgroup {
     record: Record,
+    /// Whether this process has made all its directories.
+    fresh: bool,
 }
 
 impl Cgroup {
@@ -159,7 +161,12 @@ impl Cgroup {
                 .path(&record.path)
                 .hint("it is damaged, or of another runtime"));
         }
-        Ok(Self { record })
+        Ok(Self { record, fresh: false })
+    }
+
+    /// Whether all its directories were made for it just now: then who is in it has come with this container.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
     }
 
     /// What to keep in the state file; again after [`Cgroup::update`].

@@ -7,6 +7,7 @@ mod idmap;
 mod live_mounts;
 mod lsm;
 mod net_devices;
+mod no_pivot;
 mod oom_score;
 mod pid_file;
 mod prepared;
@@ -289,7 +290,7 @@ impl Launch<'_> {
             rootfs: fds.rootfs.take(),
             proc: fds.proc,
             mount_namespace: None,
-            bare_mounts: if self.plan.root.no_pivot { bare_mounts()? } else { Vec::new() },
+            bare_mounts: self.bare_mounts()?,
             v1_views: match cgroup.driver() {
                 cgroup::Driver::Disabled => Vec::new(),
                 _ => cgroup_plan.v1_views(),
@@ -578,20 +579,6 @@ impl Drop for Rejoin {
         // It was this process's a moment ago; the process ends soon in any case.
         let _back = setns(self.fd.as_fd(), self.kind);
     }
-}
-
-/// Where the host has procfs and sysfs mounted (proc_pid_mountinfo(5)), the inner ones first.
-fn bare_mounts() -> Result<Vec<CString>> {
-    let text = std::fs::read("/proc/self/mountinfo").on("read", "/proc/self/mountinfo")?;
-    let point = |line: &[u8]| {
-        let mut words = line.split(|byte| *byte == b' ');
-        let point = words.nth(4)?.to_owned();
-        let kind = words.skip_while(|word| *word != b"-").nth(1)?;
-        // A mount point with an escaped byte is none of procfs or sysfs.
-        (matches!(kind, b"proc" | b"sysfs") && !point.contains(&b'\\')).then_some(point)
-    };
-    let points = text.split(|byte| *byte == b'\n').rev().filter_map(point);
-    Ok(points.filter_map(|point| CString::new(point).ok()).collect())
 }
 
 /// Keeps the runtime out of reach of what it makes: not traceable, not dumpable, its /proc files root's (CVE-2016-9962).

@@ -25,15 +25,34 @@ const MAX_OPEN: usize = 256;
 
 /// Clones the sources of bind mounts, and makes the user namespaces of id-mapped ones.
 pub(super) fn open(plan: &mut Plan) -> Result<()> {
+    // A user namespace needs all of them from here; else the child opens what is more than a usual limit of descriptors
+    // allows.
+    let all = plan.namespaces.has(libc::CLONE_NEWUSER);
+    open_at_most(if all { usize::MAX } else { MAX_OPEN }, plan)
+}
+
+/// The same for a child that joins a mount namespace of others, where it would find their files at these paths.
+pub(super) fn open_all(plan: &mut Plan) -> Result<()> {
+    open_at_most(usize::MAX, plan)?;
+    let left = plan.mounts.iter().find(|op| match &op.action {
+        Action::Bind(bind) => bind.found.is_none() && bind.inside.is_none(),
+        _ => false,
+    });
+    match left {
+        Some(op) => Err(Error::os("clone the mount's source", Errno::EPERM)
+            .field(format!("mounts[{}].source", op.index))
+            .hint("only root may mount what is the host's in a running container")),
+        None => Ok(()),
+    }
+}
+
+fn open_at_most(spare: usize, plan: &mut Plan) -> Result<()> {
     let mut known = Vec::new();
     for op in &mut plan.mounts {
         if let Some(idmap) = &mut op.idmap {
             idmap.userns = Some(user_namespace(&idmap.ids, op.index, &mut known)?);
         }
     }
-    // A user namespace needs all of them from here; else the child opens what is more than a usual limit of descriptors
-    // allows.
-    let spare = if plan.namespaces.has(libc::CLONE_NEWUSER) { usize::MAX } else { MAX_OPEN };
     let mut opened = 0;
     for i in 0..plan.mounts.len() {
         let Some(op) = plan.mounts.get(i) else { break };

@@ -42,11 +42,18 @@ impl<'a> Undo<'a> {
     pub(super) fn take_back(&mut self) {
         self.end_child();
         if let Some(cgroup) = self.cgroup.take() {
-            // A hook or a child of init may still be in there.
-            let removed = cgroup.remove().or_else(|_busy| {
-                cgroup.signal_all(libc::SIGKILL)?;
-                cgroup.remove()
-            });
+            let removed = match cgroup.is_fresh() {
+                // A hook or a child of init may still be in there.
+                true => cgroup.remove().or_else(|_busy| {
+                    cgroup.signal_all(libc::SIGKILL)?;
+                    cgroup.remove()
+                }),
+                // It was there before: another container may be in it by now.
+                false => {
+                    cgroup.remove_empty();
+                    Ok(())
+                }
+            };
             if let Err(error) = removed {
                 self.log.warn(&format!("clean up: {error}"));
             }
