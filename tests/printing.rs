@@ -312,7 +312,7 @@ fn list_survives_a_status_it_cannot_read(t: &Test) {
     let (one, other) = (t.container().lasting(), t.container().lasting());
     one.run_detached();
     other.run_detached();
-    let file = one.cgroup_file(("freezer", "freezer.state"), "cgroup.events");
+    let file = one.cgroup_file(("freezer", "freezer.state"), "cgroup.freeze");
     let script = format!("mount --bind /proc/self/mem {} && exec \"$0\" \"$@\"", file.display());
     let words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script];
     let output = t.call(&["list"]).global(&["--log-level", "warning"]).by(&words).run().ok();
