@@ -20,6 +20,9 @@ use crate::logging::Logger;
 /// # Errors
 /// It does not run; a value that is none; a limit the kernel refuses.
 pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result<()> {
+    // Before the lock, which whoever writes the document would hold otherwise.
+    let path = args.path(&flag::RESOURCES);
+    let text = path.map(read).transpose()?.unwrap_or_default();
     let (store, id) = (store(globals)?, id(args)?);
     // A hook that asks this of its own container would wait for the create that waits for it.
     if Saved::open(&store, &id)?.container()?.status()? == Status::Creating {
@@ -29,9 +32,8 @@ pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Resul
     let mut container = saved.container()?;
     let schemata =
         Schemata::new(args.text(&flag::L3_CACHE_SCHEMA)?, args.text(&flag::MEM_BW_SCHEMA)?, &[])?;
-    match args.path(&flag::RESOURCES) {
+    match path {
         Some(path) => {
-            let text = read(path)?;
             let name = if is_standard_input(path) { "standard input" } else { "the resources" };
             container.update(&bundle::parse_as::<Resources<'_>>(&text, name)?, log)?;
         }
