@@ -1,7 +1,7 @@
 //! Creates, enters and removes Linux containers as the OCI runtime specification describes them.
 
 #[cfg(test)]
-mod bad_values;
+mod bad_values_tests;
 pub mod bundle;
 pub mod cgroup;
 pub mod container;
