@@ -215,16 +215,24 @@ fn magic(buffer: &libc::statfs) -> u64 {
     buffer.f_type as u64 & 0xffff_ffff
 }
 
-/// Whether the mount `fd` was opened on is read-only (fstatvfs(3)).
+/// Whether the mount `fd` was opened on is read-only.
 ///
 /// # Errors
 /// Those of fstatfs(2).
 pub fn is_read_only(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    mount_flags(fd).map(|flags| flags & libc::ST_RDONLY != 0)
+}
+
+/// The flags (`ST_*`) of the mount `fd` was opened on (fstatvfs(3)), those too that this C library has no name for.
+///
+/// # Errors
+/// Those of fstatfs(2).
+pub fn mount_flags(fd: BorrowedFd<'_>) -> Result<libc::c_ulong, Errno> {
     // SAFETY: statvfs is a plain C struct for which all zeroes is a valid value.
     let mut buffer: libc::statvfs = unsafe { std::mem::zeroed() };
     // SAFETY: the buffer outlives the call.
     check(unsafe { libc::fstatvfs(fd.as_raw_fd(), &raw mut buffer) }.into())?;
-    Ok(buffer.f_flag & libc::ST_RDONLY != 0)
+    Ok(buffer.f_flag)
 }
 
 /// Makes an anonymous sealed file that holds `data`, for execveat(2) (memfd_create(2)).

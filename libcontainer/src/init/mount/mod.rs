@@ -127,7 +127,7 @@ fn unlocked(op: &MountOp, mount: BorrowedFd<'_>) -> Result<Attr, Errno> {
 /// The attributes a mount has (statfs(2)).
 fn present_attributes(mount: BorrowedFd<'_>) -> Result<u64, Errno> {
     const ST_NOSYMFOLLOW: libc::c_ulong = 0x2000;
-    let shown = nix::sys::statvfs::fstatvfs(mount)?.flags().bits();
+    let shown = fd::mount_flags(mount)?;
     let pairs = [
         (libc::ST_RDONLY, libc::MOUNT_ATTR_RDONLY),
         (libc::ST_NOSUID, libc::MOUNT_ATTR_NOSUID),
