@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::harness::runner::cases;
-use crate::harness::{Container, Kind, Output, Test, Value, say, wait};
+use crate::harness::{Container, Kind, Output, Test, Value, json, say, wait};
 
 cases![
     of_several_starts_at_once_one_wins,
@@ -13,6 +13,7 @@ cases![
     an_exec_that_meets_a_delete_ends,
     pause_and_resume_at_once_leave_one_of_the_two,
     a_foreground_run_reaps_what_it_adopts,
+    a_create_that_fails_leaves_another_in_its_cgroup_alone,
 ];
 
 const ROUNDS: usize = 5;
@@ -136,4 +137,24 @@ fn a_foreground_run_reaps_what_it_adopts(t: &Test) {
     wait::until("the orphan is reaped", || wait::process_state(orphan).is_none().then_some(()));
     fs::write(c.path("/fifo"), "go").unwrap();
     run.wait().ok();
+}
+
+/// Whoever made the cgroup: what was started in it by another create is not the failing one's to kill.
+fn a_create_that_fails_leaves_another_in_its_cgroup_alone(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun clear the cgroup");
+    let path = format!("/{}-shared", t.id);
+    let good = t.container().lasting().set("/linux/cgroupsPath", json!(path));
+    let bad = t.container().lasting().set("/linux/cgroupsPath", json!(path));
+    let bad = bad.mount("/x", "tmpfs", "tmpfs", &["no-such-option"]);
+    for _ in 0..ROUNDS * 2 {
+        let creates = [good.bundle_call("create", &[]), bad.bundle_call("create", &[])];
+        let [first, second] = creates.map(|call| call.spawn());
+        let created = first.wait().code == Some(0);
+        second.wait().fails();
+        if created {
+            assert_eq!(good.status(), "created");
+            good.delete_force().ok();
+        }
+    }
+    t.assert_nothing_left();
 }

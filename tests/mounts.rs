@@ -109,6 +109,13 @@ impl HostMount {
         Self(path.to_owned())
     }
 
+    pub fn proc(t: &Test, path: &str) -> Self {
+        t.need_capability("CAP_SYS_ADMIN");
+        fs::create_dir_all(path).unwrap();
+        Self::run(&["-t", "proc", "proc", path]);
+        Self(path.to_owned())
+    }
+
     /// A tmpfs with options.
     pub fn sized(t: &Test, path: &str, options: &str) -> Self {
         t.need_capability("CAP_SYS_ADMIN");

@@ -23,6 +23,7 @@ cases![
     a_root_on_a_shared_mount_works,
     no_pivot_works,
     no_pivot_leaves_no_bare_proc,
+    no_pivot_keeps_what_protects_procfs,
     the_old_root_is_out_of_reach,
     an_overlay_with_long_options_is_mounted,
     relative_overlay_directories_mean_the_same_however_long,
@@ -201,6 +202,17 @@ fn no_pivot_leaves_no_bare_proc(t: &Test) {
     let c = t.container().sh(script);
     let output = c.bundle_call("run", &["--no-pivot"]).run().ok();
     assert!(!output.stdout.contains("bare"), "{output}");
+}
+
+/// What the host has mounted in the root is under the container's own by the time the host's mounts are taken away.
+fn no_pivot_keeps_what_protects_procfs(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc 1.1 takes away the container's own");
+    let c = t.container().sh("echo mine > /proc/sys/kernel/domainname || echo refused");
+    let proc = HostMount::proc(t, &c.path("/proc").display().to_string());
+    let output = c.bundle_call("run", &["--no-pivot"]).run().ok();
+    assert_eq!(output.stdout, "refused\n", "{output}");
+    drop(proc);
+    t.assert_nothing_left();
 }
 
 fn the_old_root_is_out_of_reach(t: &Test) {
