@@ -34,6 +34,19 @@ const NET_DEVICES: &[&str] = &[
 const RUNC: Table = &[
     ("newer than runc 1.1", NET_DEVICES),
     (
+        "runc 1.1 gives a process of a document no limits but its own",
+        &["exec::a_process_file_inherits_the_resource_limits"],
+    ),
+    (
+        "the Go runtime may raise the soft limit of files",
+        &["credentials::limits_apply_in_a_user_namespace"],
+    ),
+    ("runc 1.1 may leave its directory", &["bad_input::a_run_that_fails_is_not_kept"]),
+    (
+        "runc 1.1 knows no scheduler; the nice value may be the caller's own",
+        &["scheduling::nice_works_without_root"],
+    ),
+    (
         "runc 1.1 does not check this",
         &[
             "bad_config::a_config_that_is_not_utf_8",

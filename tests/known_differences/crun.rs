@@ -3,6 +3,18 @@
 use super::{NET_DEVICES, Table};
 
 pub(super) const CRUN: Table = &[
+    (
+        "crun 1.8 gives a process of a document no limits but its own",
+        &["exec::a_process_file_inherits_the_resource_limits"],
+    ),
+    (
+        "crun 1.8 knows no network devices, and fails for them or not, as it may be",
+        &["net_devices::a_failed_run_gives_all_devices_back"],
+    ),
+    (
+        "crun 1.8 knows no nice value; it may be the caller's own",
+        &["scheduling::nice_works_without_root"],
+    ),
     ("newer than crun 1.8", NET_DEVICES),
     (
         "crun has words of its own for this, or names nothing",
