@@ -14,6 +14,8 @@ cases![
     pause_and_resume_at_once_leave_one_of_the_two,
     a_foreground_run_reaps_what_it_adopts,
     a_create_that_fails_leaves_another_in_its_cgroup_alone,
+    delete_leaves_another_in_its_cgroup_alone,
+    delete_leaves_another_that_is_being_created_alone,
 ];
 
 const ROUNDS: usize = 5;
@@ -156,5 +158,47 @@ fn a_create_that_fails_leaves_another_in_its_cgroup_alone(t: &Test) {
             good.delete_force().ok();
         }
     }
+    t.assert_nothing_left();
+}
+
+/// Once the first has stopped its cgroup is free, and a second may be created there.
+fn delete_leaves_another_in_its_cgroup_alone(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun clear the cgroup");
+    let path = format!("/{}-shared", t.id);
+    for flags in [&["--force"][..], &[]] {
+        let first = t.container().set("/linux/cgroupsPath", json!(path));
+        first.run_detached();
+        first.wait_exit();
+        let second = t.container().lasting().set("/linux/cgroupsPath", json!(path));
+        second.create();
+        first.call("delete", flags).run().ok();
+        second.start().ok();
+        second.exec(&["true"]).ok();
+        second.delete_force().ok();
+        t.assert_nothing_left();
+    }
+}
+
+/// Neither has a record then: the one because its create was killed, the other not yet.
+fn delete_leaves_another_that_is_being_created_alone(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "the state directory is skep's");
+    let path = format!("/{}-shared", t.id);
+    let killed = t.container().set("/linux/cgroupsPath", json!(path));
+    let creating = t.container().lasting().set("/linux/cgroupsPath", json!(path));
+    creating.create();
+    let record = t.root.join(&creating.id).join("state.json");
+    let aside = t.path("aside");
+    fs::rename(&record, &aside).unwrap();
+    let state = t.root.join(&killed.id);
+    fs::create_dir(&state).unwrap();
+    fs::write(state.join("config.json"), killed.config.to_string()).unwrap();
+    killed.delete_force().ok();
+    assert!(!state.exists());
+    fs::rename(&aside, &record).unwrap();
+    creating.start().ok();
+    creating.exec(&["true"]).ok();
+    // And the last one clears the cgroup.
+    fs::remove_file(&record).unwrap();
+    creating.delete_force().ok();
     t.assert_nothing_left();
 }

@@ -1,7 +1,10 @@
 //! A container that exists: its status, and what can be done to it.
 
+mod delete;
 mod limits;
 mod mounts;
+
+pub use delete::{delete, delete_ended};
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,11 +16,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use crate::bundle;
-use crate::cgroup::{self, Cgroup, CgroupPlan, Driver};
-use crate::error::{Context, Error, Kind, Result};
+use crate::cgroup::{Cgroup, Driver};
+use crate::error::{Context, Error, Result};
 use crate::hooks::{self, Phase, StateTemplate};
 use crate::id::ContainerId;
-use crate::launch::{ExecOptions, Launched, Started, Target, exec_in, not_the_program};
+use crate::launch::{ExecOptions, Started, Target, exec_in, not_the_program};
 use crate::log::Log;
 use crate::notify::Proxy;
 use crate::plan::process::Context as ProcessContext;
@@ -67,7 +70,7 @@ impl Saved {
     /// Reads the record of `id`.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] if there is no such container.
+    /// [`crate::Kind::NotFound`] if there is no such container.
     pub fn open(store: &Store, id: &ContainerId) -> Result<Self> {
         let state = store.open(id)?;
         let bytes = state.load()?;
@@ -88,7 +91,7 @@ impl Saved {
     /// The container.
     ///
     /// # Errors
-    /// [`Kind::Internal`] for a damaged record.
+    /// [`crate::Kind::Internal`] for a damaged record.
     pub fn container(&self) -> Result<Container<'_>> {
         let record = store::parse(&self.bytes, self.state.path())?;
         let cgroup = Cgroup::from_record(record.cgroup.clone())?;
@@ -156,7 +159,7 @@ impl<'a> Container<'a> {
     /// runs.
     ///
     /// # Errors
-    /// [`Kind::Lifecycle`] if it is not created; why a startContainer hook, the exec or a poststart hook failed.
+    /// [`crate::Kind::Lifecycle`] if it is not created; why a startContainer hook, the exec or a poststart hook failed.
     pub fn start(&self, notify_socket: Option<&OsStr>, log: &dyn Log) -> Result<()> {
         match self.status()? {
             Status::Created if self.record.no_process => return Err(plan::no_process()),
@@ -296,7 +299,7 @@ impl<'a> Container<'a> {
     /// Sends `signal` to init; with `all`, to every process of the container, which may have none any more.
     ///
     /// # Errors
-    /// [`Kind::Lifecycle`] with the words engines look for if it does not run.
+    /// [`crate::Kind::Lifecycle`] with the words engines look for if it does not run.
     pub fn kill(&self, signal: i32, all: bool) -> Result<()> {
         // Without a pid namespace of its own the container's processes outlive its init.
         if all || (!self.record.has_own_pids() && signal == libc::SIGKILL) {
@@ -334,74 +337,10 @@ impl<'a> Container<'a> {
         killed
     }
 
-    /// Removes what is left of the container: cgroup, directory; and runs the poststop hooks, whose failure is only
-    /// a warning.
-    ///
-    /// # Errors
-    /// [`Kind::Lifecycle`] if it still runs and `force` was not asked; what could not be removed.
-    fn delete_in(&self, status: Status, force: bool, log: &dyn Log) -> Result<()> {
-        match status {
-            Status::Stopped => {}
-            // A create that was killed, for a living one has the lock.
-            Status::Creating if force && self.record.pid == 0 => {
-                self.remove_cgroup()?;
-                if let Some(group) = self.resctrl()? {
-                    group.remove_unused();
-                }
-                return self.state.remove();
-            }
-            // Nothing of the user's has run yet.
-            Status::Created => self.kill_all()?,
-            _ if force => self.kill_all()?,
-            _ => {
-                return Err(Error::lifecycle(format!(
-                    "cannot delete container {} that is not stopped: {}",
-                    self.record.id,
-                    status.name()
-                ))
-                .hint("kill it first, or use --force"));
-            }
-        }
-        self.remove(force || !self.record.has_own_pids(), log)
-    }
-
-    /// Kills what is in the cgroup, if there is anything, and removes it.
-    fn remove_cgroup(&self) -> Result<()> {
-        if self.cgroup.remove_empty() {
-            return Ok(());
-        }
-        self.cgroup.signal_all(libc::SIGKILL)?;
-        self.cgroup.remove()
-    }
-
-    fn remove(&self, kill: bool, log: &dyn Log) -> Result<()> {
-        let config = if self.record.hooks { Some(self.config()) } else { None };
-        // The directory goes only when the cgroup has: else nobody could find it again.
-        if kill {
-            // Without a pid namespace others may have outlived init.
-            self.remove_cgroup()?;
-        } else {
-            self.cgroup.remove()?;
-        }
-        if let Some(group) = self.resctrl()? {
-            group.remove()?;
-        }
-        self.state.remove()?;
-        let Some(config) = config else { return Ok(()) };
-        let stopped = config.and_then(|config| {
-            let spec = bundle::parse(&config)?;
-            self.run_hooks(&spec, Phase::Poststop, "stopped", 0)
-        });
-        if let Err(error) = stopped {
-            log.warn(&error.to_string());
-        }
-        Ok(())
-    }
-
     /// Freezes every process.
     ///
     /// # Errors
-    /// [`Kind::Lifecycle`] if it does not run.
+    /// [`crate::Kind::Lifecycle`] if it does not run.
     pub fn pause(&self) -> Result<()> {
         match self.status()? {
             Status::Running | Status::Created => self.cgroup.freeze(),
@@ -412,7 +351,7 @@ impl<'a> Container<'a> {
     /// Thaws every process.
     ///
     /// # Errors
-    /// [`Kind::Lifecycle`] if it is not paused.
+    /// [`crate::Kind::Lifecycle`] if it is not paused.
     pub fn resume(&self) -> Result<()> {
         match self.status()? {
             Status::Paused => self.cgroup.thaw(),
@@ -423,7 +362,7 @@ impl<'a> Container<'a> {
     /// Starts one more process in it.
     ///
     /// # Errors
-    /// [`Kind::Lifecycle`] if it does not run, or is paused and `ignore_paused` was not asked; why the process failed.
+    /// [`crate::Kind::Lifecycle`] if it does not run, or is paused and `ignore_paused` was not asked; why the process failed.
     pub fn exec(
         &self,
         process: &Process<'_>,
@@ -490,100 +429,4 @@ fn wait_for_end(init: &OwnedFd, limit: Duration) -> Result<()> {
             other => return other.map(drop).doing("wait for init"),
         }
     }
-}
-
-/// Deletes the container `id`; with `force`, whatever its state, and nothing there is a success.
-///
-/// # Errors
-/// [`Kind::Lifecycle`] if it still runs and `force` was not asked; what could not be removed.
-pub fn delete(store: &Store, id: &ContainerId, force: bool, log: &dyn Log) -> Result<()> {
-    let state = match store.open(id) {
-        Err(error) if error.kind() == Kind::NotFound && force => return Ok(()),
-        other => other?,
-    };
-    delete_locked(state, store, id, force, None, log)
-}
-
-/// Deletes the container of a foreground `run` whose init this process has reaped. Nothing there any more is a success.
-///
-/// # Errors
-/// Those of [`delete`].
-pub fn delete_ended(
-    launched: Launched,
-    store: &Store,
-    id: &ContainerId,
-    log: &dyn Log,
-) -> Result<()> {
-    delete_locked(launched.state, store, id, true, Some(Status::Stopped), log)
-}
-
-fn delete_locked(
-    state: StateDir,
-    store: &Store,
-    id: &ContainerId,
-    force: bool,
-    known: Option<Status>,
-    log: &dyn Log,
-) -> Result<()> {
-    match state.lock() {
-        Err(error) if error.kind() == Kind::NotFound && force => return Ok(()),
-        other => other?,
-    }
-    let saved = match state.load() {
-        Ok(bytes) => Saved { state, bytes },
-        // A create that was killed half-way.
-        Err(error) if error.kind() == Kind::NotFound && force => {
-            return remove_damaged(&state, store, id, false);
-        }
-        Err(error) => return Err(error),
-    };
-    let container = match saved.container() {
-        Err(error) if force => {
-            log.warn(&error.to_string());
-            return remove_damaged(&saved.state, store, id, true);
-        }
-        other => other?,
-    };
-    let status = known.map_or_else(|| container.status(), Ok)?;
-    container.delete_in(status, force, log)
-}
-
-/// Removes a container whose record cannot be read: where its cgroup is, its configuration says as well; where that is
-/// damaged too, it is looked for below its id.
-///
-/// `create` has looked whether that cgroup is free before it wrote the configuration, and what that does not say, such as
-/// another cgroup driver, it records at once. So without either there is no cgroup, and else it is this one's, unless
-/// another container has taken it since.
-fn remove_damaged(state: &StateDir, store: &Store, id: &ContainerId, recorded: bool) -> Result<()> {
-    let config = state.read(store::CONFIG)?.unwrap_or_default();
-    let spec = match bundle::parse(&config) {
-        Err(_incomplete) if !recorded => return state.remove(),
-        other => other.unwrap_or_default(),
-    };
-    let linux = spec.linux.as_ref();
-    let request = cgroup::Request {
-        id: id.as_str(),
-        cgroups_path: linux.and_then(|linux| linux.cgroups_path.as_deref()),
-        resources: linux.and_then(|linux| linux.resources.as_ref()),
-        driver: Driver::Cgroupfs,
-        default_devices: false,
-    };
-    let plan = CgroupPlan::build(&request, &cgroup::Host::probe()?)?;
-    let cgroup = Cgroup::from_record(plan.record())?;
-    if !cgroup.remove_empty() && !is_of_another(&cgroup, store, id)? {
-        cgroup.signal_all(libc::SIGKILL)?;
-        cgroup.remove()?;
-    }
-    state.remove()
-}
-
-/// Whether another container of the store is in `cgroup`.
-fn is_of_another(cgroup: &Cgroup, store: &Store, id: &ContainerId) -> Result<bool> {
-    for other in store.ids()?.into_iter().filter(|other| other != id) {
-        let Ok(saved) = Saved::open(store, &other) else { continue };
-        if saved.container().is_ok_and(|other| other.cgroup.path() == cgroup.path()) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

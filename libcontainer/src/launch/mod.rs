@@ -9,6 +9,7 @@ mod lsm;
 mod net_devices;
 mod no_pivot;
 mod oom_score;
+mod others;
 mod pid_file;
 mod prepared;
 mod record;
@@ -47,6 +48,7 @@ pub use exec::{ExecOptions, Started};
 pub(crate) use exec::{Target, exec_in};
 pub(crate) use live_mounts::{add as add_mounts, remove as remove_mounts};
 use oom_score::OomScore;
+pub(crate) use others::{Others, cgroup_of};
 use prepared::Prepared;
 use prepared::open_proc;
 use serve::Server;
@@ -253,7 +255,7 @@ impl Launch<'_> {
         cgroup_plan: &CgroupPlan,
         host: &cgroup::Host,
     ) -> Result<Launched> {
-        let mut undo = Undo::new(self.log);
+        let mut undo = Undo::new(self.log, Others::new(self.options.store, &self.options.id));
         let state = self.options.store.reserve(&self.options.id)?;
         let state = undo.state.insert(state);
         // Whoever finds an unfinished container may kill what is in its cgroup.

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use super::Others;
 use crate::cgroup::Cgroup;
 use crate::log::Log;
 use crate::resctrl;
@@ -16,12 +17,21 @@ pub(super) struct Undo<'a> {
     pub(super) cgroup: Option<Cgroup>,
     pub(super) resctrl: Option<resctrl::Group>,
     pub(super) child: Option<OwnedFd>,
+    others: Others<'a>,
     committed: bool,
 }
 
 impl<'a> Undo<'a> {
-    pub(super) fn new(log: &'a dyn Log) -> Self {
-        Self { log, state: None, cgroup: None, resctrl: None, child: None, committed: false }
+    pub(super) fn new(log: &'a dyn Log, others: Others<'a>) -> Self {
+        Self {
+            log,
+            state: None,
+            cgroup: None,
+            resctrl: None,
+            child: None,
+            others,
+            committed: false,
+        }
     }
 
     /// Keeps everything.
@@ -43,11 +53,9 @@ impl<'a> Undo<'a> {
         self.end_child();
         if let Some(cgroup) = self.cgroup.take() {
             let removed = match cgroup.is_fresh() {
-                // A hook or a child of init may still be in there.
-                true => cgroup.remove().or_else(|_busy| {
-                    cgroup.signal_all(libc::SIGKILL)?;
-                    cgroup.remove()
-                }),
+                // A hook or a child of init may still be in there; or the init of another container, which has found it
+                // free before this one's was inside.
+                true => self.others.clear(&cgroup, true),
                 // It was there before: another container may be in it by now.
                 false => {
                     cgroup.remove_empty();
