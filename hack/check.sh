@@ -45,6 +45,23 @@ linked_crates() {
     ((${#unknown[@]} == 0)) || { echo "skep links more than hack/check.sh allows: ${unknown[*]}"; return 1; }
 }
 
+# What skep-image adds is in libcontainer/design/0014-images.md. The lists are here so that a new one is seen, and so that skep is
+# known to have none of them: neither TLS nor HTTP nor decompression.
+image_crates() {
+    local own=' anstyle base64 bytes cfg-if clap clap_builder clap_lex const-oid cpufeatures crypto-common digest block-buffer flate2
+        getrandom hybrid-array http httparse log once_cell percent-encoding ring ruzstd rustls rustls-pki-types rustls-webpki sha2
+        skep-image strsim subtle tar-core thiserror twox-hash typenum untrusted ureq ureq-proto utf8-zero webpki-roots zerocopy zeroize zlib-rs '
+    local name unknown=() shared
+    shared=$(cargo tree --locked --package skep --edges normal,no-proc-macro --prefix none --target "$(release_target)" | cut -d' ' -f1)
+    while read -r name _; do
+        [[ " ${own//$'\n'/ } " == *" $name "* || $'\n'$shared$'\n' == *$'\n'"$name"$'\n'* ]] || unknown+=("$name")
+    done < <(cargo tree --locked --package skep-image --edges normal,no-proc-macro --prefix none --target "$(release_target)" | sort -u)
+    ((${#unknown[@]} == 0)) || { echo "skep-image links more than hack/check.sh allows: ${unknown[*]}"; return 1; }
+    for name in ureq rustls ring flate2 zlib-rs ruzstd tar-core clap; do
+        [[ $'\n'$shared$'\n' != *$'\n'"$name"$'\n'* ]] || { echo "skep links $name"; return 1; }
+    done
+}
+
 # unit_tests CARGO-ARGUMENT...: what needs root skips. As root they run as nobody, so that this is seen.
 unit_tests() {
     local place file files status=0 skips=()
@@ -88,6 +105,7 @@ step 'lints' lints
 step 'lints of the seccomp oracle' lints_of_the_oracle
 step 'layers' hack/layers.sh
 step 'linked crates' linked_crates
+step 'linked crates of skep-image' image_crates
 step 'scripts' scripts
 step 'documentation' documentation
 step 'types on aarch64' other_architecture

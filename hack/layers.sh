@@ -38,17 +38,20 @@ TABLE
 
 # [files, pattern, why not]
 my $library = qr{^libcontainer/src/};
-my $program = qr{^src/};
+my $image = qr{^src/image/src/};
+my $program = qr{^src/(?!image/)};
 my @forbidden = (
-    [qr{^(libcontainer/)?src/(?!sys/)}, qr/\bunsafe\s*(\{|fn\b|impl\b|extern\b)/, 'unsafe is for libcontainer/src/sys'],
+    [qr{^(libcontainer/|src/image/)?src/(?!sys/)}, qr/\bunsafe\s*(\{|fn\b|impl\b|extern\b)/, 'unsafe is for libcontainer/src/sys'],
     [qr{^libcontainer/src/(?!sys/)}, qr/\blibc::(?!makedev|major|minor)[a-z_0-9]+\s*\(/, 'system calls are made in sys or by nix'],
     [$program, qr/\blibc::[a-z_0-9]+\s*\(/, 'system calls are made in libcontainer::sys or by nix'],
+    [$image, qr/\blibc::(?!makedev|major|minor)[a-z_0-9]+\s*\(/, 'system calls are made in libcontainer::sys or by nix'],
+    [$program, qr/\bskep_image\b/, 'skep executes skep-image and links nothing of it'],
     [qr{^src/commands/}, qr/\blibc::|\blibcontainer::(init|sync)\b/, 'commands say what is wanted, not how'],
     [$library, qr/\b(clap|anyhow|oci_spec)::/, 'the library knows neither'],
     [$library, qr/\be?print(ln)?!|\bdbg!/, 'the library says it through Log or its result'],
     [$library, qr/\benv::(args|args_os|vars|vars_os|var|var_os|set_var|remove_var|current_dir|set_current_dir)\b/,
         'environment, arguments and current directory belong to the program'],
-    [qr{^(libcontainer/)?src/}, qr/\bthread::(spawn|Builder|scope)\b/, 'one thread until exec'],
+    [qr{^(libcontainer/)?src/(?!image/)}, qr/\bthread::(spawn|Builder|scope)\b/, 'one thread until exec'],
     [qr{^libcontainer/src/(sys|sync|init)(/|\.rs)}, qr/\bserde(_json)?::|\bfs::(File|read|write|read_to_string|remove_\w+|create_\w+)\b/,
         'the child parses nothing and opens by descriptor'],
     [qr{^libcontainer/src/plan/}, qr/\bnix::(?!errno\b)|\bstd::(fs|env|process|io)\b|\bsys::[a-z_:]+\(/, 'planning makes no system call'],

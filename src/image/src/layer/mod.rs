@@ -1,0 +1,1 @@
+//! One layer: decompression, tar, and its application to a directory.

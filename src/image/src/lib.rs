@@ -1,0 +1,33 @@
+//! Images: where they come from, what they are, and how they become a root file system.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`digest`], [`mod@reference`], [`platform`] | names: of content, of images, of machines |
+//! | [`document`], [`media`], [`descriptor`], [`manifest`] | the JSON documents of the image specification, read strictly |
+//! | [`source`] | where an image is: layouts, archives, the store, a registry; and the reader that verifies what it gives |
+//! | [`layer`] | one layer: decompression, tar, and its application to a directory |
+//! | [`registry`] | the client of the distribution specification |
+//! | [`convert`] | from an image's configuration to a bundle |
+//! | [`limits`], [`error`] | how much is too much; what went wrong and with which exit code |
+//!
+//! Documents are kept as the bytes they came in: a digest names bytes, so nothing is ever written anew.
+
+pub mod convert;
+pub mod descriptor;
+pub mod digest;
+pub mod document;
+pub mod error;
+pub mod layer;
+pub mod limits;
+pub mod manifest;
+pub mod media;
+pub mod platform;
+pub mod reference;
+pub mod registry;
+pub mod source;
+
+pub use descriptor::Descriptor;
+pub use digest::Digest;
+pub use error::{Error, Kind, Result};
+pub use limits::Limits;
+pub use source::Source;

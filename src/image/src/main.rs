@@ -1,0 +1,7 @@
+//! skep-image: what `skep pull`, `unpack`, `bundle` and the like execute.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::FAILURE
+}
