@@ -28,6 +28,7 @@ cases![
     a_failing_create_container_hook_makes_create_fail,
     a_failing_start_container_hook_makes_start_fail,
     a_failing_poststart_hook_stops_the_container,
+    a_failing_poststart_hook_of_an_old_version_is_only_a_warning,
     a_failing_poststop_hook_is_only_a_warning,
     the_hooks_after_a_failing_one_do_not_run,
     the_poststop_hooks_after_a_failing_one_run,
@@ -332,11 +333,36 @@ fn a_failing_start_container_hook_makes_start_fail(t: &Test) {
 }
 
 fn a_failing_poststart_hook_stops_the_container(t: &Test) {
-    let c = t.container().hook("poststart", "exit 7").lasting();
+    let c = t.container().set("/ociVersion", json!("1.2.0")).hook("poststart", "exit 7").lasting();
     c.create();
     c.start().fails();
     wait::for_exit(c.pid());
     c.delete_force().ok();
+    t.assert_nothing_left();
+}
+
+/// Versions 1.0 and 1.1 say to warn and to go on.
+fn a_failing_poststart_hook_of_an_old_version_is_only_a_warning(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun do the one or the other, whatever the version");
+    for version in ["1.0.2-dev", "1.1.0"] {
+        let ran = t.path(&format!("ran-{version}"));
+        let c = t.container().set("/ociVersion", json!(version));
+        let c = c
+            .hook("poststart", "exit 7")
+            .hook("poststart", &format!("echo x >> {}", ran.display()));
+        let c = c.lasting();
+        let log = t.path("log").display().to_string();
+        c.create();
+        let start = ["--log", &log, "start", &c.id];
+        t.call(&start).run().ok();
+        assert_eq!(c.status(), "running");
+        c.delete_force().ok();
+        c.run_detached();
+        assert_eq!(c.status(), "running");
+        c.delete_force().ok();
+        assert_eq!(fs::read_to_string(&ran).unwrap(), "x\nx\n");
+        assert!(fs::read_to_string(&log).unwrap().contains("error running poststart hook #0"));
+    }
     t.assert_nothing_left();
 }
 

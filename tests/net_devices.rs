@@ -343,6 +343,7 @@ fn a_failed_run_gives_all_devices_back(t: &Test) {
     net.set(&["link add veth1 type veth peer name peer1"]);
     let before = net.describe();
     let c = with(t, json!({"veth0": {"name": "veth1"}, "veth1": {"name": "veth0"}}))
+        .set("/ociVersion", json!("1.2.0"))
         .hook("poststart", "exit 3")
         .lasting();
     net.call(c.bundle_call("run", &["--detach"])).run().fails();

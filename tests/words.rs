@@ -17,6 +17,7 @@ cases![
     words_for_a_memory_limit_that_is_too_small,
     words_for_a_busy_cgroup,
     one_record_also_with_warnings,
+    a_runtime_by_another_name_says_that_name,
 ];
 
 const INIT: &str = "unable to start container process: error during container init: ";
@@ -168,4 +169,18 @@ fn one_record_also_with_warnings(t: &Test) {
     let named = format!("file:{}", log.display());
     c.bundle_call("create", &[]).global(&["--log", &named, "--log-format", "json"]).run().fails();
     assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 2);
+}
+
+/// Where skep stands in for runc, callers look for runc's words.
+fn a_runtime_by_another_name_says_that_name(t: &Test) {
+    need_skep(t);
+    let link = t.path("runc");
+    std::os::unix::fs::symlink(&t.runtime.path, &link).unwrap();
+    let c = t.container().args(&["/no/such"]);
+    for (command, words) in [("create", "runc create failed: "), ("run", "runc run failed: ")] {
+        let script = format!("shift; exec {} \"$@\"", link.display());
+        let call = c.bundle_call(command, &[]).by(&["sh", "-c", &script, "sh"]);
+        says(call.run().fails(), &format!("{words}{INIT}exec: "));
+    }
+    t.assert_nothing_left();
 }

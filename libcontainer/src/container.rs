@@ -257,13 +257,16 @@ impl<'a> Container<'a> {
         let config = self.config()?;
         let spec = bundle::parse(&config)?;
         let ran = self.run_hooks(&spec, Phase::Poststart, "running", self.record.pid);
-        if ran.is_err() {
-            // runtime.md "Lifecycle" 9: a failed poststart hook stops the container.
-            if let Err(error) = self.kill_all() {
-                log.warn(&error.to_string());
-            }
+        let Err(failed) = ran else { return Ok(()) };
+        if hooks::poststart_only_warns(spec.oci_version.as_deref()) {
+            log.warn(&failed.to_string());
+            return Ok(());
         }
-        ran
+        // runtime.md "Lifecycle" 9: a failed poststart hook stops the container.
+        if let Err(error) = self.kill_all() {
+            log.warn(&error.to_string());
+        }
+        Err(failed)
     }
 
     fn config(&self) -> Result<Vec<u8>> {
@@ -289,6 +292,7 @@ impl<'a> Container<'a> {
             stdout: stdout.as_ref().map(AsFd::as_fd),
             stderr: stderr.as_ref().map(AsFd::as_fd),
             env: None,
+            all: hooks::poststart_only_warns(spec.oci_version.as_deref()),
         };
         let record = &self.record;
         let template =

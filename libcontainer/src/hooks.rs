@@ -64,6 +64,14 @@ pub struct Options<'a> {
     pub stderr: Option<BorrowedFd<'a>>,
     /// The environment of a hook that has none of its own: none if absent.
     pub env: Option<&'a [CString]>,
+    /// Whether the hooks after one that fails run, as those of `poststop` always do.
+    pub all: bool,
+}
+
+/// Whether a failure of `poststart` is only a warning, as it is in version 1.0 and 1.1 of the specification; since 1.2 it
+/// stops the container (runtime.md "Lifecycle", step 9).
+pub fn poststart_only_warns(version: Option<&str>) -> bool {
+    version.is_some_and(|version| version.starts_with("1.0.") || version.starts_with("1.1."))
 }
 
 /// Opens a file for the output of hooks (annotations `run.oci.hooks.stdout` and `run.oci.hooks.stderr`).
@@ -144,7 +152,7 @@ pub fn run_hooks(
             let error =
                 Error::new(Kind::Hook, format!("error running {name} hook #{index}: {cause}"))
                     .hint(format!("the hook is {:?}", &*hook.path));
-            if phase != Phase::Poststop {
+            if phase != Phase::Poststop && !options.all {
                 return Err(error);
             }
             first.get_or_insert(error);

@@ -27,7 +27,7 @@ pub(crate) fn create(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Re
         enter_bundle(&options.bundle);
         launch(&options, log).map(drop)
     };
-    made().map_err(|error| error.context("skep create failed"))?;
+    made().map_err(|error| failed(error, "create"))?;
     Ok(0)
 }
 
@@ -36,7 +36,13 @@ pub(crate) fn create(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Re
 /// # Errors
 /// Why the container could not be run; nothing of it is left.
 pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result<i32> {
-    run_container(args, globals, log).map_err(|error| error.context("skep run failed"))
+    run_container(args, globals, log).map_err(|error| failed(error, "run"))
+}
+
+/// Under the name it was called by: where skep stands in for runc, callers look for runc's words.
+fn failed(error: Error, command: &str) -> Error {
+    let name = libcontainer::sys::entry::called().unwrap_or("skep");
+    error.context(&format!("{name} {command} failed"))
 }
 
 fn run_container(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result<i32> {

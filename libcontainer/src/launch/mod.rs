@@ -374,10 +374,7 @@ impl Launch<'_> {
         if self.options.mode != Mode::Create {
             server.wait_for_exec()?;
             self.clock.step("the program runs");
-            let hooks = self.spec.hooks.as_ref().map(|hooks| &hooks.poststart);
-            if let Some(hooks) = hooks.filter(|hooks| !hooks.is_empty()) {
-                server.run_hooks(Phase::Poststart, hooks, "running")?;
-            }
+            server.run_poststart_hooks()?;
         }
         Ok(init)
     }

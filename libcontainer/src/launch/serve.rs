@@ -290,9 +290,27 @@ impl Server<'_, '_> {
             stdout: self.stdout.as_ref().map(AsFd::as_fd),
             stderr: self.stderr.as_ref().map(AsFd::as_fd),
             env: None,
+            all: phase == Phase::Poststart && self.poststart_only_warns(),
         };
         let pid = if phase == Phase::Poststop { 0 } else { self.pid.as_raw() };
         hooks::run_hooks(phase, hooks, &self.launch.template()?.render(status, pid), &options)
+    }
+
+    /// Runs the `poststart` hooks, if there are any.
+    pub(super) fn run_poststart_hooks(&self) -> Result<()> {
+        let hooks = self.launch.spec.hooks.as_ref().map(|hooks| &hooks.poststart);
+        let Some(hooks) = hooks.filter(|hooks| !hooks.is_empty()) else { return Ok(()) };
+        match self.run_hooks(Phase::Poststart, hooks, "running") {
+            Err(error) if self.poststart_only_warns() => {
+                self.launch.log.warn(&error.to_string());
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn poststart_only_warns(&self) -> bool {
+        hooks::poststart_only_warns(self.launch.spec.oci_version.as_deref())
     }
 
     fn take_console(&mut self, number: i32, master: Option<OwnedFd>) -> Result<()> {

@@ -71,6 +71,20 @@ impl Arguments {
     }
 }
 
+/// The name this program was called by: the last component of its first argument, if it is a plain word.
+pub fn called() -> Option<&'static str> {
+    let count = i32::try_from(COUNT.load(Ordering::Relaxed)).unwrap_or(0);
+    let vector = VECTOR.load(Ordering::Relaxed);
+    if count == 0 || vector.is_null() {
+        return None;
+    }
+    // SAFETY: main gave it.
+    let arguments = unsafe { Arguments::new(count, vector) };
+    let name = arguments.iter().next()?.to_str()?.rsplit('/').next()?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    Some(name).filter(|name| (1..64).contains(&name.len()) && name.bytes().all(plain))
+}
+
 /// The name the kernel executed this image by (`AT_EXECFN`, getauxval(3)); empty if it does not say.
 pub fn executed_as() -> &'static [u8] {
     // SAFETY: no memory is passed.
