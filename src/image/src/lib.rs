@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`digest`], [`mod@reference`], [`platform`] | names: of content, of images, of machines |
 //! | [`document`], [`media`], [`descriptor`], [`manifest`] | the JSON documents of the image specification, read strictly |
+//! | [`image`](mod@image) | one image of a source, chosen by platform |
 //! | [`source`] | where an image is: layouts, archives, the store, a registry; and the reader that verifies what it gives |
 //! | [`layer`] | one layer: decompression, tar, and its application to a directory |
 //! | [`registry`] | the client of the distribution specification |
@@ -17,6 +18,7 @@ pub mod descriptor;
 pub mod digest;
 pub mod document;
 pub mod error;
+pub mod image;
 pub mod layer;
 pub mod limits;
 pub mod manifest;
@@ -29,5 +31,6 @@ pub mod source;
 pub use descriptor::Descriptor;
 pub use digest::Digest;
 pub use error::{Error, Kind, Result};
+pub use image::Image;
 pub use limits::Limits;
 pub use source::Source;

@@ -1,9 +1,22 @@
 //! Where an image is.
 
+pub mod archive;
+mod dir;
+mod docker;
+mod files;
+pub mod layout;
+mod location;
+#[cfg(test)]
+mod tests;
 mod verified;
 
 use std::io::Read;
 
+pub use dir::Dir;
+pub use docker::DockerArchive;
+pub use files::{Directory, Files};
+pub use layout::{Layout, Select};
+pub use location::Location;
 pub use verified::Verified;
 
 use crate::descriptor::Descriptor;
