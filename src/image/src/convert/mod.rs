@@ -1,1 +1,112 @@
-//! From an image's configuration to a bundle.
+//! From an image's configuration to `config.json` (image-spec conversion.md), as umoci does it where that leaves a
+//! choice, and more strictly where an image could take power with it.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`image`] | the image's configuration, read as Go reads it but strictly |
+//! | [`request`] | what the command line asks for |
+//! | [`user`] | users and groups of the image's own `/etc/passwd` and `/etc/group` |
+//! | [`process`] | `process`: arguments, environment, directory, user, capabilities |
+//! | [`annotations`] | labels and the properties of the image that become annotations |
+//! | [`mounts`] | volumes, `--mount`, `--net` |
+//! | [`template`], [`seccomp`] | what a container gets that no image speaks of |
+//!
+//! Nothing here asks the host what an image named: no variable is looked up, no path of the image is walked but below
+//! the root's descriptor.
+
+pub mod annotations;
+pub mod image;
+pub mod mounts;
+pub mod process;
+pub mod request;
+pub mod seccomp;
+pub mod template;
+pub mod user;
+
+use std::os::fd::BorrowedFd;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+pub use image::ImageConfig;
+pub use request::{Capabilities, IdMap, Mapping, Network, Request, Seccomp, Volumes};
+
+/// Where a field of `config.json` has its value from, for `--explain`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The field, as `process.args`.
+    pub field: String,
+    /// The image's field, the flag, or the default.
+    pub from: String,
+}
+
+/// A `config.json` and how it came about.
+#[derive(Debug)]
+pub struct Conversion {
+    /// The whole document.
+    pub spec: Value,
+    /// Where what is in it comes from, in the order of the document.
+    pub origins: Vec<Origin>,
+    /// What was left out of it, and why.
+    pub warnings: Vec<String>,
+}
+
+/// What the parts write to.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    origins: Vec<Origin>,
+    warnings: Vec<String>,
+}
+
+impl Notes {
+    fn origin(&mut self, field: impl Into<String>, from: impl Into<String>) {
+        self.origins.push(Origin { field: field.into(), from: from.into() });
+    }
+
+    fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
+    }
+}
+
+/// Makes the `config.json` of an image whose root filesystem is open as `root`.
+///
+/// # Errors
+/// [`Kind::Verification`](crate::Kind::Verification) for a configuration that is not what the specification says,
+/// [`Kind::Unsupported`](crate::Kind::Unsupported) for one of another system, [`Kind::NotFound`](crate::Kind::NotFound)
+/// for a user or group the image does not have, [`Kind::Usage`](crate::Kind::Usage) for a request that means nothing.
+pub fn convert(config: &[u8], root: BorrowedFd<'_>, request: &Request) -> Result<Conversion> {
+    let image = ImageConfig::parse(config)?;
+    if image.os != "linux" && !image.os.is_empty() {
+        return Err(Error::unsupported(format!("the image is for {:?}, not for linux", image.os)));
+    }
+    let mut notes = Notes::default();
+    let mut spec = template::base(request, &mut notes)?;
+    process::fill(&mut spec, &image, root, request, &mut notes)?;
+    mounts::fill(&mut spec, &image, root, request, &mut notes)?;
+    annotations::fill(&mut spec, &image, request, &mut notes)?;
+    Ok(Conversion { spec: Value::Object(spec), origins: notes.origins, warnings: notes.warnings })
+}
+
+/// The object `name` of `parent`, made where it is missing.
+fn object<'a>(
+    parent: &'a mut Map<String, Value>,
+    name: &str,
+) -> Result<&'a mut Map<String, Value>> {
+    let child = parent.entry(name).or_insert_with(|| Value::Object(Map::new()));
+    if child.is_null() {
+        *child = Value::Object(Map::new());
+    }
+    child.as_object_mut().ok_or_else(|| Error::usage(format!("--config-from: {name} is no object")))
+}
+
+/// The array `name` of `parent`, made where it is missing.
+fn array<'a>(parent: &'a mut Map<String, Value>, name: &str) -> Result<&'a mut Vec<Value>> {
+    let child = parent.entry(name).or_insert_with(|| Value::Array(Vec::new()));
+    if child.is_null() {
+        *child = Value::Array(Vec::new());
+    }
+    child.as_array_mut().ok_or_else(|| Error::usage(format!("--config-from: {name} is no array")))
+}
+
+#[cfg(test)]
+mod tests;
