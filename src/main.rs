@@ -30,10 +30,10 @@ const EXEC_FAILURE: i32 = 255;
 
 #[cfg_attr(test, allow(dead_code, reason = "the test harness has its own main"))]
 fn run(arguments: Arguments) -> i32 {
-    let sealed = libcontainer::exeseal::arrive();
+    let mut sealed = libcontainer::exeseal::arrive();
     if !sealed && arguments.iter().any(is_sealed_command) {
         // Before anything else is done, which would be done twice. What goes wrong is told when the log is open.
-        let _told_below = libcontainer::exeseal::seal(arguments);
+        sealed = libcontainer::exeseal::seal(arguments).is_ok();
     }
     libcontainer::sys::process::ignore_pipe_signals();
     // Nowhere to say it, and nothing to be done about it.

@@ -10,6 +10,8 @@ cases![
     the_runtime_cannot_be_overwritten_by_a_program_that_is_it,
     the_runtime_cannot_be_overwritten_by_a_script_that_runs_it,
     the_runtime_cannot_be_overwritten_by_an_exec,
+    nothing_a_waiting_init_runs_on_can_be_written,
+    a_runtime_without_standard_streams_is_sealed,
     exec_shows_the_container_nothing,
     a_created_init_in_a_user_namespace_is_not_its_owners,
     run_of_a_leaked_directory,
@@ -51,6 +53,56 @@ fn the_runtime_cannot_be_overwritten_by_an_exec(t: &Test) {
     let found = while_hunting(t, "overwrite", |c| exec_the_runtime(c, "/proc/self/exe"));
     eprintln!("{found}");
     assert!(found.contains("writable 0\n"), "{found}");
+}
+
+/// Checks that the file of `pid` and whatever of it is mapped are reached through read-only mounts.
+fn assert_sealed(t: &Test, pid: i32) {
+    let runtime = fs::metadata(&t.runtime.path).unwrap();
+    let maps = fs::read_dir(format!("/proc/{pid}/map_files")).unwrap();
+    let mapped = maps.map(|map| map.unwrap().path());
+    let own = std::iter::once(format!("/proc/{pid}/exe").into());
+    let files: Vec<_> = own
+        .chain(mapped)
+        .filter(|path: &std::path::PathBuf| {
+            let file = fs::metadata(path).unwrap();
+            (file.dev(), file.ino()) == (runtime.dev(), runtime.ino())
+        })
+        .collect();
+    // The file itself, its text and its constants.
+    assert!(files.len() >= 3, "{files:?}");
+    for file in &files {
+        let flags = nix::sys::statvfs::statvfs(file).unwrap().flags();
+        assert!(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY), "{}", file.display());
+    }
+}
+
+fn nothing_a_waiting_init_runs_on_can_be_written(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "another runtime may run from a copy");
+    let c = t.container().lasting();
+    c.create();
+    assert_sealed(t, c.pid());
+}
+
+fn a_runtime_without_standard_streams_is_sealed(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "another runtime may run from a copy");
+    // The descriptors that sealing takes have the numbers of the streams then.
+    let c = t.container().lasting();
+    c.write();
+    let call = format!(
+        "exec <&- >&- 2>&-; exec '{}' --root '{}' create --bundle '{}' '{}'",
+        t.runtime.path.display(),
+        t.root.display(),
+        c.dir.display(),
+        c.id,
+    );
+    let status = std::process::Command::new("sh").args(["-c", &call]).status().unwrap();
+    assert!(status.success());
+    let pid = i32::try_from(c.state()["pid"].as_i64().unwrap()).unwrap();
+    assert_sealed(t, pid);
+    for number in 0..3 {
+        let stream = fs::read_link(format!("/proc/{pid}/fd/{number}")).unwrap();
+        assert_eq!(stream.to_str(), Some("/dev/null"));
+    }
 }
 
 fn the_runtime_cannot_be_overwritten_by_a_script_that_runs_it(t: &Test) {

@@ -16,7 +16,7 @@
 //   FILTER        file with the compiled seccomp filter; FILTER_LEN its number of instructions
 //
 // Left out, though a real runtime has to do it: reading and parsing config.json, compiling the
-// seccomp profile, the re-execution of its own binary from a read-only mount (CVE-2019-5736).
+// seccomp profile, making its own binary run from a read-only mount (CVE-2019-5736).
 // Not left out: `start` reports success only when execve has happened, as skep's does, so it waits
 // for it; peers return earlier.
 //

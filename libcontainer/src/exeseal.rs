@@ -2,10 +2,12 @@
 //!
 //! `create`, `run` and `exec` put a process of ours into the container. It is undumpable, but its executable can still be
 //! what a container's program names as its interpreter. So they run from a detached read-only clone of the mount their
-//! file is on: the kernel refuses to write there, whoever asks. A file that lies on a read-only mount or is immutable
-//! is as safe already.
+//! file is on (design note 0017): the kernel refuses to write there, whoever asks. A file that lies on a read-only mount or
+//! is immutable is as safe already.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::AtomicI32;
+use std::sync::atomic::Ordering::Relaxed;
 
 use nix::errno::Errno;
 
@@ -13,6 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::sys::entry::{self, Arguments};
 use crate::sys::exec::execve_again;
 use crate::sys::fd::{self, CWD};
+use crate::sys::image;
 use crate::sys::mount::{Attr, Recursive, mount_setattr, open_tree_clone};
 
 const SELF: &std::ffi::CStr = c"/proc/self/exe";
@@ -21,9 +24,10 @@ const BY_DESCRIPTOR: &[u8] = b"/dev/fd/";
 /// Larger than this binary by far.
 const MAX_BINARY: u64 = 64 << 20;
 
-/// Executes this program once more from where it cannot be written to, unless it is there already.
+/// Makes this program run from where it cannot be written to, unless it does already.
 ///
-/// Returns only if nothing had to be done. The new image begins with [`arrive`].
+/// Where the kernel lets it, the pages it runs on are exchanged for the same pages of the read-only clone, in a tenth of the
+/// time that executing takes (design note 0017). Otherwise the clone is executed; the new image begins with [`arrive`].
 ///
 /// # Errors
 /// Those of open_tree(2), mount_setattr(2), memfd_create(2) and execveat(2).
@@ -38,6 +42,10 @@ pub fn seal(arguments: Arguments) -> Result<()> {
             let attr = Attr { set: libc::MOUNT_ATTR_RDONLY, ..Attr::default() };
             mount_setattr(clone.as_fd(), Recursive::No, attr)
                 .on("mount_setattr", "/proc/self/exe")?;
+            if exchange(own.as_fd(), clone.as_fd(), arguments).is_ok() {
+                hold(clone);
+                return Ok(());
+            }
             clone
         }
         // Without CAP_SYS_ADMIN only a file that is not the caller's own is out of the container's reach.
@@ -57,7 +65,46 @@ pub fn seal(arguments: Arguments) -> Result<()> {
     Err(Error::os("execute the read-only copy of this program", errno))
 }
 
-/// Whether this is the image that [`seal`] has executed; the descriptor it came by is closed then.
+/// Goes on from `clone`, a read-only mount of the file `own`; fails if this program or this kernel cannot.
+fn exchange(own: BorrowedFd<'_>, clone: BorrowedFd<'_>, arguments: Arguments) -> Result<(), Errno> {
+    // A descriptor that open_tree(2) returns maps nothing, and only /proc opens what it leads to.
+    let path = std::ffi::CString::new(format!("/proc/self/fd/{}", clone.as_raw_fd()))
+        .map_err(|_nul| Errno::EINVAL)?;
+    let file = fd::openat(CWD, &path, libc::O_RDONLY, 0)?;
+    let (wanted, found) = (fd::stat(own, c"")?, fd::stat(file.as_fd(), c"")?);
+    if (wanted.dev, wanted.ino) != (found.dev, found.ino) || !fd::is_read_only(file.as_fd())? {
+        return Err(Errno::ESTALE);
+    }
+    image::run_from(file.as_fd(), arguments)
+}
+
+/// The descriptor of the clone; -1 without one.
+static HELD: AtomicI32 = AtomicI32::new(-1);
+
+/// Keeps the clone open. Closing it unmounts the clone, which waits until every processor has passed a quiescent state
+/// (RCU): up to milliseconds, for which [`let_go`] finds a better moment.
+fn hold(clone: OwnedFd) {
+    // Not where a standard stream belongs.
+    if clone.as_raw_fd() > libc::STDERR_FILENO && fd::set_cloexec(clone.as_raw_fd(), true).is_ok() {
+        HELD.store(clone.into_raw_fd(), Relaxed);
+    }
+}
+
+/// Closes the clone: a child at once, for it is not to be inherited by what comes next; the runtime when it would only
+/// wait for somebody else.
+pub(crate) fn let_go() {
+    let number = HELD.swap(-1, Relaxed);
+    if number >= 0 {
+        drop(entry::take_inherited(number));
+    }
+}
+
+/// Whether `number` is the descriptor of the clone, which no caller has passed.
+pub(crate) fn holds(number: RawFd) -> bool {
+    number >= 0 && HELD.load(Relaxed) == number
+}
+
+/// Whether this is the image that [`seal`] has executed; the descriptor it came by is kept for [`let_go`] then.
 ///
 /// Nobody but the kernel writes the name an image was executed by, and the descriptor it names is still the executed
 /// file, for it has been open ever since. To be called before anything else is opened or closed.
@@ -67,7 +114,7 @@ pub fn arrive() -> bool {
     // A caller may have its own reasons to execute by descriptor: then it is one of his, and stays.
     match number.filter(|number| fd::is_open(*number)) {
         Some(number) if cannot_be_written(entry::inherited(number)) => {
-            drop(entry::take_inherited(number));
+            hold(entry::take_inherited(number));
             true
         }
         _ => false,

@@ -300,6 +300,7 @@ impl Server<'_> {
             self.child.pid_written = true;
         }
         self.go()?;
+        crate::exeseal::let_go();
         let (message, _) = receive(&self.child.socket)?;
         if message.is_empty() {
             return check_program(self.plan, self.child.pid);

@@ -225,7 +225,7 @@ fn has_mount_namespace(spec: &Spec<'_>) -> bool {
 pub fn check_kept(kept: u32) -> Result<()> {
     for offset in 0..kept {
         let number = i32::try_from(3 + u64::from(offset)).unwrap_or(i32::MAX);
-        if !fd::is_open(number) {
+        if !fd::is_open(number) || crate::exeseal::holds(number) {
             return Err(Error::config(format!(
                 "unable to stat preserved-fd {offset} (of {kept}): descriptor {number} is not open"
             ))
@@ -357,6 +357,9 @@ impl Launch<'_> {
                 staged = Some(self.stage_record(state, cgroup, server.pid, false)?);
             }
         }
+        if self.options.mode == Mode::Create {
+            crate::exeseal::let_go();
+        }
         server.serve(state, cgroup, &mut undo.child)?;
         self.clock.step("init is ready (runc: init: closing the pipe to signal completion)");
         let init = match staged {
@@ -372,6 +375,7 @@ impl Launch<'_> {
         }
         server.go()?;
         if self.options.mode != Mode::Create {
+            crate::exeseal::let_go();
             server.wait_for_exec()?;
             self.clock.step("the program runs");
             server.run_poststart_hooks()?;
@@ -526,6 +530,7 @@ impl Launch<'_> {
         let _score = if own { OomScore::take(&self.plan.process)? } else { None };
         match crate::sys::clone::clone_single_threaded(flags, into.map(AsFd::as_fd)) {
             Ok(Side::Child) => {
+                crate::exeseal::let_go();
                 // Else it would never see that the parent is gone.
                 drop(parent_end);
                 run_child(child, two_stages, new)

@@ -53,7 +53,7 @@ impl Arguments {
     }
 
     /// The arguments, program name included.
-    pub fn iter(self) -> impl Iterator<Item = &'static OsStr> {
+    pub fn iter(self) -> impl Iterator<Item = &'static OsStr> + Clone {
         (0..self.count).map(move |i| {
             // SAFETY: i is below the count.
             let place = unsafe { self.vector.add(i) };
@@ -63,6 +63,15 @@ impl Arguments {
             let text = unsafe { CStr::from_ptr(pointer) };
             OsStr::from_bytes(text.to_bytes())
         })
+    }
+
+    /// Where the first byte of the first argument and the one after the last argument's NUL are: the kernel has laid them
+    /// out one after the other. None without arguments.
+    pub fn extent(self) -> Option<(u64, u64)> {
+        let all = self.iter();
+        let (first, last) = (all.clone().next()?, all.last()?);
+        let end = last.as_bytes().as_ptr() as u64 + last.len() as u64 + 1;
+        Some((first.as_bytes().as_ptr() as u64, end))
     }
 
     /// The vector itself, for an execve(2) of the same program.
