@@ -61,11 +61,19 @@ pub fn open_or_make(
 ) -> Result<(OwnedFd, bool), Errno> {
     match open(root, path) {
         Ok(found) => Ok((found, true)),
-        Err(Errno::ENOENT) => match make_last(root, path, make)? {
-            Some(made) => Ok((made, false)),
-            None => Walk::new(path).make(root, make).map(|made| (made, false)),
-        },
+        Err(Errno::ENOENT) => make_missing(root, path, make).map(|made| (made, false)),
         Err(errno) => Err(errno),
+    }
+}
+
+/// Makes and opens `path`, which [`open`] has not found, as [`open_or_make`] does.
+///
+/// # Errors
+/// As those of [`open_or_make`].
+pub fn make_missing(root: BorrowedFd<'_>, path: &CStr, make: Make) -> Result<OwnedFd, Errno> {
+    match make_last(root, path, make)? {
+        Some(made) => Ok(made),
+        None => Walk::new(path).make(root, make),
     }
 }
 

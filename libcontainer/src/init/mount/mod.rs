@@ -224,7 +224,7 @@ fn target(
     let nofollow = if op.target_nofollow { libc::O_NOFOLLOW } else { 0 };
     let found = match path::open_with(root, &op.target, libc::O_PATH | nofollow) {
         Ok(found) => (found, true),
-        Err(Errno::ENOENT) => path::open_or_make(root, &op.target, make).at(step, i)?,
+        Err(Errno::ENOENT) => (path::make_missing(root, &op.target, make).at(step, i)?, false),
         Err(errno) => return Err(Fault::new(step, i, errno)),
     };
     // A symlink in the image may have led below /proc, where config.json may not go by name either (CVE-2019-16884).
