@@ -47,6 +47,7 @@ mod engine_configs;
 mod events;
 mod exec;
 mod exec_user;
+mod finer_points;
 mod flags;
 mod granted;
 mod harness;
@@ -131,6 +132,7 @@ fn main() -> ExitCode {
         cve::CASES,
         cve_mounts::CASES,
         engine_configs::CASES,
+        finer_points::CASES,
         flags::CASES,
         keyring::CASES,
         rootless::CASES,

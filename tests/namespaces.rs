@@ -12,6 +12,7 @@ cases![
     a_namespace_is_joined_by_path,
     a_pid_namespace_is_joined_by_path,
     a_user_namespace_is_joined_by_path,
+    mappings_beside_a_path_are_those_of_the_namespace,
     a_mount_namespace_is_joined_by_path,
     a_namespace_path_of_another_kind_is_refused,
     a_namespace_path_that_does_not_exist_is_refused,
@@ -141,6 +142,26 @@ fn a_user_namespace_is_joined_by_path(t: &Test) {
     assert_eq!(namespace(second.pid(), "user"), namespace(first.pid(), "user"));
     let status = fs::read_to_string(format!("/proc/{}/status", second.pid())).unwrap();
     assert!(status.contains("Uid:\t100000\t"), "{status}");
+}
+
+fn mappings_beside_a_path_are_those_of_the_namespace(t: &Test) {
+    t.need_user_namespaces();
+    t.need(t.kind() == Kind::Skep, "newer than runc 1.1 and crun 1.8");
+    let first = t.container().lasting().user_namespace(100_000);
+    first.run_detached();
+    let path = format!("/proc/{}/ns/user", first.pid());
+    let second = || {
+        let c = t.container().user_namespace(100_000).without_namespace("user");
+        c.push("/linux/namespaces", json!({"type": "user", "path": path}))
+    };
+    second().run().ok();
+    for (field, host) in [("uidMappings", 0), ("gidMappings", 100_001)] {
+        let map = json!([{"containerID": 0, "hostID": host, "size": 65536}]);
+        let output = second().set(&format!("/linux/{field}"), map).run().fails();
+        output.names("non-matching mapping").names(&format!("linux.{field}"));
+    }
+    first.delete_force().ok();
+    t.assert_nothing_left();
 }
 
 fn a_mount_namespace_is_joined_by_path(t: &Test) {

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use crate::error::{Context, Error, Result};
 use crate::plan::IdMaps;
 use crate::plan::map_text;
-use crate::spec::IdMapping;
+use crate::spec::{IdMapping, Linux};
 use crate::sys::fd;
 use crate::sys::spawn::{Program, spawn};
 
@@ -31,6 +31,38 @@ pub(super) fn write(maps: &IdMaps, pid: Pid, euid: u32, egid: u32) -> Result<()>
     } else {
         through(c"newuidmap", pid, &maps.uids, "linux.uidMappings")
     }
+}
+
+/// Compares the maps of the user namespace that `pid` has joined with those `linux` gives beside its path
+/// (config-linux.md "User namespace mappings"): two answers to one question have to be the same.
+pub(super) fn check_joined(linux: &Linux<'_>, pid: Pid) -> Result<()> {
+    for (file, given, field) in [
+        ("uid_map", &linux.uid_mappings, "linux.uidMappings"),
+        ("gid_map", &linux.gid_mappings, "linux.gidMappings"),
+    ] {
+        if given.is_empty() {
+            continue;
+        }
+        let path = format!("/proc/{pid}/{file}");
+        let text = std::fs::read_to_string(&path).on("read", &path)?;
+        let mut found: Vec<_> = text.lines().filter_map(line).collect();
+        let mut given = given.0.clone();
+        found.sort_unstable_by_key(|map| map.container_id);
+        given.sort_unstable_by_key(|map| map.container_id);
+        if found != given {
+            return Err(Error::config(
+                "user namespaces enabled, but both namespace path and non-matching mapping specified -- you may only provide one",
+            )
+            .field(field));
+        }
+    }
+    Ok(())
+}
+
+fn line(text: &str) -> Option<IdMapping> {
+    let mut numbers = text.split_whitespace().map(str::parse);
+    let mut next = || numbers.next()?.ok();
+    Some(IdMapping { container_id: next()?, host_id: next()?, size: next()? })
 }
 
 /// The one map an unprivileged process may write itself: its own id, alone.

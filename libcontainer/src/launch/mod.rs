@@ -361,6 +361,11 @@ impl Launch<'_> {
             crate::exeseal::let_go();
         }
         server.serve(state, cgroup, &mut undo.child)?;
+        if let Some(linux) = self.spec.linux.as_ref()
+            && self.plan.namespaces.joins(libc::CLONE_NEWUSER).is_some()
+        {
+            idmap::check_joined(linux, server.pid)?;
+        }
         self.clock.step("init is ready (runc: init: closing the pipe to signal completion)");
         let init = match staged {
             Some(init) => state.publish().map(|()| init),

@@ -8,7 +8,7 @@ use crate::spec::{IdMapping, List, Namespace, Spec};
 /// Adds a user namespace to `spec`, which has none, for the ordinary user `uid`: he is root in it, and the ids that
 /// subuid(5) and subgid(5) give him follow from 1 on. Without those, or without the programs that may map them, he is alone.
 pub(super) fn add_user_namespace(spec: &mut Spec<'_>, uid: u32, gid: u32) {
-    let Some(linux) = &mut spec.linux else { return };
+    let linux = spec.linux.get_or_insert_default();
     if linux.namespaces.iter().any(|namespace| namespace.kind == "user") {
         return;
     }
@@ -82,6 +82,6 @@ mod tests {
         assert_eq!(parse(r#"{"linux":{"namespaces":[{"type":"pid"}]}}"#), Some((2, vec![own])));
         let user = r#"{"linux":{"namespaces":[{"type":"user","path":"/x"}]}}"#;
         assert_eq!(parse(user), Some((1, Vec::new())));
-        assert_eq!(parse("{}"), None);
+        assert_eq!(parse("{}"), Some((1, vec![own])));
     }
 }

@@ -156,11 +156,10 @@ impl Plan {
     ) -> Result<Self> {
         let mut warnings = Vec::new();
         check_version(spec)?;
-        let linux = spec.linux.as_ref().ok_or_else(|| {
-            Error::config("no linux section")
-                .field("linux")
-                .hint("skep makes Linux containers only")
-        })?;
+        check_annotations(spec)?;
+        // Without the section nothing of it is asked for: no namespaces, no limits.
+        let none = spec::Linux::default();
+        let linux = spec.linux.as_ref().unwrap_or(&none);
         let namespaces = NamespacePlan::build(&linux.namespaces, &linux.time_offsets)?;
         let idmaps = IdMaps::build(linux, &namespaces)?;
         if spec.process.is_none() && !request.without_process {
@@ -255,6 +254,16 @@ fn check_version(spec: &Spec<'_>) -> Result<()> {
         .hint(format!("skep implements {} and its 1.x predecessors", spec::OCI_VERSION)));
     }
     Err(bad())
+}
+
+/// config.md "Annotations": keys are not empty.
+fn check_annotations(spec: &Spec<'_>) -> Result<()> {
+    if spec.annotations.get("").is_some() {
+        return Err(
+            Error::config("the key of an annotation must not be empty").field("annotations[\"\"]")
+        );
+    }
+    Ok(())
 }
 
 /// Compiles `linux.seccomp`, if there is one; or takes the program of an annotation in its place.

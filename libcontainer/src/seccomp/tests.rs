@@ -347,6 +347,10 @@ fn what_is_not_valid_is_named() {
             "SCMP_ACT_NOTIFY needs a listenerPath",
         ),
         (r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerMetadata":"x"}"#, "needs a listenerPath"),
+        (
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/s","syscalls":[{"names":["read","write"],"action":"SCMP_ACT_NOTIFY"}]}"#,
+            "SCMP_ACT_NOTIFY cannot be used for the write syscall",
+        ),
     ];
     for (profile, expected) in cases {
         let found = refusal(profile);

@@ -49,15 +49,16 @@ pub struct SeccompRule<'a> {
 
 /// One of `args` of a rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub struct SeccompArg<'a> {
     /// Which argument, from 0.
     pub index: u32,
     /// What it is compared with.
     pub value: u64,
     /// The second operand of SCMP_CMP_MASKED_EQ.
+    #[serde(default)]
     pub value_two: Option<u64>,
     /// `SCMP_CMP_*`.
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     pub op: Str<'a>,
 }
