@@ -1,1 +1,5 @@
 //! One layer: decompression, tar, and its application to a directory.
+
+mod decompress;
+
+pub use decompress::{Decompressor, decompress};

@@ -1,0 +1,639 @@
+//! The compression of a layer: gzip of any number of members, zstd of any number of frames, or none.
+//!
+//! What it is, the first bytes say: builders mislabel, and podman and containerd look as well. The blob is read to its
+//! end whatever the codec thinks, because its digest covers all of it.
+
+use std::io::{self, Read};
+
+use flate2::{Decompress, FlushDecompress, Status};
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::media::{Compression, Media};
+
+/// How much is read at once.
+const INPUT: usize = 256 << 10;
+/// Decoded bytes that a zstd decoder is asked for at once.
+const ZSTD_STEP: usize = 512 << 10;
+
+/// What the first bytes of a blob say.
+///
+/// # Errors
+/// [`Kind::Unsupported`](crate::Kind::Unsupported) for compressions that image-spec has no media type for.
+fn of_magic(start: &[u8]) -> Result<Compression> {
+    const FOREIGN: [(&[u8], &str); 5] = [
+        (b"\xfd7zXZ\0", "xz"),
+        (b"BZh", "bzip2"),
+        (b"\x04\x22\x4d\x18", "lz4"),
+        (b"LZIP", "lzip"),
+        (b"PK\x03\x04", "zip"),
+    ];
+    if start.starts_with(&[0x1f, 0x8b]) {
+        return Ok(Compression::Gzip);
+    }
+    if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || is_skippable(start) {
+        return Ok(Compression::Zstd);
+    }
+    // A tar whose first name happens to begin like that has its own magic further on.
+    let tar = start.get(257..262) == Some(b"ustar".as_slice());
+    match FOREIGN.iter().find(|(magic, _)| !tar && start.starts_with(magic)) {
+        Some((_, name)) => Err(Error::unsupported(format!(
+            "the layer is compressed with {name}: image-spec knows gzip and zstd"
+        ))),
+        None => Ok(Compression::None),
+    }
+}
+
+fn name(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "not compressed",
+        Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
+    }
+}
+
+/// Whether a skippable frame of zstd begins here (RFC 8878 section 3.1.2).
+fn is_skippable(start: &[u8]) -> bool {
+    start.first().is_some_and(|byte| byte & 0xf0 == 0x50)
+        && start.get(1..4) == Some([0x2a, 0x4d, 0x18].as_slice())
+}
+
+/// The uncompressed bytes of a layer, for [`decompress`].
+#[derive(Debug)]
+pub struct Decompressor<R> {
+    input: Input<R>,
+    codec: Codec,
+    /// Uncompressed bytes given so far.
+    given: u64,
+    limits: Limits,
+    remarks: Vec<String>,
+}
+
+enum Codec {
+    Plain,
+    Gzip { inflate: Box<Decompress>, member: Member },
+    Zstd { decoder: Box<FrameDecoder>, in_frame: bool },
+    End,
+}
+
+impl std::fmt::Debug for Codec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Plain => "Plain",
+            Self::Gzip { .. } => "Gzip",
+            Self::Zstd { .. } => "Zstd",
+            Self::End => "End",
+        })
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Member {
+    /// Before the first.
+    First,
+    Inside,
+    /// One has ended; another may follow.
+    After,
+}
+
+/// Looks at the first bytes of a layer's blob and undoes its compression. `media_type` is only compared with what they
+/// say: a difference is a remark.
+///
+/// # Errors
+/// Those of reading; [`Kind::Unsupported`](crate::Kind::Unsupported) for another compression.
+pub fn decompress<R: Read>(
+    reader: R,
+    media_type: &str,
+    limits: &Limits,
+) -> Result<Decompressor<R>> {
+    let mut input = Input::new(reader);
+    input.at_least(262).map_err(|error| Error::io("cannot read the layer", error))?;
+    let compression = of_magic(input.waiting())?;
+    let mut remarks = Vec::new();
+    if matches!(Media::of(media_type), Media::Layer(said) if said != compression) {
+        remarks.push(format!(
+            "the layer is {}, and its media type is {media_type}",
+            name(compression)
+        ));
+    }
+    let codec = match compression {
+        Compression::None => Codec::Plain,
+        Compression::Gzip => {
+            Codec::Gzip { inflate: Box::new(Decompress::new(false)), member: Member::First }
+        }
+        Compression::Zstd => {
+            let mut decoder = Box::new(FrameDecoder::new());
+            decoder.set_max_window_size(limits.zstd_window);
+            Codec::Zstd { decoder, in_frame: false }
+        }
+    };
+    Ok(Decompressor { input, codec, given: 0, limits: *limits, remarks })
+}
+
+impl<R: Read> Decompressor<R> {
+    /// What is odd about the stream and does no harm.
+    #[must_use]
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    /// What the blob was read from.
+    #[must_use]
+    pub fn into_inner(self) -> R {
+        self.input.reader
+    }
+
+    fn next(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let given = match &mut self.codec {
+                Codec::Plain => self.input.copy(out)?,
+                Codec::Gzip { inflate, member } => {
+                    match gzip(&mut self.input, inflate, member, out, &mut self.remarks)? {
+                        Some(0) => continue,
+                        Some(given) => given,
+                        None => 0,
+                    }
+                }
+                Codec::Zstd { decoder, in_frame } => zstd(&mut self.input, decoder, in_frame, out)?,
+                Codec::End => return Ok(0),
+            };
+            if given == 0 {
+                self.codec = Codec::End;
+                self.input.discard()?;
+            }
+            return Ok(given);
+        }
+    }
+}
+
+impl<R: Read> Read for Decompressor<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        let given = self.next(out)?;
+        self.given = self.given.saturating_add(u64::try_from(given).unwrap_or(u64::MAX));
+        let allowed = self.input.taken.saturating_mul(self.limits.ratio);
+        if self.given > allowed.saturating_add(self.limits.ratio_free) {
+            return Err(Error::no_space(format!(
+                "{} bytes came out of {} compressed ones, more than {} for one: this is a decompression bomb",
+                self.given, self.input.taken, self.limits.ratio
+            ))
+            .into());
+        }
+        Ok(given)
+    }
+}
+
+fn broken(what: impl std::fmt::Display) -> io::Error {
+    Error::verification(what.to_string()).into()
+}
+
+/// One step of a gzip stream; `None` at its end.
+///
+/// The CRC of a member is not computed: it is 6 % of the time, and the diff ID covers the same bytes. The length is.
+fn gzip<R: Read>(
+    input: &mut Input<R>,
+    inflate: &mut Decompress,
+    member: &mut Member,
+    out: &mut [u8],
+    remarks: &mut Vec<String>,
+) -> io::Result<Option<usize>> {
+    if *member != Member::Inside {
+        let start = input.at_least(2)?;
+        if *member == Member::After && !start.starts_with(&[0x1f, 0x8b]) {
+            // Padding of zeroes is in images out there; GNU gzip ignores whatever else follows.
+            if start.iter().any(|&byte| byte != 0) {
+                remarks.push("after the last gzip member there is something else, ignored".into());
+            }
+            return Ok(None);
+        }
+        gzip_header(input)?;
+        inflate.reset(false);
+        *member = Member::Inside;
+    }
+    let waiting = input.fill()?;
+    let ended = waiting.is_empty();
+    let (before_in, before_out) = (inflate.total_in(), inflate.total_out());
+    let flush = if ended { FlushDecompress::Finish } else { FlushDecompress::None };
+    let status = inflate.decompress(waiting, out, flush);
+    let (taken, given) = (inflate.total_in() - before_in, inflate.total_out() - before_out);
+    let (taken, given) = (to_usize(taken), to_usize(given));
+    input.consume(taken);
+    match status {
+        Err(error) => Err(broken(format_args!("the layer's gzip stream is corrupt: {error}"))),
+        Ok(Status::StreamEnd) => {
+            let length = inflate.total_out() & 0xffff_ffff;
+            let said = input.trailer()?;
+            if u64::from(said) != length {
+                return Err(broken("the layer's gzip stream has another length than it says"));
+            }
+            *member = Member::After;
+            Ok(Some(given))
+        }
+        Ok(_) if taken == 0 && given == 0 => Err(broken(if ended {
+            "the layer's gzip stream ends in the middle"
+        } else {
+            "the layer's gzip stream is corrupt"
+        })),
+        Ok(_) => Ok(Some(given)),
+    }
+}
+
+/// The header of a member (RFC 1952 section 2.3).
+fn gzip_header<R: Read>(input: &mut Input<R>) -> io::Result<()> {
+    const CUT: &str = "the layer's gzip stream ends in the middle of a header";
+    let mut fixed = [0; 10];
+    input.exactly(&mut fixed, CUT)?;
+    let [0x1f, 0x8b, 8, flags, ..] = fixed else {
+        return Err(broken("the layer is no gzip stream that deflate made"));
+    };
+    if flags & 0xe0 != 0 {
+        return Err(broken("the layer's gzip stream has flags that RFC 1952 reserves"));
+    }
+    if flags & 4 != 0 {
+        let mut length = [0; 2];
+        input.exactly(&mut length, CUT)?;
+        input.skip(u64::from(u16::from_le_bytes(length)), CUT)?;
+    }
+    for flag in [8, 16] {
+        let mut byte = [u8::from(flags & flag != 0)];
+        while byte != [0] {
+            input.exactly(&mut byte, CUT)?;
+        }
+    }
+    if flags & 2 != 0 {
+        input.skip(2, CUT)?;
+    }
+    Ok(())
+}
+
+/// One step of a zstd stream; 0 at its end.
+fn zstd<R: Read>(
+    input: &mut Input<R>,
+    decoder: &mut FrameDecoder,
+    in_frame: &mut bool,
+    out: &mut [u8],
+) -> io::Result<usize> {
+    const CUT: &str = "the layer's zstd stream ends in the middle of a frame";
+    loop {
+        if *in_frame {
+            let given = decoder.read(out)?;
+            if given > 0 {
+                return Ok(given);
+            }
+            if decoder.is_finished() {
+                *in_frame = false;
+                continue;
+            }
+            let step = BlockDecodingStrategy::UptoBytes(ZSTD_STEP);
+            decoder.decode_blocks(&mut *input, step).map_err(|error| input.blame(&error))?;
+            continue;
+        }
+        if input.fill()?.is_empty() {
+            return Ok(0);
+        }
+        match decoder.reset(&mut *input) {
+            Ok(()) => *in_frame = true,
+            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                length,
+                ..
+            })) => input.skip(length.into(), CUT)?,
+            Err(FrameDecoderError::WindowSizeTooBig { requested, .. }) => {
+                return Err(Error::no_space(format!(
+                    "the layer's zstd stream wants a window of {requested} bytes, more than the limit"
+                ))
+                .into());
+            }
+            Err(error) => return Err(input.blame(&error)),
+        }
+    }
+}
+
+fn to_usize(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+/// The compressed bytes, in a buffer.
+struct Input<R> {
+    reader: R,
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    /// Bytes that came from the reader.
+    taken: u64,
+    /// What reading failed with: the decoders wrap it, or make something else of it.
+    failure: Option<io::Error>,
+}
+
+impl<R> std::fmt::Debug for Input<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Input").field("taken", &self.taken).finish_non_exhaustive()
+    }
+}
+
+impl<R: Read> Input<R> {
+    fn new(reader: R) -> Self {
+        let buffer = vec![0; INPUT].into_boxed_slice();
+        Self { reader, buffer, start: 0, end: 0, taken: 0, failure: None }
+    }
+
+    fn waiting(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.start = self.start.saturating_add(count).min(self.end);
+    }
+
+    /// What waits, read anew when nothing does; empty at the end.
+    fn fill(&mut self) -> io::Result<&[u8]> {
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+            self.more()?;
+        }
+        Ok(self.waiting())
+    }
+
+    /// At least `count` bytes, fewer only at the end; `count` is far below the buffer.
+    fn at_least(&mut self, count: usize) -> io::Result<&[u8]> {
+        while self.end - self.start < count {
+            if self.start > 0 {
+                self.buffer.copy_within(self.start..self.end, 0);
+                self.end -= self.start;
+                self.start = 0;
+            }
+            if self.more()? == 0 {
+                break;
+            }
+        }
+        Ok(self.waiting())
+    }
+
+    fn more(&mut self) -> io::Result<usize> {
+        let space = self.buffer.get_mut(self.end..).unwrap_or_default();
+        let count = loop {
+            match self.reader.read(space) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        self.end += count;
+        self.taken = self.taken.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        Ok(count)
+    }
+
+    fn exactly(&mut self, out: &mut [u8], cut: &str) -> io::Result<()> {
+        for byte in out {
+            *byte = *self.fill()?.first().ok_or_else(|| broken(cut))?;
+            self.consume(1);
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, mut count: u64, cut: &str) -> io::Result<()> {
+        while count > 0 {
+            let waiting = self.fill()?.len();
+            if waiting == 0 {
+                return Err(broken(cut));
+            }
+            let step = waiting.min(to_usize(count));
+            self.consume(step);
+            count -= u64::try_from(step).unwrap_or(count);
+        }
+        Ok(())
+    }
+
+    /// CRC and length at the end of a gzip member: the length.
+    fn trailer(&mut self) -> io::Result<u32> {
+        let mut trailer = [0; 8];
+        self.exactly(&mut trailer, "the layer's gzip stream ends in the middle of a trailer")?;
+        let [_, _, _, _, length @ ..] = trailer;
+        Ok(u32::from_le_bytes(length))
+    }
+
+    /// Reads to the end: the digest of the blob covers it.
+    fn discard(&mut self) -> io::Result<()> {
+        while !self.fill()?.is_empty() {
+            self.start = self.end;
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let mut waiting = self.fill()?;
+        let count = waiting.read(out)?;
+        self.consume(count);
+        Ok(count)
+    }
+
+    /// The failure of the reader where there was one, or that of the decoder.
+    fn blame(&mut self, error: &FrameDecoderError) -> io::Error {
+        self.failure.take().unwrap_or_else(|| {
+            broken(format_args!("the layer's zstd stream is corrupt or cut short: {error}"))
+        })
+    }
+}
+
+impl<R: Read> Read for Input<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.copy(out).map_err(|error| {
+            let copy = io::Error::new(error.kind(), "the layer cannot be read");
+            self.failure = Some(error);
+            copy
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::write::GzEncoder;
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+    use super::*;
+    use crate::error::Kind;
+    use crate::media::{OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD};
+
+    fn gzip(data: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(data: &[u8]) -> Vec<u8> {
+        compress_to_vec(data, CompressionLevel::Fastest)
+    }
+
+    /// Gives one byte at a time, then fails if it is told to.
+    struct Slow<'a>(&'a [u8], bool);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            match (self.0.split_first(), out.first_mut()) {
+                (Some((first, rest)), Some(to)) => {
+                    *to = *first;
+                    self.0 = rest;
+                    Ok(1)
+                }
+                _ if self.1 => Err(Error::new(Kind::Network, "the cable was cut").into()),
+                _ => Ok(0),
+            }
+        }
+    }
+
+    fn all(blob: impl Read, media_type: &str) -> Result<(Vec<u8>, Vec<String>)> {
+        let mut decompressor = decompress(blob, media_type, &Limits::default())?;
+        let mut out = Vec::new();
+        let read = decompressor.read_to_end(&mut out);
+        read.map_err(|error| Error::io("cannot read", error))?;
+        Ok((out, decompressor.remarks().to_vec()))
+    }
+
+    fn noise(length: usize) -> Vec<u8> {
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[0] & 0x3f
+        };
+        std::iter::repeat_with(next).take(length).collect()
+    }
+
+    #[test]
+    fn each_compression_comes_back() {
+        for length in [0, 1, 511, 100_000, 3_000_000] {
+            let data = noise(length);
+            assert_eq!(all(&*data, OCI_LAYER).unwrap(), (data.clone(), vec![]), "plain {length}");
+            assert_eq!(
+                all(&*gzip(&data), OCI_LAYER_GZIP).unwrap(),
+                (data.clone(), vec![]),
+                "gzip {length}"
+            );
+            assert_eq!(
+                all(&*zstd(&data), OCI_LAYER_ZSTD).unwrap(),
+                (data.clone(), vec![]),
+                "zstd {length}"
+            );
+        }
+        let data = noise(5000);
+        assert_eq!(all(Slow(&gzip(&data), false), OCI_LAYER_GZIP).unwrap().0, data);
+        assert_eq!(all(Slow(&zstd(&data), false), OCI_LAYER_ZSTD).unwrap().0, data);
+    }
+
+    #[test]
+    fn members_and_frames_follow_each_other() {
+        let (one, two) = (noise(1000), noise(70_000));
+        let both = [one.clone(), two.clone()].concat();
+        let members = [gzip(&one), gzip(b""), gzip(&two)].concat();
+        assert_eq!(all(&*members, OCI_LAYER_GZIP).unwrap().0, both);
+        let skippable = [b"\x51\x2a\x4d\x18\x05\0\0\0table".as_slice()].concat();
+        let frames =
+            [skippable.clone(), zstd(&one), skippable.clone(), zstd(&two), skippable].concat();
+        assert_eq!(all(&*frames, OCI_LAYER_ZSTD).unwrap().0, both);
+        assert_eq!(all(Slow(&frames, false), OCI_LAYER_ZSTD).unwrap().0, both);
+    }
+
+    #[test]
+    fn the_optional_fields_of_a_gzip_header_are_stepped_over() {
+        let data = noise(3000);
+        let plain = gzip(&data);
+        let mut blob = vec![0x1f, 0x8b, 8, 4 | 8 | 16 | 2, 0, 0, 0, 0, 0, 255, 3, 0, 1, 2, 3];
+        blob.extend_from_slice(b"layer.tar\0a comment\0\x12\x34");
+        blob.extend_from_slice(&plain[10..]);
+        assert_eq!(all(&*blob, OCI_LAYER_GZIP).unwrap().0, data);
+    }
+
+    #[test]
+    fn what_follows_gzip_is_read_and_remarked() {
+        let data = noise(3000);
+        let padded = [gzip(&data), vec![0; 1000]].concat();
+        assert_eq!(all(&*padded, OCI_LAYER_GZIP).unwrap(), (data.clone(), vec![]));
+        let more = [gzip(&data), b"more".to_vec(), vec![7; 600_000]].concat();
+        let mut decompressor = decompress(&*more, OCI_LAYER_GZIP, &Limits::default()).unwrap();
+        let mut out = Vec::new();
+        decompressor.read_to_end(&mut out).unwrap();
+        assert_eq!(out, data);
+        assert_eq!(decompressor.remarks().len(), 1);
+        assert!(decompressor.into_inner().is_empty(), "the digest covers the rest too");
+    }
+
+    #[test]
+    fn a_wrong_media_type_is_a_remark() {
+        let data = noise(3000);
+        let (out, remarks) = all(&*gzip(&data), OCI_LAYER).unwrap();
+        assert_eq!(out, data);
+        assert!(remarks[0].contains("is gzip, and its media type is"), "{remarks:?}");
+        assert!(all(&*data, OCI_LAYER_ZSTD).unwrap().1[0].contains("not compressed"));
+    }
+
+    #[test]
+    fn another_compression_is_refused_by_name() {
+        for (start, name) in [(b"\xfd7zXZ\0".as_slice(), "xz"), (b"BZh91AY", "bzip2")] {
+            let error = all(start, OCI_LAYER).unwrap_err();
+            assert_eq!(error.kind(), Kind::Unsupported);
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_stream_cut_at_any_byte_is_an_error() {
+        let data = noise(600);
+        for (blob, media_type) in [(gzip(&data), OCI_LAYER_GZIP), (zstd(&data), OCI_LAYER_ZSTD)] {
+            for length in 4..blob.len() {
+                let error = all(&blob[..length], media_type).unwrap_err();
+                assert_eq!(error.kind(), Kind::Verification, "{length} of {}: {error}", blob.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_failing_reader_is_named_and_not_the_stream() {
+        for blob in [gzip(&noise(600)), zstd(&noise(600))] {
+            for length in 300..blob.len() {
+                let error = all(Slow(&blob[..length], true), OCI_LAYER).unwrap_err();
+                assert_eq!(error.kind(), Kind::Network, "{length}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn flipped_bits_end_in_data_or_an_error_and_never_hang() {
+        let data = noise(700);
+        for blob in [gzip(&data), zstd(&data)] {
+            for position in 0..blob.len() {
+                for bit in [0, 7] {
+                    let mut blob = blob.clone();
+                    blob[position] ^= 1 << bit;
+                    match all(&*blob, OCI_LAYER) {
+                        Ok((out, _)) => assert!(out.len() < 10_000_000),
+                        Err(error) => assert_ne!(error.kind(), Kind::Generic, "{error}"),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_stopped_by_the_ratio() {
+        let limits = Limits { ratio: 10, ratio_free: 1 << 20, ..Limits::default() };
+        let blob = gzip(&vec![0; 4 << 20]);
+        let mut decompressor = decompress(&*blob, OCI_LAYER_GZIP, &limits).unwrap();
+        let error = Error::io("x", io::copy(&mut decompressor, &mut io::sink()).unwrap_err());
+        assert_eq!(error.kind(), Kind::NoSpace);
+        assert!(error.to_string().contains("bomb"), "{error}");
+        assert!(all(&*blob, OCI_LAYER_GZIP).is_ok(), "the default lets 4 MiB of zeroes pass");
+    }
+
+    #[test]
+    fn a_window_beyond_the_limit_is_refused() {
+        // A frame header alone: magic, no single segment, a window of 512 MiB.
+        let error = all(b"\x28\xb5\x2f\xfd\x00\x98".as_slice(), OCI_LAYER_ZSTD).unwrap_err();
+        assert_eq!(error.kind(), Kind::NoSpace, "{error}");
+    }
+}
