@@ -237,8 +237,10 @@ saw_oom() { state_is OOMKilled true || [[ -e $WORK/oom ]]; }
 C21() { # memory limit: the process is OOM-killed and the engine knows
     needs_swap_accounting
     rm -f "$WORK/oom"
+    # The shim asks for news of OOM kills after the runtime's start has returned: a kill before that nobody would see.
     detached --memory 24m --memory-swap 24m "$IMAGE" \
-        sh -c 'dd if=/dev/zero of=/dev/null bs=96M count=1; echo "dd ended with $?"; while :; do sleep 0.1; done'
+        sh -c 'until [ -e /go ]; do sleep 0.05; done; dd if=/dev/zero of=/dev/null bs=96M count=1; echo "dd ended with $?"; while :; do sleep 0.1; done'
+    status 0 engine exec "$NAME" touch /go
     wait_for 20 'the end of dd' has_logged 'dd ended with 137'
     engine kill "$NAME"
     wait_for 20 'the end' state_is Running false

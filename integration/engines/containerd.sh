@@ -193,8 +193,10 @@ T14() { # memory limit: containerd sends the OOM event
     local events=$WORK/events-$NAME watcher
     ctr_ events >"$events" 2>&1 &
     watcher=$!
+    # As in C21: not before the shim listens.
     ctr_detached --memory-limit 25165824 -- \
-        sh -c 'dd if=/dev/zero of=/dev/null bs=96M count=1; while :; do sleep 0.1; done'
+        sh -c 'until [ -e /go ]; do sleep 0.05; done; dd if=/dev/zero of=/dev/null bs=96M count=1; while :; do sleep 0.1; done'
+    ctr_exec "$NAME" touch /go
     wait_for 20 'the OOM event' grep -q "/tasks/oom.*$NAME" "$events" || true
     kill "$watcher" || true
     wait "$watcher" || true
