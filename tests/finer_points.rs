@@ -6,7 +6,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use crate::harness::host::Layout;
 use crate::harness::runner::cases;
-use crate::harness::{Kind, Test, json};
+use crate::harness::{Kind, Test, json, wait};
 use crate::mounts::{HostMount, host_dir, mountinfo, seen, showing};
 
 cases![
@@ -19,6 +19,10 @@ cases![
     a_read_only_root_in_a_user_namespace_keeps_its_locked_flags,
     realtime_is_handed_down_to_a_nested_cgroup,
     features_has_the_version_and_the_commit,
+    an_unbindable_mount_without_a_mount_namespace_is_refused,
+    a_thousand_hooks_run,
+    a_seccomp_profile_of_five_megabytes_works,
+    the_arguments_of_the_runtime_are_not_seen_inside,
 ];
 
 fn an_annotation_without_a_key_is_refused(t: &Test) {
@@ -152,4 +156,56 @@ fn features_has_the_version_and_the_commit(t: &Test) {
         let (_, value) = found.unwrap_or_else(|| panic!("no {end} in {features}"));
         assert!(version.contains(&format!("{line}{}\n", value.as_str().unwrap())), "{version}");
     }
+}
+
+fn an_unbindable_mount_without_a_mount_namespace_is_refused(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun mount on the host");
+    let c = t.container().without_namespace("mount");
+    let c = c.unset("/linux/maskedPaths").unset("/linux/readonlyPaths");
+    let c = c.mount("/mnt", "tmpfs", "tmpfs", &["unbindable"]);
+    c.run().fails().names("mounts[6].options");
+    t.assert_nothing_left();
+}
+
+fn a_thousand_hooks_run(t: &Test) {
+    let count = t.path("count").display().to_string();
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", format!("printf x >> {count}")]});
+    let c = t.container().set("/hooks/createRuntime", json!(vec![hook; 1000]));
+    c.run().ok();
+    assert_eq!(fs::read(&count).unwrap().len(), 1000);
+    t.assert_nothing_left();
+}
+
+fn a_seccomp_profile_of_five_megabytes_works(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun take minutes");
+    let rules: Vec<_> = (0..650_u64)
+        .map(|i| {
+            let value = json!([{"index": 1, "value": 1_000_000 + i, "op": "SCMP_CMP_EQ"}]);
+            json!({"names": vec!["personality"; 640], "action": "SCMP_ACT_ERRNO", "args": value})
+        })
+        .collect();
+    let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules});
+    let c = t.container().set("/linux/seccomp", profile).sh("echo ran");
+    assert!(c.config.to_string().len() > 5_000_000, "{}", c.config.to_string().len());
+    c.run().ok().prints("ran\n");
+    t.assert_nothing_left();
+}
+
+/// The processes of the container see that of an exec before it is the program: nothing of the host's paths.
+fn the_arguments_of_the_runtime_are_not_seen_inside(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun show theirs");
+    t.need(t.host.layout == Layout::V1, "on version 2 it is born frozen");
+    let c = t.container().lasting();
+    c.run_detached();
+    c.call("pause", &[]).run().ok();
+    let exec = c.exec_with(&["--ignore-paused"], &["echo", "a-word-of-the-call"]).spawn();
+    let tasks = t.host.v1("freezer", &c.id, "tasks");
+    let pid = wait::until("the exec is in the container", || {
+        let pids = fs::read_to_string(&tasks).unwrap();
+        pids.lines().find(|pid| **pid != c.pid().to_string()).map(str::to_owned)
+    });
+    let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    c.call("resume", &[]).run().ok();
+    exec.wait().ok().prints("a-word-of-the-call\n");
+    assert!(!words.contains("a-word-of-the-call") && !words.contains(&c.id), "{words:?}");
 }

@@ -41,6 +41,8 @@ pub(crate) struct ExecChild<'a> {
 /// Joins the container and becomes the program.
 pub(crate) fn exec(mut child: ExecChild<'_>) -> ! {
     crate::exeseal::let_go();
+    // The processes of the container see this one from the moment it is in their pid namespace.
+    sys::entry::forget_arguments(prepare::INIT_NAME);
     let program = enter_container(&mut child).unwrap_or_else(|fault| child.channel.fail(&fault));
     // The parent writes pid files and sends pidfds before the program can run.
     let gone = child.channel.send(Frame::of(Tag::Ready, 0));

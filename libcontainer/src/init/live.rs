@@ -7,10 +7,10 @@ use nix::errno::Errno;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, TMPFS_MAGIC, fstatfs};
 
 use super::InitChild;
-use super::mount::{MOUNT_ROOT, one, seal, unmount};
+use super::mount::{MOUNT_ROOT, one, seal_one, unmount};
 use super::namespace::become_root;
 use crate::path;
-use crate::plan::mounts::MountOp;
+use crate::plan::mounts::{Action, Bind, Found, MountOp};
 use crate::sync::{At, Fault, Frame, Step, Tag};
 use crate::sys::clone::setns;
 use crate::sys::fd;
@@ -71,25 +71,42 @@ fn join(child: &InitChild<'_>, live: Live) -> Result<OwnedFd, Fault> {
 /// All or none: the first that fails takes those before it along.
 fn add(child: &InitChild<'_>, root: &OwnedFd) -> Result<(), Fault> {
     process::umask(0);
-    let mut unsealed = Vec::new();
-    for (i, op) in child.plan.mounts.iter().enumerate() {
-        match one(i, op, child, root.as_fd()) {
-            Ok(made) => unsealed.extend(made),
-            Err(fault) => {
-                for made in child.plan.mounts.iter().take(i).rev() {
-                    take_back(made, child, root);
-                }
-                return Err(fault);
-            }
+    let mut made = Vec::with_capacity(child.plan.mounts.len());
+    let added = add_all(child, root, &mut made);
+    if added.is_err() {
+        for (op, mount) in child.plan.mounts.iter().zip(&made).rev() {
+            take_back(op, mount.as_ref(), child);
         }
     }
-    seal(unsealed)
+    added
 }
 
-fn take_back(op: &MountOp, child: &InitChild<'_>, root: &OwnedFd) {
-    // A symlink that was copied is no mount, and stays.
-    let _best_effort =
-        find(root, &op.target).and_then(|target| unmount(&target, child.proc.as_fd()));
+fn add_all(
+    child: &InitChild<'_>,
+    root: &OwnedFd,
+    made: &mut Vec<Option<OwnedFd>>,
+) -> Result<(), Fault> {
+    for (i, op) in child.plan.mounts.iter().enumerate() {
+        made.push(one(i, op, child, root.as_fd())?);
+    }
+    for (i, (op, mount)) in child.plan.mounts.iter().zip(made.iter()).enumerate() {
+        if let Some(mount) = mount.as_ref().filter(|_| op.sealed_later) {
+            seal_one(mount.as_fd()).at(Step::Mount, i)?;
+        }
+    }
+    Ok(())
+}
+
+/// By its descriptor: by its path the container could have put another in its place since.
+fn take_back(op: &MountOp, mount: Option<&OwnedFd>, child: &InitChild<'_>) {
+    let planned = match &op.action {
+        Action::Bind(Bind { found: Some(Found::Tree { tree, .. }), .. }) => Some(tree),
+        // A symlink that was copied is no mount, and stays.
+        _ => None,
+    };
+    if let Some(mount) = mount.or(planned) {
+        let _best_effort = unmount(mount, child.proc.as_fd());
+    }
 }
 
 /// The mount at `path`. The container may have put a symlink on the way since, to something else that is mounted: none is

@@ -17,7 +17,7 @@ use crate::sys::{self, creds, fd, process};
 use crate::terminal;
 
 /// Name of a process (proc_pid_comm(5)) that has not become the program yet.
-const INIT_NAME: &CStr = c"skep:init";
+pub(super) const INIT_NAME: &CStr = c"skep:init";
 
 /// Builds the container, waits for `start`, becomes the program.
 pub(crate) fn run(mut child: InitChild<'_>) -> ! {
@@ -36,6 +36,10 @@ struct Built {
 fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     let plan = child.plan;
     die_with_the_runtime()?;
+    if plan.namespaces.joins(libc::CLONE_NEWPID).is_some() {
+        // Others see this process already.
+        sys::entry::forget_arguments(INIT_NAME);
+    }
     let callers_umask = process::umask(0);
     join_given_cgroups(child)?;
     enter_namespaces(child)?;

@@ -23,6 +23,19 @@ pub(super) fn add_user_namespace(spec: &mut Spec<'_>, uid: u32, gid: u32) {
     linux.namespaces.0.push(Namespace { kind: "user".into(), path: None });
     linux.uid_mappings = List(map(uid, "/etc/subuid", "newuidmap"));
     linux.gid_mappings = List(map(gid, "/etc/subgid", "newgidmap"));
+    let known = linux.gid_mappings.iter().map(|map| u64::from(map.size)).sum();
+    forget_groups(spec, known);
+}
+
+/// Lets go the group of terminals that nobody has here: `gid=5`, which every engine writes, is an error to devpts where
+/// only ids below `known` are mapped.
+fn forget_groups(spec: &mut Spec<'_>, known: u64) {
+    for mount in spec.mounts.0.iter_mut().filter(|mount| mount.kind.as_deref() == Some("devpts")) {
+        mount.options.0.retain(|option| {
+            let group = option.strip_prefix("gid=").and_then(|group| group.parse::<u64>().ok());
+            group.is_none_or(|group| group < known)
+        });
+    }
 }
 
 /// passwd(5).
@@ -69,6 +82,18 @@ mod tests {
             [(0, 1000, 1), (1, 100_000, 65536), (65537, 300_000, 10)]
         );
         assert_eq!(text("me:5:4294967295\nme:6:1\n").len(), 2);
+    }
+
+    #[test]
+    fn a_terminals_group_that_is_not_mapped_is_let_go() {
+        let text = r#"{"mounts":[{"destination":"/dev/pts","type":"devpts","options":["mode=0620","gid=5"]},
+            {"destination":"/x","type":"tmpfs","options":["gid=5"]}]}"#;
+        for (known, left) in [(1, 1), (5, 1), (6, 2), (65537, 2)] {
+            let mut spec: Spec<'_> = serde_json::from_str(text).unwrap();
+            forget_groups(&mut spec, known);
+            let counts: Vec<_> = spec.mounts.iter().map(|mount| mount.options.len()).collect();
+            assert_eq!(counts, [left, 1], "{known}");
+        }
     }
 
     #[test]

@@ -25,9 +25,10 @@ const MAX_OPEN: usize = 256;
 
 /// Clones the sources of bind mounts, and makes the user namespaces of id-mapped ones.
 pub(super) fn open(plan: &mut Plan) -> Result<()> {
-    // A user namespace needs all of them from here; else the child opens what is more than a usual limit of descriptors
-    // allows.
-    let all = plan.namespaces.has(libc::CLONE_NEWUSER);
+    // A user namespace needs all of them from here, and in a mount namespace of others these paths mean other files; else
+    // the child opens what is more than a usual limit of descriptors allows.
+    let all = plan.namespaces.has(libc::CLONE_NEWUSER)
+        || plan.namespaces.joins(libc::CLONE_NEWNS).is_some();
     open_at_most(if all { usize::MAX } else { MAX_OPEN }, plan)
 }
 

@@ -321,6 +321,14 @@ fn check_mount_namespace(
     if namespaces.has(libc::CLONE_NEWNS) {
         return Ok(());
     }
+    // They are made in a copy of the host's, and cloned out of it: what cannot be cloned would be lost.
+    let unbindable =
+        |op: &&MountOp| op.propagation.iter().any(|(flag, _)| *flag == libc::MS_UNBINDABLE);
+    if let Some(op) = mounts.iter().find(unbindable) {
+        return Err(Error::unsupported("an unbindable mount needs a mount namespace of its own")
+            .field(format!("mounts[{}].options", op.index))
+            .hint("add {\"type\": \"mount\"} to linux.namespaces"));
+    }
     for (present, field) in [
         (!mounts.is_empty() && namespaces.has(libc::CLONE_NEWUSER), "mounts"),
         (!linux.masked_paths.is_empty(), "linux.maskedPaths"),

@@ -154,7 +154,8 @@ impl Group {
     /// mkdir; one of that name that is left of an earlier container, and empty, will do.
     fn make(&mut self, directory: &str, field: &str) -> Result<()> {
         match fs::create_dir(directory).map_err(|error| io_errno(&error)) {
-            Ok(()) => {}
+            Ok(()) => self.made.push(directory.to_owned()),
+            // Not ours to take back: it was there before.
             Err(Errno::EEXIST) if has_no_tasks(directory) => {}
             Err(errno) => {
                 let error = Error::os("mkdir", errno).path(directory).field(field);
@@ -168,7 +169,6 @@ impl Group {
                 });
             }
         }
-        self.made.push(directory.to_owned());
         Ok(())
     }
 

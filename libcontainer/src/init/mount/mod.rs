@@ -166,7 +166,11 @@ pub(super) fn all(child: &mut InitChild<'_>, root: BorrowedFd<'_>) -> Result<Vec
         if matches!(op.action, Action::CgroupV1 | Action::CgroupV2) {
             prepare::join_awaited_cgroups(child)?;
         }
-        unsealed.extend(one(i, op, child, root)?);
+        if let Some(mount) = one(i, op, child, root)?
+            && op.sealed_later
+        {
+            unsealed.push(Unsealed { index: i, mount });
+        }
     }
     if let Some(notify) = &child.notify_mount {
         let (target, _) = path::open_or_make(root, c"run/notify", Make::Directory)
@@ -178,26 +182,28 @@ pub(super) fn all(child: &mut InitChild<'_>, root: BorrowedFd<'_>) -> Result<Vec
 
 /// Makes mounts read-only, when nothing is to be made in them any more.
 pub(super) fn seal(unsealed: Vec<Unsealed>) -> Result<(), Fault> {
-    let attr = Attr { set: libc::MOUNT_ATTR_RDONLY, ..Attr::default() };
     for Unsealed { index, mount } in unsealed {
-        mount_setattr(mount.as_fd(), Recursive::No, attr).at(Step::Mount, index)?;
+        seal_one(mount.as_fd()).at(Step::Mount, index)?;
     }
     Ok(())
 }
 
-/// Makes one mount; returns it if it is to be sealed.
+/// Makes a mount read-only.
+pub(super) fn seal_one(mount: BorrowedFd<'_>) -> Result<(), Errno> {
+    let attr = Attr { set: libc::MOUNT_ATTR_RDONLY, ..Attr::default() };
+    mount_setattr(mount, Recursive::No, attr)
+}
+
+/// Makes one mount; returns it if it is one that the plan has not.
 pub(super) fn one(
     i: usize,
     op: &MountOp,
     child: &InitChild<'_>,
     root: BorrowedFd<'_>,
-) -> Result<Option<Unsealed>, Fault> {
+) -> Result<Option<OwnedFd>, Fault> {
     match &op.action {
-        Action::Bind(bind) => mount_bind(i, op, bind, child, root)?,
-        Action::New(new) => {
-            let mount = new::mount_new(i, op, new, child, root)?;
-            return Ok(op.sealed_later.then_some(Unsealed { index: i, mount }));
-        }
+        Action::Bind(bind) => return mount_bind(i, op, bind, child, root),
+        Action::New(new) => return new::mount_new(i, op, new, child, root).map(Some),
         Action::Remount { parameters } => new::remount(i, op, parameters, child, root)?,
         Action::CgroupV1 => cgroup::mount_v1(i, op, child, root)?,
         Action::CgroupV2 => cgroup::mount_v2(i, op, child, root)?,
@@ -244,26 +250,28 @@ fn mount_bind(
     bind: &Bind,
     child: &InitChild<'_>,
     root: BorrowedFd<'_>,
-) -> Result<(), Fault> {
-    let cloned;
+) -> Result<Option<OwnedFd>, Fault> {
+    let mut cloned = None;
     let found = match &bind.found {
         Some(found) => found,
         None => {
-            cloned = match &bind.inside {
+            let own = match &bind.inside {
                 Some(inside) => clone_inside(bind, inside, op.is_over_proc(), root),
                 None => clone_bind(bind, op.is_over_proc()),
             }
             .at(Step::MountSource, i)?;
-            if let Found::Tree { tree, .. } = &cloned {
+            if let Found::Tree { tree, .. } = &own {
                 map_ids(i, op, child, tree.as_fd())?;
                 attach_attributes(op, tree.as_fd(), child.user_namespace).at(Step::Mount, i)?;
             }
-            &cloned
+            &*cloned.insert(own)
         }
     };
     let (tree, directory) = match found {
         Found::Tree { tree, directory } => (tree, *directory),
-        Found::Link(text) => return copy_symlink(op, text, root).at(Step::MountTarget, i),
+        Found::Link(text) => {
+            return copy_symlink(op, text, root).at(Step::MountTarget, i).map(|()| None);
+        }
     };
     let make = if directory { Make::Directory } else { Make::File };
     let (target, _) = target(i, op, make, root)?;
@@ -273,10 +281,14 @@ fn mount_bind(
             if fd::stat(target.as_fd(), c"")
                 .is_ok_and(|stat| stat.is(libc::S_IFDIR) != directory) =>
         {
-            Err(Fault::new(Step::Mount, i, Errno::ENOTDIR))
+            return Err(Fault::new(Step::Mount, i, Errno::ENOTDIR));
         }
-        other => other.at(Step::Mount, i),
+        other => other.at(Step::Mount, i)?,
     }
+    Ok(match cloned {
+        Some(Found::Tree { tree, .. }) => Some(tree),
+        _ => None,
+    })
 }
 
 /// Makes the symlink that a bind mount with `copy-symlink` stands for; one that says the same is as good.
