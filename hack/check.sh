@@ -49,8 +49,8 @@ linked_crates() {
 # known to have none of them: neither TLS nor HTTP nor decompression.
 image_crates() {
     local own=' anstyle base64 bytes cfg-if clap clap_builder clap_lex const-oid cpufeatures crypto-common digest block-buffer flate2
-        getrandom hybrid-array http httparse log once_cell percent-encoding ring ruzstd rustls rustls-pki-types rustls-webpki sha2
-        skep-image strsim subtle tar-core thiserror twox-hash typenum untrusted ureq ureq-proto utf8-zero webpki-roots zerocopy zeroize zlib-rs '
+        getrandom hybrid-array http httparse log once_cell percent-encoding ring ruzstd rustls rustls-pki-types rustls-webpki serde_spanned sha2
+        skep-image strsim subtle tar-core thiserror toml toml_datetime toml_parser twox-hash typenum untrusted ureq ureq-proto utf8-zero webpki-roots winnow zerocopy zeroize zlib-rs '
     local name unknown=() shared
     shared=$(cargo tree --locked --package skep --edges normal,no-proc-macro --prefix none --target "$(release_target)" | cut -d' ' -f1)
     while read -r name _; do
