@@ -31,7 +31,8 @@ const EXEC_FAILURE: i32 = 255;
 #[cfg_attr(test, allow(dead_code, reason = "the test harness has its own main"))]
 fn run(arguments: Arguments) -> i32 {
     let mut sealed = libcontainer::exeseal::arrive();
-    if !sealed && arguments.iter().any(is_sealed_command) {
+    let of_image = arguments.iter().any(cli::is_image_flag);
+    if !sealed && !of_image && arguments.iter().any(is_sealed_command) {
         // Before anything else is done, which would be done twice. What goes wrong is told when the log is open.
         sealed = libcontainer::exeseal::seal(arguments).is_ok();
     }
@@ -41,7 +42,12 @@ fn run(arguments: Arguments) -> i32 {
         return FAILURE;
     }
     let argv: Vec<_> = arguments.iter().collect();
-    let line = cli::parse(&argv);
+    let mut line = cli::parse(&argv);
+    if (of_image || line.request.is_err())
+        && let Some(at) = cli::of_images(&argv)
+    {
+        line.request = Err(commands::image::hand_over(&argv, at));
+    }
     // Before the log or anything else takes the number of a descriptor that is to be passed on.
     let kept = commands::check_kept(&line.request);
     let (log, opened) = Logger::open(&line.globals);

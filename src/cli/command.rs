@@ -143,6 +143,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         examples: &[("skep create -b /srv/web web1", "create web1 from the bundle /srv/web")],
         flags: &[
             &flag::BUNDLE,
+            &flag::IMAGE,
             &flag::CONFIG,
             &flag::CONSOLE_SOCKET,
             &flag::PIDFD_SOCKET,
@@ -171,10 +172,15 @@ pub(crate) static COMMANDS: &[Command] = &[
             number of the signal that ended it. Errors of skep itself exit with 1.",
         examples: &[
             ("cd bundle && skep run web1", "run the bundle in the current directory"),
+            (
+                "skep run --image docker://docker.io/library/debian:stable -t deb -- bash",
+                "run a command in an image",
+            ),
             ("skep run -d --pid-file web1.pid -b /srv/web web1", "run it in the background"),
         ],
         flags: &[
             &flag::BUNDLE,
+            &flag::IMAGE,
             &flag::CONFIG,
             &flag::DETACH,
             &flag::CONSOLE_SOCKET,

@@ -98,6 +98,8 @@ flags! {
 flags! {
     BUNDLE = Flag::scalar("bundle", "DIR", "the bundle directory (default: the current directory)").short(b'b');
     CONFIG = Flag::scalar("config", "FILE", "read or write FILE instead of the bundle's config.json").short(b'f');
+    IMAGE = Flag::scalar("image", "SOURCE",
+        "make the bundle of this image (docker://debian, oci:DIR:TAG, ...); `skep-image run --help` lists the options that go with it");
     CONSOLE_SOCKET = Flag::scalar("console-socket", "PATH",
         "unix socket that receives the file descriptor of the terminal's master end");
     PIDFD_SOCKET = Flag::scalar("pidfd-socket", "PATH",

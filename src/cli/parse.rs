@@ -75,6 +75,34 @@ pub(crate) fn parse<'a>(argv: &[&'a OsStr]) -> CommandLine<'a> {
     CommandLine { globals: Globals(globals), request }
 }
 
+/// Commands of `skep-image`.
+const IMAGE_COMMANDS: &[&str] = &[
+    "pull", "unpack", "bundle", "inspect", "tags", "resolve", "ls", "cat", "copy", "push",
+    "verify", "store",
+];
+
+/// Whether a word is `--image`, with which `run` and `create` are of an image and not of a bundle.
+pub(crate) fn is_image_flag(word: &OsStr) -> bool {
+    let Some(flag) = word.as_bytes().strip_prefix(b"-") else { return false };
+    let flag = flag.strip_prefix(b"-").unwrap_or(flag);
+    flag.strip_prefix(b"image").is_some_and(|rest| rest.is_empty() || rest.starts_with(b"="))
+}
+
+/// Which word of `argv` is a command of `skep-image`, if one is.
+pub(crate) fn of_images(argv: &[&OsStr]) -> Option<usize> {
+    let mut globals = Args::default();
+    let mut words = argv.get(1..)?.iter();
+    scan(&mut globals, &mut words, GLOBALS, Order::First).ok()?;
+    let (command, rest) = globals.operands.split_first()?;
+    let of_images = match command.as_bytes() {
+        b"run" | b"create" => {
+            rest.iter().take_while(|word| **word != "--").any(|word| is_image_flag(word))
+        }
+        word => IMAGE_COMMANDS.iter().any(|command| command.as_bytes() == word),
+    };
+    of_images.then(|| argv.len().saturating_sub(globals.operands.len()))
+}
+
 fn parse_command<'a>(program: &OsStr, word: &OsStr, rest: &[&'a OsStr]) -> Result<Request<'a>> {
     let Some(command) = command::find(word.as_bytes()) else {
         // runc's words (its tests and scripts look for them), with the hint put after them.

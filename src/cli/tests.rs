@@ -467,3 +467,25 @@ fn manual_pages_tell_every_flag_and_escape_hyphens() {
         assert!(program_page().contains(&format!(".BR skep\\-{} (8)\n", command.word)));
     }
 }
+
+#[test]
+fn what_is_of_images_is_handed_over() {
+    let words = |line: &'static str| line.split(' ').map(OsStr::new).collect::<Vec<_>>();
+    for (line, at) in [
+        ("skep run --image x id", Some(1)),
+        ("skep --root /r --debug create -t --image=x id -- a", Some(4)),
+        ("skep run -image x id", Some(1)),
+        ("skep --log run pull x", Some(3)),
+        ("skep pull x", Some(1)),
+        ("skep store gc", Some(1)),
+        ("skep run id", None),
+        ("skep run id -- --image x", None),
+        ("skep run --images x id", None),
+        ("skep exec id prog --image x", None),
+        ("skep --image run id", None),
+        ("skep --root pull start", None),
+        ("skep", None),
+    ] {
+        assert_eq!(super::of_images(&words(line)), at, "{line}");
+    }
+}

@@ -6,6 +6,7 @@ mod events;
 mod exec;
 mod features;
 pub(crate) mod help;
+pub(crate) mod image;
 mod kill;
 mod list;
 mod mounts;

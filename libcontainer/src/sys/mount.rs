@@ -14,6 +14,7 @@ const FSPICK_EMPTY_PATH: libc::c_uint = 8;
 const FSMOUNT_CLOEXEC: libc::c_uint = 1;
 const FSCONFIG_SET_FLAG: libc::c_uint = 0;
 const FSCONFIG_SET_STRING: libc::c_uint = 1;
+const FSCONFIG_SET_FD: libc::c_uint = 5;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
 const FSCONFIG_CMD_RECONFIGURE: libc::c_uint = 7;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x4;
@@ -255,6 +256,25 @@ impl FsContext {
     /// Those of fsconfig(2).
     pub fn set_flag(&self, key: &CStr) -> Result<(), Errno> {
         self.config(FSCONFIG_SET_FLAG, Some(key), None)
+    }
+
+    /// Sets the option `key` to the file `value` is open on (overlayfs's layers: Linux 6.13).
+    ///
+    /// # Errors
+    /// Those of fsconfig(2): EINVAL for an option that takes no descriptor.
+    pub fn set_fd(&self, key: &CStr, value: BorrowedFd<'_>) -> Result<(), Errno> {
+        // SAFETY: key is a C string that outlives the call.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_fsconfig,
+                self.0.as_raw_fd(),
+                FSCONFIG_SET_FD,
+                key.as_ptr(),
+                std::ptr::null::<libc::c_void>(),
+                value.as_raw_fd(),
+            )
+        })
+        .map(drop)
     }
 
     /// Makes the superblock and a detached mount of it with the attributes `attr` (`MOUNT_ATTR_*`).

@@ -8,17 +8,20 @@
 //! | [`source`] | where an image is: layouts, archives, the store, a registry; and the reader that verifies what it gives |
 //! | [`layer`] | one layer: decompression, tar, and its application to a directory |
 //! | [`registry`] | the client of the distribution specification |
-//! | [`convert`] | from an image's configuration to a bundle |
+//! | [`convert`] | from an image's configuration to `config.json` |
+//! | [`bundle`], [`launch`] | directories that a runtime takes, and the runtime on one of them |
 //! | [`limits`], [`error`] | how much is too much; what went wrong and with which exit code |
 //!
 //! Documents are kept as the bytes they came in: a digest names bytes, so nothing is ever written anew.
 
+pub mod bundle;
 pub mod convert;
 pub mod descriptor;
 pub mod digest;
 pub mod document;
 pub mod error;
 pub mod image;
+pub mod launch;
 pub mod layer;
 pub mod limits;
 pub mod manifest;

@@ -76,7 +76,7 @@ impl Notes {
 /// for a user or group the image does not have, [`Kind::Usage`](crate::Kind::Usage) for a request that means nothing.
 pub fn convert(config: &[u8], root: BorrowedFd<'_>, request: &Request) -> Result<Conversion> {
     let image = ImageConfig::parse(config)?;
-    if image.os != "linux" && !image.os.is_empty() {
+    if !image.os.eq_ignore_ascii_case("linux") && !image.os.is_empty() {
         return Err(Error::unsupported(format!("the image is for {:?}, not for linux", image.os)));
     }
     let mut notes = Notes::default();
@@ -108,5 +108,7 @@ fn array<'a>(parent: &'a mut Map<String, Value>, name: &str) -> Result<&'a mut V
     child.as_array_mut().ok_or_else(|| Error::usage(format!("--config-from: {name} is no array")))
 }
 
+#[cfg(test)]
+mod golden_tests;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,410 @@
+//! The bundle: a directory with `config.json` and `rootfs`, and what is needed to mount it again or to remove it.
+//!
+//! ```text
+//! DIR/config.json        what the runtime reads
+//! DIR/rootfs/            the root filesystem: an overlay mount, or a copy
+//! DIR/overlay/upper/     what the container writes (overlay only)
+//! DIR/overlay/work       the kernel's own (overlay only)
+//! DIR/skep-bundle.json   what the bundle was made of
+//! ```
+//!
+//! It is made in a directory beside its place, whose name says so and which is locked while somebody is at it, and gets
+//! its name when it is whole. What a killed process leaves is unlocked, and the next one removes it.
+
+pub mod overlay;
+pub mod record;
+pub mod remove;
+pub mod userns;
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use libcontainer::sys::{fd, mount};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, RenameFlags, openat, renameat2};
+use nix::sys::stat::{Mode, fchmod, mkdirat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+
+use crate::convert::{self, Conversion, Mapping, Request};
+use crate::error::{Error, Kind, Result};
+pub use record::Record;
+
+/// How the directories begin that are not finished bundles, or no longer.
+const UNFINISHED: &str = ".skep-bundle-";
+
+/// How the root filesystem is made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Rootfs {
+    /// An overlay where the kernel mounts it, a copy elsewhere.
+    #[default]
+    Auto,
+    /// An overlay of the store's unpacked layers, or an error.
+    Overlay,
+    /// Files of its own.
+    Copy,
+}
+
+/// A bundle that is wanted.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// Where it is to be. Nothing may be there yet.
+    pub place: &'a Path,
+    /// How the root filesystem is made.
+    pub rootfs: Rootfs,
+    /// The unpacked layers in overlay form, the lowest first.
+    pub layers: &'a [PathBuf],
+    /// The image's configuration, as it is.
+    pub config: &'a [u8],
+    /// What `config.json` is to say.
+    pub request: &'a Request,
+    /// What the image was called, for the record.
+    pub source: &'a str,
+    /// The container that it is made for, which it does not outlive; `None` for one that stays until it is removed.
+    pub owner: Option<record::Owner>,
+}
+
+/// A bundle that was made.
+#[derive(Debug)]
+pub struct Made {
+    /// `config.json` and how it came about.
+    pub conversion: Conversion,
+    /// [`Rootfs::Overlay`] or [`Rootfs::Copy`].
+    pub rootfs: Rootfs,
+    /// The directory, locked until this is closed. Who is to keep the lock inherits it.
+    pub lock: OwnedFd,
+}
+
+/// Fills an empty directory with the image's files.
+pub type Unpack<'a> = dyn Fn(BorrowedFd<'_>) -> Result<()> + 'a;
+
+/// Makes a bundle, or nothing. `unpack` is asked for the files where they have to be copied.
+///
+/// # Errors
+/// [`Kind::Usage`] for a place where something is; those of mounting, copying and [`convert::convert`].
+pub fn make(plan: &Plan<'_>, unpack: &Unpack<'_>) -> Result<Made> {
+    let (parent, name) = split(plan.place)?;
+    let parent = open_directory(&parent)?;
+    sweep(parent.as_fd());
+    if fd::stat(parent.as_fd(), &name).is_ok() {
+        return Err(taken(plan.place));
+    }
+    let draft = Draft::new(parent)?;
+    let made = fill(&draft, plan, unpack);
+    let renamed = made.and_then(|made| {
+        let renamed = renameat2(
+            &draft.parent,
+            draft.name.as_os_str(),
+            &draft.parent,
+            name.as_c_str(),
+            RenameFlags::RENAME_NOREPLACE,
+        );
+        match renamed {
+            Ok(()) => Ok(made),
+            Err(Errno::EEXIST) => Err(taken(plan.place)),
+            Err(errno) => {
+                Err(Error::sys(format!("cannot name the bundle {}", plan.place.display()), errno))
+            }
+        }
+    });
+    match renamed {
+        Ok((conversion, rootfs)) => Ok(Made { conversion, rootfs, lock: draft.directory }),
+        Err(error) => {
+            // The first error is what counts; what cannot be removed is unlocked, and the next one tries again.
+            let _swept_later =
+                remove::bundle(draft.parent.as_fd(), &draft.name, draft.directory.as_fd());
+            Err(error)
+        }
+    }
+}
+
+fn taken(place: &Path) -> Error {
+    Error::usage(format!("{} is there already", place.display()))
+        .hint("remove it, or name another place")
+}
+
+fn fill(draft: &Draft, plan: &Plan<'_>, unpack: &Unpack<'_>) -> Result<(Conversion, Rootfs)> {
+    let directory = draft.directory.as_fd();
+    let rootfs = make_directory(directory, c"rootfs", 0o755)?;
+    let rootfs = match plan.rootfs {
+        Rootfs::Overlay => {
+            mount_overlay(directory, plan)?;
+            Rootfs::Overlay
+        }
+        Rootfs::Auto if !plan.layers.is_empty() && mount_overlay(directory, plan).is_ok() => {
+            Rootfs::Overlay
+        }
+        Rootfs::Auto | Rootfs::Copy => {
+            unpack(rootfs.as_fd())?;
+            Rootfs::Copy
+        }
+    };
+    // Opened anew: it may be a mount now.
+    let root = open_below(directory, c"rootfs")?;
+    let mut conversion = convert::convert(plan.config, root.as_fd(), plan.request)?;
+    if let Some(owner) = &plan.owner {
+        owner.add_hook(&mut conversion.spec, plan.place);
+    }
+    let mut text = serde_json::to_vec_pretty(&conversion.spec).map_err(|error| {
+        Error::new(Kind::Generic, "cannot write config.json").with_source(error)
+    })?;
+    text.push(b'\n');
+    write(directory, c"config.json", &text)?;
+    let record = Record {
+        version: record::VERSION,
+        source: plan.source.to_owned(),
+        overlay: rootfs == Rootfs::Overlay,
+        layers: if rootfs == Rootfs::Overlay { plan.layers.to_vec() } else { Vec::new() },
+        owner: plan.owner.clone(),
+    };
+    write(directory, record::NAME, &record.to_json()?)?;
+    if plan.request.mapping.as_ref().is_some_and(|mapping| !mapping.rootless) {
+        // The container's root is somebody else here, and has to come through.
+        fchmod(directory, Mode::from_bits_truncate(0o711))
+            .map_err(|e| Error::sys("cannot open the bundle", e))?;
+    }
+    Ok((conversion, rootfs))
+}
+
+fn mount_overlay(directory: BorrowedFd<'_>, plan: &Plan<'_>) -> Result<()> {
+    let made = make_overlay(directory, plan);
+    if made.is_err() {
+        // What a copy has no use for.
+        let _leftover = remove::child(directory, c"overlay");
+    }
+    made
+}
+
+fn make_overlay(directory: BorrowedFd<'_>, plan: &Plan<'_>) -> Result<()> {
+    let place = make_directory(directory, c"overlay", 0o700)?;
+    let upper = make_directory(place.as_fd(), c"upper", 0o755)?;
+    let work = make_directory(place.as_fd(), c"work", 0o700)?;
+    let lowers = overlay::open_layers(plan.layers, plan.request.mapping.as_ref())?;
+    if let Some(top) = lowers.first() {
+        like(top.as_fd(), upper.as_fd())?;
+    }
+    overlay::mount(&lowers, Some((upper.as_fd(), work.as_fd())), directory, c"rootfs")
+}
+
+/// Mounts the root filesystem of a finished bundle again, after a reboot say.
+///
+/// # Errors
+/// A directory that is no bundle of ours, a copy, one that is mounted, and those of mounting.
+pub fn mount_again(place: &Path, mapping: Option<&Mapping>) -> Result<()> {
+    let directory = open_directory(place)?;
+    let record = Record::read(directory.as_fd(), place)?;
+    if !record.overlay {
+        return Err(Error::usage(format!(
+            "the root filesystem of {} is no overlay",
+            place.display()
+        )));
+    }
+    let rootfs = open_below(directory.as_fd(), c"rootfs")?;
+    if remove::is_mounted(directory.as_fd(), rootfs.as_fd())? {
+        return Err(Error::usage(format!("the root filesystem of {} is mounted", place.display())));
+    }
+    let overlay = open_below(directory.as_fd(), c"overlay")?;
+    let upper = open_below(overlay.as_fd(), c"upper")?;
+    let work = open_below(overlay.as_fd(), c"work")?;
+    let lowers = overlay::open_layers(&record.layers, mapping)?;
+    overlay::mount(&lowers, Some((upper.as_fd(), work.as_fd())), directory.as_fd(), c"rootfs")
+}
+
+/// Unmounts and removes a bundle that [`make`] has made.
+///
+/// # Errors
+/// [`Kind::NotFound`] if there is none; [`Kind::Usage`] for a directory that is no bundle of ours, or in use by a `run`.
+pub fn remove(place: &Path) -> Result<()> {
+    let (parent, name) = split(place)?;
+    let parent = open_directory(&parent)?;
+    sweep(parent.as_fd());
+    let directory = open_below(parent.as_fd(), &name)
+        .map_err(|error| error.context(format!("no bundle {}", place.display())))?;
+    Record::read(directory.as_fd(), place)?;
+    lock(directory.as_fd()).map_err(|_locked| {
+        Error::usage(format!("the bundle {} is in use", place.display()))
+            .hint("its container has to end first")
+    })?;
+    put_away(parent.as_fd(), &name, directory.as_fd())
+}
+
+/// Removes a bundle that this process has made, and has locked.
+///
+/// # Errors
+/// Those of unmounting and removing.
+pub fn retire(place: &Path, made: &Made) -> Result<()> {
+    let (parent, name) = split(place)?;
+    put_away(open_directory(&parent)?.as_fd(), &name, made.lock.as_fd())
+}
+
+/// Removes the bundles below `parent` whose containers are gone, and what killed processes have left there.
+///
+/// # Errors
+/// Those of reading the directory.
+pub fn collect(parent: &Path) -> Result<u32> {
+    let parent = match open_directory(parent) {
+        Err(error) if error.kind() == Kind::NotFound => return Ok(0),
+        opened => opened?,
+    };
+    let mut removed = sweep(parent.as_fd());
+    for name in names(parent.as_fd())? {
+        let Ok(directory) = open_below(parent.as_fd(), &name) else { continue };
+        let Ok(record) =
+            Record::read(directory.as_fd(), Path::new(OsStr::from_bytes(name.to_bytes())))
+        else {
+            continue;
+        };
+        if record.owner.is_some_and(|owner| owner.is_gone())
+            && lock(directory.as_fd()).is_ok()
+            && put_away(parent.as_fd(), &name, directory.as_fd()).is_ok()
+        {
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Takes the bundle its name away, then everything else: what is left of it at any moment is known for what it is.
+fn put_away(parent: BorrowedFd<'_>, name: &CString, directory: BorrowedFd<'_>) -> Result<()> {
+    let retired = unfinished_name();
+    renameat2(parent, name.as_c_str(), parent, retired.as_os_str(), RenameFlags::RENAME_NOREPLACE)
+        .map_err(|errno| {
+            Error::sys(format!("cannot rename the bundle {}", name.to_string_lossy()), errno)
+        })?;
+    remove::bundle(parent, &retired, directory)
+}
+
+/// Removes what is unfinished in `parent` and nobody is at.
+fn sweep(parent: BorrowedFd<'_>) -> u32 {
+    let mut removed = 0;
+    for name in names(parent).unwrap_or_default() {
+        if !name.to_bytes().starts_with(UNFINISHED.as_bytes()) {
+            continue;
+        }
+        let Ok(directory) = open_below(parent, &name) else { continue };
+        if lock(directory.as_fd()).is_ok()
+            && remove::bundle(parent, OsStr::from_bytes(name.to_bytes()), directory.as_fd()).is_ok()
+        {
+            removed += 1;
+        }
+    }
+    removed
+}
+
+fn names(directory: BorrowedFd<'_>) -> Result<Vec<CString>> {
+    let failed = |errno| Error::sys("cannot list the directory of the bundle", errno);
+    let listed =
+        fd::openat(directory, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0).map_err(failed)?;
+    let mut names = Vec::new();
+    fd::list(listed.as_fd(), |name, _, _| names.push(name.to_owned())).map_err(failed)?;
+    Ok(names)
+}
+
+/// A bundle that is being made.
+struct Draft {
+    parent: OwnedFd,
+    name: OsString,
+    directory: OwnedFd,
+}
+
+impl Draft {
+    fn new(parent: OwnedFd) -> Result<Self> {
+        let failed = |errno| Error::sys("cannot make the directory of the bundle", errno);
+        // Between making and locking it, somebody's sweep may have come: then once more.
+        for _ in 0..16 {
+            let name = unfinished_name();
+            mkdirat(&parent, name.as_os_str(), Mode::S_IRWXU).map_err(failed)?;
+            let path = CString::new(name.as_bytes()).map_err(|_nul| failed(Errno::EINVAL))?;
+            let Ok(directory) = open_below(parent.as_fd(), &path) else { continue };
+            if lock(directory.as_fd()).is_ok() && fd::stat(parent.as_fd(), &path).is_ok() {
+                return Ok(Self { parent, name, directory });
+            }
+        }
+        Err(failed(Errno::EAGAIN))
+    }
+}
+
+fn unfinished_name() -> OsString {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("{UNFINISHED}{}-{number}-{:x}", std::process::id(), now.as_nanos()).into()
+}
+
+fn lock(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    fd::try_flock(directory.as_raw_fd())
+}
+
+/// The directory a path is in, and its name there.
+fn split(place: &Path) -> Result<(PathBuf, CString)> {
+    let bad = || Error::usage(format!("{} names no directory to make", place.display()));
+    let name = place.file_name().ok_or_else(bad)?;
+    let parent = match place.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    Ok((parent, CString::new(name.as_bytes()).map_err(|_nul| bad())?))
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::sys(format!("cannot open {}", path.display()), errno))
+}
+
+fn open_below(directory: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<OwnedFd> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    fd::openat(directory, name, flags, 0).map_err(|errno| {
+        Error::sys(format!("cannot open {} of the bundle", name.to_string_lossy()), errno)
+    })
+}
+
+fn make_directory(
+    parent: BorrowedFd<'_>,
+    name: &std::ffi::CStr,
+    mode: libc::mode_t,
+) -> Result<OwnedFd> {
+    let failed =
+        |errno| Error::sys(format!("cannot make {} of the bundle", name.to_string_lossy()), errno);
+    mkdirat(parent, name, Mode::from_bits_truncate(mode)).map_err(failed)?;
+    let made = open_below(parent, name)?;
+    // Whatever the umask says.
+    fchmod(&made, Mode::from_bits_truncate(mode)).map_err(failed)?;
+    Ok(made)
+}
+
+fn write(directory: BorrowedFd<'_>, name: &std::ffi::CStr, content: &[u8]) -> Result<()> {
+    let failed =
+        |errno| Error::sys(format!("cannot write {} of the bundle", name.to_string_lossy()), errno);
+    let flags =
+        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = openat(directory, name, flags, Mode::from_bits_truncate(0o644)).map_err(failed)?;
+    fd::write_all(&file, content).map_err(failed).inspect_err(|_| {
+        let _best_effort = unlinkat(directory, name, UnlinkatFlags::NoRemoveDir);
+    })
+}
+
+/// Gives the directory `to` the owner and the mode of `from`: of a merged directory, overlayfs shows those of the upper.
+fn like(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    let failed = |errno| Error::sys("cannot make the root directory of the overlay", errno);
+    let stat = fd::stat(from, c"").map_err(failed)?;
+    if (stat.uid, stat.gid) != (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()) {
+        fchown(to, Some(Uid::from_raw(stat.uid)), Some(Gid::from_raw(stat.gid))).map_err(failed)?;
+    }
+    fchmod(to, Mode::from_bits_truncate(stat.mode & 0o7777)).map_err(failed)
+}
+
+/// The detached mount `mounted`, attached as `name` in `directory`.
+pub(crate) fn attach(
+    mounted: BorrowedFd<'_>,
+    directory: BorrowedFd<'_>,
+    name: &std::ffi::CStr,
+) -> Result<()> {
+    mount::move_mount_to(mounted, directory, name)
+        .map_err(|errno| Error::sys("cannot mount the root filesystem of the bundle", errno))
+}
+
+#[cfg(test)]
+mod tests;

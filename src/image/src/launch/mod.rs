@@ -1,0 +1,4 @@
+//! The commands that make bundles and put the runtime on them: `bundle`, `run --image` and `create --image`.
+
+pub mod run;
+pub mod wanted;
