@@ -31,3 +31,19 @@ impl Cgroup {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_for_old_kernels_is_in_that_of_this_one() {
+        // Where it does not say, there is nothing to compare with.
+        let kernels =
+            file::read("/sys/kernel/cgroup/delegate").unwrap_or_else(|_| FILES.to_owned());
+        let kernels: Vec<&str> = kernels.lines().collect();
+        assert!(FILES.lines().all(|name| kernels.contains(&name)), "{kernels:?}");
+        // The limits are not among them.
+        assert!(!FILES.contains("max") && !FILES.contains("weight"));
+    }
+}

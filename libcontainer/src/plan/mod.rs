@@ -507,4 +507,18 @@ mod tests {
             assert_eq!(owner(uid, mount, rest), expected, "{uid} {mount} {rest}");
         }
     }
+
+    #[test]
+    fn a_full_quota_of_keys_is_explained() {
+        let text =
+            br#"{"ociVersion":"1.2.0","root":{"path":"r"},"process":{"cwd":"/","args":["x"]}}"#;
+        let spec = crate::bundle::parse(text).unwrap();
+        let host = HostFacts { bundle: "/b", cgroup_v2: true, euid: 0 };
+        let plan = Plan::build(&spec, &host, Request::default(), "id").unwrap();
+        let fault = |errno| crate::sync::Fault::new(crate::sync::Step::Keyring, 0, errno);
+        let error = plan.explain(&fault(nix::errno::Errno::EDQUOT)).to_string();
+        assert!(error.contains("maxkeys") && error.contains("--no-new-keyring"), "{error}");
+        let error = plan.explain(&fault(nix::errno::Errno::EACCES)).to_string();
+        assert!(!error.contains("maxkeys"), "{error}");
+    }
 }
