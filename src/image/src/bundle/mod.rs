@@ -283,7 +283,10 @@ fn sweep(parent: BorrowedFd<'_>) -> u32 {
             continue;
         }
         let Ok(directory) = open_below(parent, &name) else { continue };
-        if lock(directory.as_fd()).is_ok()
+        // In a directory that others write to, what they call so is theirs.
+        let own = nix::unistd::geteuid().as_raw();
+        if fd::stat(directory.as_fd(), c"").is_ok_and(|stat| stat.uid == own)
+            && lock(directory.as_fd()).is_ok()
             && remove::bundle(parent, OsStr::from_bytes(name.to_bytes()), directory.as_fd()).is_ok()
         {
             removed += 1;

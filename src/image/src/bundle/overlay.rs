@@ -191,8 +191,8 @@ fn old(
     sys::mount(c"skep", &name_of(target.as_fd()), c"overlay", 0, &data).map_err(failed)
 }
 
-/// user_namespaces(7): the first namespace maps every id to itself.
-fn in_user_namespace() -> bool {
+/// Whether this process is in a user namespace that is not the first. user_namespaces(7): the first namespace maps every id to itself.
+pub(crate) fn in_user_namespace() -> bool {
     std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| {
         let fields: Vec<&str> = map.split_ascii_whitespace().collect();
         fields != ["0", "0", "4294967295"]

@@ -25,6 +25,9 @@ const MASKED: &[&str] = &[
 const READ_ONLY: &[&str] =
     &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// Nothing here is newer, and crun before 1.9 refuses what it does not know.
+const OCI_VERSION: &str = "1.0.2";
+
 /// The group of terminals, where the container has it.
 const TTY_GROUP: u32 = 5;
 
@@ -41,7 +44,7 @@ pub(super) fn base(request: &Request, notes: &mut Notes) -> Result<Map<String, V
     let defaults = request.base.is_none();
     let origin = if defaults { "default" } else { "--config-from" };
     if defaults || !spec.contains_key("ociVersion") {
-        spec.insert("ociVersion".into(), libcontainer::spec::OCI_VERSION.into());
+        spec.insert("ociVersion".into(), OCI_VERSION.into());
     }
     let root = object(&mut spec, "root")?;
     root.insert("path".into(), "rootfs".into());

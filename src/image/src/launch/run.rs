@@ -32,6 +32,11 @@ pub trait Image {
     /// # Errors
     /// Those of fetching and unpacking.
     fn unpack(&self, root: BorrowedFd<'_>) -> Result<()>;
+    /// Keeps the layers in the store for as long as the bundle at `place` is there.
+    ///
+    /// # Errors
+    /// Those of noting it.
+    fn keep(&self, place: &Path) -> Result<()>;
 }
 
 /// Flags of the runtime without a value.
@@ -125,7 +130,7 @@ pub fn run(command: &str, matches: &ArgMatches, source: &str, image: &dyn Image)
     let _collected = bundle::collect(&bundles)?;
     let place = bundles.join(id.as_str());
     let rootfs = wanted::rootfs(matches);
-    let layers = if rootfs == bundle::Rootfs::Copy { Vec::new() } else { layers(image, rootfs)? };
+    let layers = layers(image, rootfs)?;
     let owner = Owner {
         state: state_root(matches, &runtime).join(id.as_str()),
         remover: if foreground { None } else { Some(own_path()?) },
@@ -150,7 +155,9 @@ pub fn run(command: &str, matches: &ArgMatches, source: &str, image: &dyn Image)
             error
         }
     })?;
-    let told = wanted::tell(matches, &made.conversion, &mut std::io::stderr());
+    let told = image
+        .keep(&place)
+        .and_then(|()| wanted::tell(matches, &made.conversion, &mut std::io::stderr()));
     let mut process = process(command, matches, &runtime, &place, &id);
     if foreground {
         let ended = told.and_then(|()| attend(process, &made));
@@ -167,8 +174,19 @@ pub fn run(command: &str, matches: &ArgMatches, source: &str, image: &dyn Image)
     }
 }
 
-/// With `--rootfs=auto`, an image whose layers cannot be had one by one is copied.
-fn layers(image: &dyn Image, rootfs: bundle::Rootfs) -> Result<Vec<PathBuf>> {
+/// The unpacked layers for a root filesystem that is an overlay of them; none for a copy.
+///
+/// With `--rootfs=auto` a user without privilege, who mounts nothing, gets a copy, and so does an image whose layers
+/// cannot be had one by one.
+///
+/// # Errors
+/// Those of [`Image::layers`].
+pub fn layers(image: &dyn Image, rootfs: bundle::Rootfs) -> Result<Vec<PathBuf>> {
+    match rootfs {
+        bundle::Rootfs::Copy => return Ok(Vec::new()),
+        bundle::Rootfs::Auto if !nix::unistd::geteuid().is_root() => return Ok(Vec::new()),
+        _ => {}
+    }
     match image.layers() {
         Err(error) if rootfs == bundle::Rootfs::Auto && error.kind() == Kind::Unsupported => {
             Ok(Vec::new())
