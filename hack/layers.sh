@@ -30,10 +30,11 @@ resctrl     spec::IntelRdt
 store       id cgroup resctrl spec::Map spec::MemoryPolicy spec::Personality spec::Str sys
 bundle      spec sys
 exeseal     sys
+criu        cgroup::V1View path plan spec sys
 plan        hooks path seccomp spec sync::Fault sync::Step sys::creds::CapSet sys::exec::CStrArray sys::mount::Attr sys::mount::Recursive sys::scheduling::Attributes
 init        cgroup::V1View exeseal::let_go hooks path plan spec::Hook sync sys terminal
-launch      bundle cgroup exeseal foreground::Tty hooks id init log notify path plan process resctrl seccomp spec store sync sys terminal time
-container   bundle cgroup hooks id launch log notify plan process resctrl spec store sync sys
+launch      bundle cgroup criu exeseal foreground::Tty hooks id init log notify path plan process resctrl seccomp spec store sync sys terminal time
+container   bundle cgroup criu hooks id launch log notify path plan process resctrl spec store sync sys
 TABLE
 
 # [files, pattern, why not]

@@ -41,7 +41,6 @@ cases![
     a_root_of_slash_is_refused,
     a_root_is_made_when_it_is_missing,
     a_relative_root_is_relative_to_the_caller,
-    checkpoint_and_restore_fail_clearly,
     an_invalid_boolean_is_refused,
     an_invalid_number_is_refused,
     a_cap_flag_is_not_split_at_commas,
@@ -81,7 +80,7 @@ fn help_names_every_command(t: &Test) {
 }
 
 fn checkpoint_has_help(t: &Test) {
-    // Podman's test for the feature; the command itself comes later.
+    // Podman's test for the feature.
     for command in ["checkpoint", "restore"] {
         t.bare_call(&[command, "--help"]).run().ok();
     }
@@ -402,14 +401,6 @@ fn a_relative_root_is_relative_to_the_caller(t: &Test) {
         .run()
         .ok();
     assert_eq!(c.status(), "created");
-}
-
-fn checkpoint_and_restore_fail_clearly(t: &Test) {
-    t.need(t.kind() == Kind::Skep, "for runtimes without checkpoint");
-    let c = t.container().lasting();
-    c.run_detached();
-    c.call("checkpoint", &[]).run().fails().names("checkpoint").one_line();
-    assert_eq!(c.status(), "running");
 }
 
 fn an_invalid_boolean_is_refused(t: &Test) {

@@ -29,8 +29,8 @@
 //! | GHSA-3q8j-pf29-vwv8 (masked path swapped) | `a_masked_path_that_is_swapped_all_the_time` |
 //! | TIOCSTI into the caller's terminal | `terminal::an_inherited_terminal_cannot_be_typed_into` |
 //!
-//! Not tried, since it needs what this harness has not: CVE-2026-53489 and CVE-2026-53492 (restoring a checkpoint),
-//! and the labels of CVE-2019-16884 themselves (an LSM).
+//! CVE-2026-53489 and CVE-2026-53492 (trust in a checkpoint) are in checkpoint.rs. Not tried, since it needs what this
+//! harness has not: the labels of CVE-2019-16884 themselves (an LSM).
 
 use std::fs;
 use std::os::unix::fs::symlink;

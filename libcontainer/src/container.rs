@@ -1,9 +1,12 @@
 //! A container that exists: its status, and what can be done to it.
 
+mod checkpoint;
 mod delete;
 mod limits;
 mod mounts;
+mod streams;
 
+pub use checkpoint::Checkpoint;
 pub use delete::{delete, delete_ended};
 
 use std::ffi::OsStr;

@@ -5,6 +5,7 @@ mod bad_values_tests;
 pub mod bundle;
 pub mod cgroup;
 pub mod container;
+pub mod criu;
 pub mod error;
 pub mod exeseal;
 pub mod foreground;

@@ -355,7 +355,18 @@ pub(crate) static COMMANDS: &[Command] = &[
         name: Name::Checkpoint,
         word: "checkpoint",
         about: "save the state of a running container to disk",
-        description: "Saves the container's processes with CRIU, so that restore can bring them back.",
+        description: "Saves the container's processes with CRIU, so that restore can bring them back, here or on another \
+            host. The container is gone afterwards, unless it is left running. Needs CRIU 3.16 or newer.\n\n\
+            Standard streams that are pipes or files of the host are those of restore then. Further options for CRIU come \
+            from the file that the annotation org.criu.config names, or from /etc/criu/skep.conf or runc.conf.",
+        examples: &[
+            ("skep checkpoint --image-path /var/lib/web1 web1", "save web1 and end it"),
+            (
+                "skep checkpoint --pre-dump --image-path first web1 && \
+                 skep checkpoint --image-path second --parent-path ../first web1",
+                "save most of the memory while it runs",
+            ),
+        ],
         flags: &[
             &flag::IMAGE_PATH,
             &flag::WORK_PATH,
@@ -382,7 +393,15 @@ pub(crate) static COMMANDS: &[Command] = &[
         name: Name::Restore,
         word: "restore",
         about: "bring a container back from a checkpoint",
-        description: "Makes the container again from the bundle and the images that checkpoint saved.",
+        description: "Makes the container again from the bundle and the images that checkpoint saved. The id may be \
+            another; limits, cgroup, joined namespaces and sources of bind mounts are those of config.json as it is now. \
+            The root filesystem has to be as it was.\n\n\
+            Images decide what runs with which rights: they must belong to the caller or to root. Prestart and \
+            createRuntime hooks run again. Without --detach it stays, as run does.",
+        examples: &[(
+            "skep restore -d --image-path /var/lib/web1 -b /srv/web web1",
+            "go on with web1",
+        )],
         flags: &[
             &flag::CONSOLE_SOCKET,
             &flag::IMAGE_PATH,

@@ -91,7 +91,7 @@ flags! {
     ROOTLESS = Flag::scalar("rootless", "WHEN",
         "go on where the cgroup may not be made: true, false or auto (default: auto)")
         .choices(&["true", "false", "auto"]);
-    CRIU = Flag::scalar("criu", "PATH", "ignored; criu is looked up in $PATH").hidden();
+    CRIU = Flag::scalar("criu", "PATH", "the CRIU of checkpoint and restore (default: criu in $PATH)").hidden();
 }
 
 // create, run, restore, spec, exec.

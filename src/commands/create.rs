@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use libcontainer::container;
 use libcontainer::error::Context;
 use libcontainer::foreground::{Attached, Foreground, Reap};
+use libcontainer::id::ContainerId;
 use libcontainer::launch::{Launched, Mode, Options, launch};
 use libcontainer::log::Log;
 use libcontainer::store::Store;
@@ -23,7 +24,7 @@ use crate::logging::Logger;
 pub(crate) fn create(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result<i32> {
     let made = || -> Result<()> {
         let store = store(globals)?;
-        let options = options(args, globals, &store, Mode::Create)?;
+        let options = launch_options(args, globals, &store, Mode::Create)?;
         enter_bundle(&options.bundle);
         launch(&options, log).map(drop)
     };
@@ -49,7 +50,7 @@ fn run_container(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result
     let store = store(globals)?;
     let detach = args.flag(&flag::DETACH);
     let mode = if detach { Mode::RunDetached } else { Mode::RunForeground };
-    let options = options(args, globals, &store, mode)?;
+    let options = launch_options(args, globals, &store, mode)?;
     enter_bundle(&options.bundle);
     if detach {
         let launched = launch(&options, log)?;
@@ -58,15 +59,25 @@ fn run_container(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result
         }
         return Ok(0);
     }
+    stay(args, &store, &options.id, log, || launch(&options, log))
+}
+
+/// Launches a container in the foreground, and takes it away when it has ended.
+pub(super) fn stay(
+    args: &Args<'_>,
+    store: &Store,
+    id: &ContainerId,
+    log: &Logger,
+    launch: impl FnOnce() -> Result<Launched>,
+) -> Result<i32> {
     let foreground = Foreground::prepare()?;
     if !args.flag(&flag::NO_SUBREAPER) {
         foreground.become_subreaper()?;
     }
-    let launched = launch(&options, log)?;
-    let mut launched = launched;
+    let mut launched = launch()?;
     let status = attend(&foreground, &mut launched);
     if !args.flag(&flag::KEEP)
-        && let Err(error) = container::delete_ended(launched, &store, &options.id, log)
+        && let Err(error) = container::delete_ended(launched, store, id, log)
     {
         log.warn(&error.to_string());
     }
@@ -86,7 +97,7 @@ fn attend(foreground: &Foreground, launched: &mut Launched) -> Result<i32> {
     Ok(status.code())
 }
 
-fn options<'a>(
+pub(super) fn launch_options<'a>(
     args: &Args<'_>,
     globals: &Globals<'_>,
     store: &'a Store,
@@ -124,7 +135,7 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
 }
 
 /// Hooks run in the bundle's directory. One that cannot be entered is told by whoever reads its config.json.
-fn enter_bundle(bundle: &Path) {
+pub(super) fn enter_bundle(bundle: &Path) {
     let _told_later = std::env::set_current_dir(bundle);
 }
 

@@ -100,6 +100,9 @@ struct Annotations {
     commit: &'static str,
     #[serde(rename = "io.github.skep-project.skep.version")]
     version: &'static str,
+    /// Who looks for it looks for runc's.
+    #[serde(rename = "org.opencontainers.runc.checkpoint.enabled")]
+    checkpoint: &'static str,
 }
 
 fn document() -> Result<Vec<u8>> {
@@ -116,7 +119,11 @@ fn document() -> Result<Vec<u8>> {
         ],
         mount_options: mount_options::known().collect(),
         linux: linux(),
-        annotations: Annotations { commit: version::COMMIT, version: env!("CARGO_PKG_VERSION") },
+        annotations: Annotations {
+            commit: version::COMMIT,
+            version: env!("CARGO_PKG_VERSION"),
+            checkpoint: "true",
+        },
         // run.oci.hooks.stdout opens any file as the runtime, run.oci.pidfd_receiver hands out a pidfd.
         potentially_unsafe_config_annotations: spec::annotations::UNSAFE,
     };

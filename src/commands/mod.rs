@@ -1,5 +1,6 @@
 //! One file per command; each reads its flags and calls the library.
 
+mod checkpoint;
 mod create;
 mod delete;
 mod events;
@@ -35,6 +36,8 @@ pub(crate) fn run(name: Name, args: &Args<'_>, globals: &Globals<'_>, log: &Logg
         Name::Create => return create::create(args, globals, log),
         Name::Run => return create::run(args, globals, log),
         Name::Exec => return exec::run(args, globals, log),
+        Name::Restore => return checkpoint::restore(args, globals, log),
+        Name::Checkpoint => checkpoint::checkpoint(args, globals, log)?,
         Name::Start => start::run(args, globals, log)?,
         Name::State => state::run(args, globals)?,
         Name::Kill => kill::run(args, globals, log)?,
@@ -51,12 +54,6 @@ pub(crate) fn run(name: Name, args: &Args<'_>, globals: &Globals<'_>, log: &Logg
         Name::Help => help::run(args)?,
         Name::Man => help::man(args)?,
         Name::Completion => help::completion(args)?,
-        Name::Checkpoint | Name::Restore => {
-            return Err(Error::unsupported(
-                "checkpoint and restore are not available in this version of skep",
-            )
-            .hint("use runc or crun for containers that have to be checkpointed"));
-        }
     }
     Ok(0)
 }

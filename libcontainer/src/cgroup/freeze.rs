@@ -83,9 +83,13 @@ impl Cgroup {
         Ok(Frozen { cgroup: self, thaw: !was_frozen })
     }
 
+    /// The directory whose freezer stops every process; `None` without one.
+    pub fn freezer_directory(&self) -> Option<String> {
+        if self.is_v2() { self.v2() } else { self.v1("freezer") }
+    }
+
     fn freezer(&self, file: &str) -> Result<String> {
-        let directory = if self.is_v2() { self.v2() } else { self.v1("freezer") };
-        match directory {
+        match self.freezer_directory() {
             Some(directory) => Ok(format!("{directory}/{file}")),
             None => Err(Error::unsupported("the container has no freezer cgroup")),
         }

@@ -73,6 +73,41 @@ impl Cgroup {
         Ok(Join { into: Some(open_path(&directory)?), tasks: Vec::new() })
     }
 
+    /// Moves `pid` into the cgroup: a process of somebody else's program, which does not join by itself.
+    ///
+    /// # Errors
+    /// The failed write.
+    pub fn adopt(&self, pid: nix::unistd::Pid) -> Result<()> {
+        for member in &self.record.hierarchies {
+            let path = format!("{}/cgroup.procs", self.directory(member));
+            file::write(&path, &pid.to_string()).on("write", &path)?;
+        }
+        Ok(())
+    }
+
+    /// The container's path in every hierarchy there is, as (controller, path); in those that it has no directory in, this
+    /// process's.
+    ///
+    /// # Errors
+    /// The failed read.
+    pub fn roots(&self) -> Result<Vec<(String, String)>> {
+        let source = "/proc/self/cgroup";
+        let text = file::read(source).on("read", source)?;
+        let mut roots = Vec::new();
+        for line in text.lines() {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (Some(controllers), Some(own)) = (fields.next(), fields.next()) else { continue };
+            for controller in controllers.split(',') {
+                let joined = self.record.hierarchies.iter().any(|member| {
+                    if controller.is_empty() { member.is_v2() } else { member.has(controller) }
+                });
+                let path = if joined { self.path() } else { own };
+                roots.push((controller.to_owned(), path.to_owned()));
+            }
+        }
+        Ok(roots)
+    }
+
     /// Says why clone3(2) with [`Join::into`], or the write to one of [`Join::tasks`], failed.
     pub fn join_error(&self, errno: Errno) -> Error {
         let error = Error::os("enter the cgroup", errno);

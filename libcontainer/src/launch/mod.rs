@@ -13,6 +13,7 @@ mod others;
 mod pid_file;
 mod prepared;
 mod record;
+mod restore;
 mod rootless;
 mod serve;
 mod sources;
@@ -51,6 +52,7 @@ use oom_score::OomScore;
 pub(crate) use others::{Others, cgroup_of};
 use prepared::Prepared;
 use prepared::open_proc;
+pub use restore::Restore;
 use serve::Server;
 pub(crate) use serve::not_the_program;
 use undo::Undo;
@@ -125,6 +127,18 @@ pub struct Launched {
 /// # Errors
 /// Whatever failed; nothing of the container is left then.
 pub fn launch(options: &Options<'_>, log: &dyn Log) -> Result<Launched> {
+    begin(options, None, log)
+}
+
+/// Makes a container whose processes come from a checkpoint.
+///
+/// # Errors
+/// Whatever failed, CRIU among it; nothing of the container is left then.
+pub fn restore(options: &Options<'_>, how: &Restore<'_>, log: &dyn Log) -> Result<Launched> {
+    begin(options, Some(how), log)
+}
+
+fn begin(options: &Options<'_>, how: Option<&Restore<'_>>, log: &dyn Log) -> Result<Launched> {
     let clock = Clock::start(log);
     let bundle = Bundle::open(&options.bundle, options.config.as_deref())?;
     let mut spec = bundle::parse(&bundle.config)?;
@@ -176,7 +190,10 @@ pub fn launch(options: &Options<'_>, log: &dyn Log) -> Result<Launched> {
         log,
         clock,
     };
-    launch.run(fds, &cgroup_plan, &host)
+    match how {
+        None => launch.run(fds, &cgroup_plan, &host),
+        Some(how) => launch.restore(fds, how, &cgroup_plan, &host),
+    }
 }
 
 /// config.md "capabilities": what cannot be granted is told, and left out.

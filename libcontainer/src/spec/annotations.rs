@@ -20,9 +20,12 @@ pub const SECCOMP_FAIL_UNKNOWN_SYSCALL: &str = "run.oci.seccomp_fail_unknown_sys
 /// A program of `struct sock_filter` in base64, in place of `linux.seccomp`.
 pub const SECCOMP_BPF_DATA: &str = "run.oci.seccomp_bpf_data";
 
+/// A file of options for CRIU; none, if it is empty. runc's.
+pub const CRIU_CONFIG: &str = "org.criu.config";
+
 /// Beginnings of annotations that no caller may take from those it does not trust (features.md
 /// "potentiallyUnsafeConfigAnnotations"; the dot at the end says that it is a beginning).
-pub const UNSAFE: &[&str] = &["run.oci."];
+pub const UNSAFE: &[&str] = &["run.oci.", CRIU_CONFIG];
 
 /// All of the above.
 pub const ALL: &[&str] = &[

@@ -235,6 +235,18 @@ pub fn mount_flags(fd: BorrowedFd<'_>) -> Result<libc::c_ulong, Errno> {
     Ok(buffer.f_flag)
 }
 
+/// Makes an anonymous file (memfd_create(2)).
+///
+/// # Errors
+/// Those of memfd_create(2).
+pub fn memfd(name: &CStr) -> Result<OwnedFd, Errno> {
+    // SAFETY: name is a C string that outlives the call.
+    let fd =
+        check(unsafe { libc::syscall(libc::SYS_memfd_create, name.as_ptr(), libc::MFD_CLOEXEC) })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(int(fd)) })
+}
+
 /// Makes an anonymous sealed file that holds `data`, for execveat(2) (memfd_create(2)).
 ///
 /// # Errors

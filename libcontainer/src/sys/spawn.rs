@@ -21,6 +21,9 @@ const STACK_SIZE: usize = 64 * 1024;
 /// The size of the guard below it: the largest page of any supported architecture.
 const GUARD_SIZE: usize = 64 * 1024;
 
+/// How many descriptors beyond the standard streams a program may be given.
+pub const INHERITED: usize = 16;
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitStatus {
@@ -235,6 +238,7 @@ fn wait_id(
 /// What parent and child share until the execve.
 struct Launch<'a> {
     program: &'a Program<'a>,
+    inherited: &'a [BorrowedFd<'a>],
     argv: &'a [*const c_char],
     envp: &'a [*const c_char],
     failure: UnsafeCell<Option<SpawnError>>,
@@ -249,9 +253,21 @@ struct Launch<'a> {
 /// # Errors
 /// What failed, and why; no process is left.
 pub fn spawn(program: &Program<'_>) -> Result<Child, SpawnError> {
+    spawn_with(program, &[])
+}
+
+/// The same, with `inherited` as descriptors from 3 on, at most [`INHERITED`].
+///
+/// # Errors
+/// Those of [`spawn`]; `EMFILE` for more.
+pub fn spawn_with(
+    program: &Program<'_>,
+    inherited: &[BorrowedFd<'_>],
+) -> Result<Child, SpawnError> {
     let argv = null_terminated(program.argv);
     let envp = null_terminated(program.envp);
-    let launch = Launch { program, argv: &argv, envp: &envp, failure: UnsafeCell::new(None) };
+    let failure = UnsafeCell::new(None);
+    let launch = Launch { program, inherited, argv: &argv, envp: &envp, failure };
     let at_clone = |errno| SpawnError { stage: Stage::Clone, errno };
     set_default(libc::SIGCHLD).map_err(at_clone)?;
     let stack = Stack::new().map_err(at_clone)?;
@@ -300,7 +316,7 @@ extern "C" fn child(launch: *mut c_void) -> c_int {
 /// Makes the process what [`spawn`] promises and executes the program; returns only a failure.
 fn execute(launch: &Launch<'_>) -> SpawnError {
     let program = launch.program;
-    if let Err(errno) = arrange_descriptors(program) {
+    if let Err(errno) = arrange_descriptors(program, launch.inherited) {
         return SpawnError { stage: Stage::Descriptors, errno };
     }
     if let Some(cwd) = program.cwd {
@@ -318,26 +334,36 @@ fn execute(launch: &Launch<'_>) -> SpawnError {
     SpawnError { stage: Stage::Exec, errno: Errno::last() }
 }
 
-/// Puts the three standard streams in place and marks every other descriptor close-on-exec.
-fn arrange_descriptors(program: &Program<'_>) -> nix::Result<()> {
+/// Puts the standard streams and those to be inherited in place and marks every other descriptor close-on-exec.
+fn arrange_descriptors(program: &Program<'_>, inherited: &[BorrowedFd<'_>]) -> nix::Result<()> {
     // SAFETY: no pointers are passed.
     Errno::result(unsafe { libc::setpgid(0, 0) })?;
-    let mut streams =
-        [program.stdin.as_raw_fd(), program.stdout.as_raw_fd(), program.stderr.as_raw_fd()];
-    for fd in &mut streams {
-        // A source among 0, 1, 2 would be overwritten before it is used.
-        if *fd < 3 {
+    let streams = [program.stdin, program.stdout, program.stderr];
+    let mut sources: [RawFd; 3 + INHERITED] = [-1; 3 + INHERITED];
+    let count = streams.len() + inherited.len();
+    let sources = sources.get_mut(..count).ok_or(Errno::EMFILE)?;
+    let first_free = RawFd::try_from(count).unwrap_or(RawFd::MAX);
+    for (source, fd) in sources.iter_mut().zip(streams.iter().chain(inherited)) {
+        *source = fd.as_raw_fd();
+        // A source among the targets would be overwritten before it is used.
+        if *source < first_free {
             // SAFETY: no pointers are passed.
-            *fd = Errno::result(unsafe { libc::fcntl(*fd, libc::F_DUPFD_CLOEXEC, 3) })?;
+            let copy = unsafe { libc::fcntl(*source, libc::F_DUPFD_CLOEXEC, first_free) };
+            *source = Errno::result(copy)?;
         }
     }
-    for (fd, target) in streams.into_iter().zip(0..) {
+    for (fd, target) in sources.iter().copied().zip(0..) {
         // SAFETY: this process has its own descriptor table; the parent's 0, 1, 2 stay.
         Errno::result(unsafe { libc::dup2(fd, target) })?;
     }
     // SAFETY: no pointers are passed; nothing is closed before the execve.
     let closed = unsafe {
-        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+        libc::syscall(
+            libc::SYS_close_range,
+            first_free,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
     };
     Errno::result(closed).map(drop)
 }
