@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | `pull`, `blob`, `listing` | what is read: manifests, blobs that go on where they broke off, tags and referrers |
+//! | `push` | what is written |
 //! | `session` | one server: attempts, authentication, TLS or not |
 //! | `challenge`, `token`, `credentials`, `helper` | who one is, and how that is shown |
 //! | `endpoint`, `hosts` | which servers are asked: registries.conf and hosts.toml |
@@ -22,6 +23,7 @@ mod hosts;
 mod listing;
 mod proxy;
 mod pull;
+mod push;
 mod redirect;
 mod retry;
 mod session;
@@ -37,6 +39,7 @@ pub use credentials::{Credential, Credentials};
 pub use endpoint::Repository;
 pub use proxy::Proxies;
 pub use pull::Registry;
+pub use push::{Destination, PushOptions};
 pub use retry::Retry;
 pub use settings::{Say, Settings};
 pub use tls::TlsFiles;

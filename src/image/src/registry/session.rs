@@ -12,7 +12,7 @@ use super::endpoint::Endpoint;
 use super::redirect::follow;
 use super::retry::{self, Retry};
 use super::token::{self, Token};
-use super::transport::{Failure, Payload, Peer, Request, Response, Transport};
+use super::transport::{Failure, Peer, Request, Response, Transport};
 use super::url::{Scheme, Url};
 use super::{Say, answer};
 use crate::error::{Error, Kind, Result};
@@ -90,6 +90,15 @@ impl Session {
         make: &dyn Fn() -> Request<'a>,
         scopes: &[String],
     ) -> Result<Response> {
+        self.attempts(make, scopes, true)
+    }
+
+    fn attempts<'a>(
+        &self,
+        make: &dyn Fn() -> Request<'a>,
+        scopes: &[String],
+        several: bool,
+    ) -> Result<Response> {
         let (mut failures, mut rounds) = (0, 0);
         let mut tls_failure: Option<Error> = None;
         loop {
@@ -110,7 +119,10 @@ impl Session {
                         self.challenged(response, scopes, &secret, rounds)?;
                         continue;
                     }
-                    if !retry::is_transient(response.status) || self.is_last(&mut failures) {
+                    if !retry::is_transient(response.status)
+                        || !several
+                        || self.is_last(&mut failures)
+                    {
                         return Ok(response);
                     }
                     let asked = response
@@ -126,7 +138,7 @@ impl Session {
                     *self.spoken() = Spoken { scheme: Scheme::Http, sure: false };
                     tls_failure = Some(failure.error);
                 }
-                Err(failure) if failure.transient && !self.is_last(&mut failures) => {
+                Err(failure) if several && failure.transient && !self.is_last(&mut failures) => {
                     self.pause(failures, None, &failure.error.to_string());
                 }
                 Err(failure) => return Err(self.both(failure.error, tls_failure)),
@@ -172,6 +184,30 @@ impl Session {
             Some(tls) => error.context(tls),
             None => error,
         }
+    }
+
+    /// As [`exchange`](Self::exchange), with a single attempt apart from those for authentication: what was sent may have been
+    /// taken, so who sends it decides what an attempt is.
+    pub(super) fn once<'a>(
+        &self,
+        make: &dyn Fn() -> Request<'a>,
+        scopes: &[String],
+    ) -> Result<Response> {
+        self.attempts(make, scopes, false)
+    }
+
+    /// The answer, if its status is one of `hoped`; `None` for one of `absent`.
+    pub(super) fn expect_or(
+        &self,
+        response: Response,
+        hoped: &[u16],
+        absent: &[u16],
+        what: &str,
+    ) -> Result<Option<Response>> {
+        if absent.contains(&response.status) {
+            return Ok(None);
+        }
+        self.expect(response, hoped, what).map(Some)
     }
 
     /// The answer, if its status is one of `hoped`.
@@ -499,10 +535,4 @@ fn challenges(response: &Response) -> Vec<Challenge> {
 pub(super) fn get<'a>(url: &Url, accept: &[&str]) -> Request<'a> {
     let request = Request::new(Method::GET, url.clone());
     if accept.is_empty() { request } else { request.header("accept", accept.join(", ")) }
-}
-
-/// A request with a body in memory.
-#[expect(dead_code, reason = "push is next")]
-pub(super) fn with_bytes<'a>(method: Method, url: &Url, bytes: &'a [u8]) -> Request<'a> {
-    Request::new(method, url.clone()).payload(Payload::Bytes(bytes))
 }

@@ -50,7 +50,6 @@ impl Default for Timeouts {
 pub(super) enum Payload<'a> {
     Nothing,
     Bytes(&'a [u8]),
-    #[expect(dead_code, reason = "push is next")]
     /// So many bytes, from a reader that can be opened anew for another attempt.
     Stream(u64, &'a dyn Fn() -> Result<Box<dyn Read + Send + 'a>>),
 }

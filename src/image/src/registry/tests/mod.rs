@@ -5,6 +5,7 @@ mod hostile;
 mod listing;
 mod mirrors;
 mod pull;
+mod push;
 mod server;
 mod vendors;
 

@@ -1,0 +1,386 @@
+//! Into a repository: blobs that it has not, then the documents that point at them.
+
+use std::io::Read;
+
+use ureq::http::Method;
+
+use super::endpoint::Repository;
+use super::pull::Registry;
+use super::session::Session;
+use super::settings::Settings;
+use super::transport::{Payload, Request, Response};
+use super::url::Url;
+use crate::descriptor::Descriptor;
+use crate::digest::{Algorithm, Digest};
+use crate::error::{Error, Kind, Result};
+use crate::limits::Limits;
+use crate::manifest::Document;
+use crate::media::Media;
+use crate::reference::Reference;
+use crate::source::{self, Source};
+
+/// What one PATCH carries, where a registry takes no blob in one piece.
+const CHUNK: u64 = 8 << 20;
+/// The largest one that a registry may ask for: it is held in memory.
+const LARGEST_CHUNK: u64 = 64 << 20;
+
+/// How to push.
+#[derive(Clone, Copy)]
+pub struct PushOptions<'a> {
+    /// Send blobs in pieces of so many bytes; `None` in one, unless the registry refuses that.
+    pub chunk: Option<u64>,
+    /// How much is too much.
+    pub limits: &'a Limits,
+    /// Is told of each blob that is there now, and whether it was before.
+    pub done: &'a dyn Fn(&Descriptor, bool),
+}
+
+impl std::fmt::Debug for PushOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PushOptions {{ chunk: {:?} }}", self.chunk)
+    }
+}
+
+/// A repository that is written to.
+#[derive(Debug)]
+pub struct Destination {
+    repository: Repository,
+    selector: String,
+    session: Session,
+}
+
+impl Destination {
+    /// A client for what `reference` names. Mirrors have no part in it.
+    ///
+    /// # Errors
+    /// As [`Registry::new`].
+    pub fn new(reference: &Reference, settings: Settings) -> Result<Self> {
+        let repository = Repository::new(reference.host(), reference.repository())?;
+        let session = settings.sessions(&repository, true)?.pop();
+        let session = session
+            .ok_or_else(|| Error::usage(format!("{repository} has no server to push to")))?;
+        Ok(Self { repository, selector: reference.selector(), session })
+    }
+
+    /// Copies what `root`, whose bytes are `bytes`, stands for: a manifest or an index with all below it, verified.
+    /// `origin` is the registry that `source` is, if it is one: blobs of another repository of the same registry are
+    /// mounted.
+    ///
+    /// # Errors
+    /// Those of the source and of the registry. The name is written last.
+    pub fn push(
+        &self,
+        source: &dyn Source,
+        origin: Option<&Registry>,
+        (root, bytes): (&Descriptor, &[u8]),
+        options: &PushOptions<'_>,
+    ) -> Result<()> {
+        root.verify(bytes)?;
+        // A name with a digest is a promise that is held before anything is written under it.
+        if Digest::parse(&self.selector).is_ok_and(|wanted| wanted != root.digest) {
+            return Err(Error::verification(format!(
+                "{} is to be pushed as {}",
+                root.digest, self.selector
+            )));
+        }
+        let origin = origin.map(|o| &o.repository).filter(|o| o.host == self.repository.host);
+        let push = Push { to: self, source, from: origin.map(|o| o.name.as_str()), options };
+        push.below(root, bytes, 0)?;
+        self.put(root, bytes, &self.selector)
+    }
+
+    fn scopes(&self, from: Option<&str>) -> Vec<String> {
+        let mut scopes = vec![format!("repository:{}:pull,push", self.session.endpoint.name)];
+        scopes.extend(from.map(|from| format!("repository:{from}:pull")));
+        scopes
+    }
+
+    fn put(&self, descriptor: &Descriptor, bytes: &[u8], selector: &str) -> Result<()> {
+        let url = self.session.url(&format!("/manifests/{selector}"));
+        let make = || {
+            Request::new(Method::PUT, url.clone())
+                .header("content-type", descriptor.media_type.clone())
+                .payload(Payload::Bytes(bytes))
+        };
+        let response = self.session.exchange(&make, &self.scopes(None))?;
+        let what = format!("cannot push {}:{selector}", self.repository);
+        let response = self.session.expect(response, &[201, 200, 202], &what)?;
+        same_digest(&response, &descriptor.digest, &what)
+    }
+}
+
+struct Push<'a> {
+    to: &'a Destination,
+    source: &'a dyn Source,
+    from: Option<&'a str>,
+    options: &'a PushOptions<'a>,
+}
+
+impl Push<'_> {
+    /// All that a document points at: a registry refuses one whose parts it has not.
+    fn below(&self, descriptor: &Descriptor, bytes: &[u8], depth: usize) -> Result<()> {
+        let limits = self.options.limits;
+        if depth > limits.index_depth {
+            return Err(Error::no_space(format!(
+                "{} is an index in too many indexes",
+                descriptor.digest
+            )));
+        }
+        match Document::parse(bytes, &descriptor.media_type, limits)? {
+            Document::Index(index) => {
+                for entry in &index.manifests {
+                    let bytes = source::manifest(self.source, entry, limits)?;
+                    self.below(entry, &bytes, depth + 1)?;
+                    self.to.put(entry, &bytes, &entry.digest.to_string())?;
+                }
+            }
+            Document::Manifest(manifest) => {
+                let mut done = Vec::new();
+                for blob in manifest.layers.iter().chain([&manifest.config]) {
+                    // Licensed not to be given to others.
+                    if !Media::is_nondistributable(&blob.media_type)
+                        && !done.contains(&&blob.digest)
+                    {
+                        self.blob(blob)?;
+                        done.push(&blob.digest);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn blob(&self, blob: &Descriptor) -> Result<()> {
+        let session = &self.to.session;
+        let what = format!("cannot push {} to {}", blob.digest, self.to.repository);
+        let scopes = self.to.scopes(self.from);
+        let url = session.url(&format!("/blobs/{}", blob.digest));
+        let there = session.exchange(&|| Request::new(Method::HEAD, url.clone()), &scopes)?;
+        if session.expect_or(there, &[200], &[404], &what)?.is_some() {
+            (self.options.done)(blob, true);
+            return Ok(());
+        }
+        let (mut failures, mut chunk) = (0, self.options.chunk);
+        loop {
+            match self.upload(blob, chunk, &scopes, &what) {
+                Ok(Outcome::Done) => break,
+                Ok(Outcome::InPieces(size)) if chunk.is_none() => chunk = Some(size),
+                Ok(Outcome::InPieces(_)) => {
+                    return Err(Error::new(
+                        Kind::Generic,
+                        format!("{what}: the registry takes no piece of it"),
+                    ));
+                }
+                // What was sent is of unknown use: from the beginning, with another upload.
+                Err(error) if error.kind() == Kind::Network && !session.is_last(&mut failures) => {
+                    session.pause(failures, None, &error.to_string());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        (self.options.done)(blob, false);
+        Ok(())
+    }
+
+    fn upload(
+        &self,
+        blob: &Descriptor,
+        chunk: Option<u64>,
+        scopes: &[String],
+        what: &str,
+    ) -> Result<Outcome> {
+        let session = &self.to.session;
+        let mut url = session.url("/blobs/uploads/");
+        if let Some(from) = self.from {
+            url = url.with_query("mount", &blob.digest.to_string()).with_query("from", from);
+        }
+        if blob.digest.algorithm() != Some(Algorithm::Sha256) {
+            url = url.with_query("digest-algorithm", blob.digest.algorithm_name());
+        }
+        let begun = session.exchange(&|| Request::new(Method::POST, url.clone()), scopes)?;
+        let begun = session.expect(begun, &[201, 202], what)?;
+        if begun.status == 201 {
+            same_digest(&begun, &blob.digest, what)?;
+            return Ok(Outcome::Done);
+        }
+        let place = location(&begun, what)?;
+        let asked = begun.header("oci-chunk-min-length").and_then(|text| text.parse().ok());
+        let result = match chunk {
+            None => self.whole(blob, &place, scopes, what, asked),
+            Some(size) => {
+                let size = size.max(asked.unwrap_or(0)).clamp(1, LARGEST_CHUNK);
+                self.pieces(blob, place.clone(), size, scopes, what)
+            }
+        };
+        if !matches!(result, Ok(Outcome::Done)) {
+            // What was begun is nobody's; whether it goes is the registry's affair.
+            let _left = session.once(&|| Request::new(Method::DELETE, place.clone()), scopes);
+        }
+        result
+    }
+
+    fn whole(
+        &self,
+        blob: &Descriptor,
+        place: &Url,
+        scopes: &[String],
+        what: &str,
+        asked: Option<u64>,
+    ) -> Result<Outcome> {
+        let session = &self.to.session;
+        let url = place.clone().with_query("digest", &blob.digest.to_string());
+        let open = || -> Result<Box<dyn Read + Send + '_>> {
+            Ok(Box::new(Ahead::new(source::blob(self.source, blob)?)))
+        };
+        let make = || {
+            Request::new(Method::PUT, url.clone())
+                .header("content-type", "application/octet-stream")
+                .payload(Payload::Stream(blob.size, &open))
+        };
+        let response = session.once(&make, scopes)?;
+        if response.status == 413 {
+            return Ok(Outcome::InPieces(asked.unwrap_or(CHUNK)));
+        }
+        finished(session, response, blob, what)
+    }
+
+    fn pieces(
+        &self,
+        blob: &Descriptor,
+        mut place: Url,
+        size: u64,
+        scopes: &[String],
+        what: &str,
+    ) -> Result<Outcome> {
+        let session = &self.to.session;
+        let mut reader = source::blob(self.source, blob)?;
+        let mut sent = 0;
+        while sent < blob.size {
+            let mut piece = Vec::new();
+            let read = reader.by_ref().take(size).read_to_end(&mut piece);
+            read.map_err(|e| Error::io(what, e))?;
+            if piece.is_empty() {
+                break;
+            }
+            let end = sent + piece.len() as u64;
+            let make = || {
+                Request::new(Method::PATCH, place.clone())
+                    .header("content-type", "application/octet-stream")
+                    .header("content-range", format!("{sent}-{}", end - 1))
+                    .payload(Payload::Bytes(&piece))
+            };
+            let response = session.once(&make, scopes)?;
+            if response.status == 416 || response.status == 413 {
+                return Err(Error::new(
+                    Kind::Network,
+                    format!(
+                        "{what}: {} takes no piece from {sent} to {end}",
+                        session.endpoint.host
+                    ),
+                ));
+            }
+            let response = session.expect(response, &[202], what)?;
+            // It says how much it has: less means that the rest has to be sent anew.
+            let has = response
+                .header("range")
+                .and_then(|range| range.rsplit('-').next()?.parse::<u64>().ok());
+            if has.is_some_and(|last| last + 1 != end) {
+                return Err(Error::new(
+                    Kind::Network,
+                    format!("{what}: {} has kept another part of it", session.endpoint.host),
+                ));
+            }
+            place = location(&response, what)?;
+            sent = end;
+        }
+        // Reads to the end, where the digest is held against the bytes.
+        std::io::copy(&mut reader, &mut std::io::sink()).map_err(|e| Error::io(what, e))?;
+        let url = place.with_query("digest", &blob.digest.to_string());
+        let response = session.once(&|| Request::new(Method::PUT, url.clone()), scopes)?;
+        finished(session, response, blob, what)
+    }
+}
+
+/// Gives a block only when the one after it, or the end, has been read: who verifies says at the end that the content is not
+/// what it should be, and by then the last bytes must not have been sent.
+struct Ahead<R> {
+    inner: R,
+    now: std::io::Cursor<Vec<u8>>,
+    next: Option<Vec<u8>>,
+}
+
+impl<R: Read> Ahead<R> {
+    fn new(inner: R) -> Self {
+        Self { inner, now: std::io::Cursor::default(), next: None }
+    }
+
+    fn block(&mut self) -> std::io::Result<Vec<u8>> {
+        let mut block = Vec::new();
+        self.inner.by_ref().take(256 * 1024).read_to_end(&mut block)?;
+        Ok(block)
+    }
+}
+
+impl<R: Read> Read for Ahead<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.now.read(buffer)?;
+        if read > 0 || buffer.is_empty() {
+            return Ok(read);
+        }
+        let now = match self.next.take() {
+            Some(block) => block,
+            None => self.block()?,
+        };
+        self.next = Some(if now.is_empty() { Vec::new() } else { self.block()? });
+        self.now = std::io::Cursor::new(now);
+        self.now.read(buffer)
+    }
+}
+
+enum Outcome {
+    Done,
+    /// Not in one piece, but in ones of so many bytes.
+    InPieces(u64),
+}
+
+fn finished(
+    session: &Session,
+    response: Response,
+    blob: &Descriptor,
+    what: &str,
+) -> Result<Outcome> {
+    let response = session.expect(response, &[201, 204], what)?;
+    same_digest(&response, &blob.digest, what)?;
+    Ok(Outcome::Done)
+}
+
+/// A registry that says that it has stored something else has stored something else.
+fn same_digest(response: &Response, digest: &Digest, what: &str) -> Result<()> {
+    let said = response.header("docker-content-digest").and_then(|text| Digest::parse(text).ok());
+    match said {
+        Some(said) if said.algorithm_name() == digest.algorithm_name() && said != *digest => Err(
+            Error::verification(format!("{what}: {} has stored {said} for {digest}", response.url)),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Where the upload goes on. A registry behind a proxy that it does not know of says http, and means what it was asked by.
+fn location(response: &Response, what: &str) -> Result<Url> {
+    let text = response.header("location").unwrap_or_default();
+    let bad = |why: String| {
+        Error::new(Kind::Network, format!("{what}: {} says nowhere to go on: {why}", response.url))
+    };
+    if text.is_empty() {
+        return Err(bad("there is no Location".into()));
+    }
+    let mut next = response.url.join(text).map_err(|e| bad(e.to_string()))?;
+    if next.host == response.url.host && next.scheme != response.url.scheme {
+        next = response.url.join(&next.target).map_err(|e| bad(e.to_string()))?;
+    }
+    if !next.same_origin(&response.url) {
+        // Nobody has a registry that does so, and the content is not for everybody.
+        return Err(bad(format!("it is elsewhere, at {next}")));
+    }
+    Ok(next)
+}
