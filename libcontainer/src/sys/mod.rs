@@ -21,6 +21,7 @@ pub mod scheduling;
 pub mod seccomp;
 pub mod socket;
 pub mod spawn;
+pub mod xattr;
 
 use nix::errno::Errno;
 

@@ -1,5 +1,188 @@
 //! One layer: decompression, tar, and its application to a directory.
+//!
+//! | module | what |
+//! |---|---|
+//! | `decompress` | gzip, zstd or nothing, told apart by the first bytes |
+//! | `archive` | the tar stream: ustar, GNU, pax, sparse files |
+//! | `name` | clean names; what a whiteout's stands for |
+//! | `tree` | directories below the root's descriptor: resolved, made, remembered |
+//! | `prune` | removal, of all or of what the layer did not make |
+//! | `attributes` | owners and extended attributes |
+//! | `apply`, `finish` | an entry; what can only be done after the last one |
+//!
+//! Nothing is ever opened by a path of the host: a name is resolved by openat2(2) inside the root's descriptor, and
+//! everything is done to one name below a directory's descriptor, without following it.
 
+mod apply;
+mod archive;
+mod attributes;
 mod decompress;
+mod finish;
+mod name;
+mod prune;
+mod tree;
+
+#[cfg(test)]
+mod apply_tests;
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod testing;
+
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
 
 pub use decompress::{Decompressor, decompress};
+
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+
+/// What a tree is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A root file system: layers are applied one after the other to one directory, and whiteouts remove.
+    Plain,
+    /// A lower directory of overlayfs, for this layer alone: whiteouts become those of overlayfs.
+    Overlay {
+        /// `user.overlay.*` and not `trusted.overlay.*`: for mounts with `userxattr`, which users can make.
+        userxattr: bool,
+    },
+}
+
+/// Whom files belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owners {
+    /// Whom the layer says. For root, and inside a user namespace.
+    Raw,
+    /// Whom the layer says, mapped.
+    Mapped {
+        /// Of users.
+        uids: IdMap,
+        /// Of groups.
+        gids: IdMap,
+        /// User and group that take the place of those that are not mapped, which are an error otherwise.
+        squash: Option<(u32, u32)>,
+    },
+    /// The caller, all of them: for users without subordinate ids.
+    Single,
+}
+
+/// Ranges of ids: first in the image, first on the host, how many.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct IdMap(pub Vec<(u32, u32, u32)>);
+
+impl IdMap {
+    /// The id on the host.
+    #[must_use]
+    pub fn map(&self, id: u32) -> Option<u32> {
+        self.0.iter().find_map(|&(image, host, count)| {
+            let offset = id.checked_sub(image).filter(|&offset| offset < count)?;
+            host.checked_add(offset).filter(|&id| id != u32::MAX)
+        })
+    }
+}
+
+/// What becomes of device nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Devices {
+    /// They are made, which needs CAP_MKNOD in the first user namespace.
+    Create,
+    /// They are left out.
+    Skip,
+    /// An empty file that nobody may open takes their place.
+    Placeholder,
+}
+
+/// What the layers before this one have used of the limits that are for all together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Used {
+    /// Entries.
+    pub entries: u64,
+    /// Uncompressed bytes.
+    pub bytes: u64,
+}
+
+/// How a layer is applied.
+#[derive(Debug, Clone)]
+pub struct Options<'a> {
+    /// The layer, as messages name it: its number and digest.
+    pub name: String,
+    /// What the tree is made for.
+    pub format: Format,
+    /// Whom files belong to.
+    pub owners: Owners,
+    /// What becomes of device nodes.
+    pub devices: Devices,
+    /// How much is too much.
+    pub limits: Limits,
+    /// What the layers before have used.
+    pub used: Used,
+    /// The unpacked layers below, in overlay form, topmost first. For [`Format::Overlay`] alone.
+    pub lowers: &'a [OwnedFd],
+    /// The root is new: without an entry of its own it becomes 0755, root's, of 1970.
+    pub first: bool,
+    /// A directory entry does not replace a symlink to a directory.
+    pub keep_dirlinks: bool,
+    /// `trusted.*` attributes are set.
+    pub trusted_xattrs: bool,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self {
+            name: "layer".into(),
+            format: Format::Plain,
+            owners: Owners::Raw,
+            devices: Devices::Create,
+            limits: Limits::default(),
+            used: Used::default(),
+            lowers: &[],
+            first: true,
+            keep_dirlinks: false,
+            trusted_xattrs: false,
+        }
+    }
+}
+
+/// What became of a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// What this and the layers before have used of the limits.
+    pub used: Used,
+    /// What was done differently than the layer says, once for each cause.
+    pub warnings: Vec<String>,
+    /// The tree took something from the layers below (owners of directories that have no entry, the content of a hard
+    /// link): it is right above these and no others.
+    pub depends_on_lower: bool,
+}
+
+/// Applies a layer, uncompressed, to the directory `root`, and reads `tar` to its end.
+///
+/// After an error the tree is in no defined state: it is to be removed ([`remove_tree`]).
+///
+/// # Errors
+/// They name layer, entry and rule. [`Kind::Verification`](crate::Kind::Verification) for an archive or entry that is
+/// wrong, [`Kind::Unsupported`](crate::Kind::Unsupported) for one that cannot be had here,
+/// [`Kind::NoSpace`](crate::Kind::NoSpace) for limits and full disks.
+pub fn apply(tar: impl Read, root: BorrowedFd<'_>, options: &Options<'_>) -> Result<Report> {
+    apply::Applier::new(root, options)?.run(tar).map_err(|error| error.context(&options.name))
+}
+
+/// Removes `name`, one name below `parent`, and everything below it, read-only directories too.
+///
+/// # Errors
+/// Those of unlinkat(2); EXDEV when something is mounted there.
+pub fn remove_tree(parent: impl AsFd, name: &std::ffi::CStr) -> Result<(), Errno> {
+    prune::remove(parent.as_fd(), name, &prune::Nothing).map(drop)
+}
+
+/// A failure of the system at an entry: its kind is not that of a missing image.
+fn failed(what: impl std::fmt::Display, errno: Errno) -> Error {
+    let error = Error::sys(what, errno);
+    match error.kind() {
+        crate::Kind::NotFound => error.with_kind(crate::Kind::Generic),
+        _ => error,
+    }
+}

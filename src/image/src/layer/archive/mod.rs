@@ -1,0 +1,445 @@
+//! A tar stream, read strictly: what two readers could understand differently is refused.
+//!
+//! Why not tar-core 0.1: a size in base 256 wraps at 64 bits, a time before 1970 is refused, a sparse file of version
+//! 1.0 with a pax size loses its place, and records after a malformed one are dropped in silence.
+
+mod header;
+mod pax;
+
+use std::io::{self, Read};
+
+use header::{BLOCK, Dialect, Header, until_nul};
+use pax::Pax;
+
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+
+/// Bytes in the buffer. A file that fits is written by one call.
+const BUFFER: usize = 512 << 10;
+/// Pieces of a sparse file (CVE-2025-58183).
+const MAX_PLACES: usize = 65_536;
+
+/// A point in time, as utimensat(2) takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Time {
+    pub(super) seconds: i64,
+    pub(super) nanoseconds: i64,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    File,
+    HardLink,
+    Symlink,
+    Character(u32, u32),
+    Block(u32, u32),
+    Directory,
+    Fifo,
+}
+
+/// One entry, with all extension headers applied.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) name: Vec<u8>,
+    pub(super) kind: Kind,
+    /// Target of a link.
+    pub(super) link: Vec<u8>,
+    /// Permission bits, with setuid, setgid and sticky.
+    pub(super) mode: u32,
+    pub(super) uid: i64,
+    pub(super) gid: i64,
+    pub(super) mtime: Time,
+    pub(super) atime: Time,
+    /// Bytes of the file, holes included.
+    pub(super) size: u64,
+    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Offset and length of the pieces of a sparse file.
+    pub(super) sparse: Option<Vec<(u64, u64)>>,
+}
+
+/// What stood before an entry and is about it.
+#[derive(Default)]
+struct Before {
+    name: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    pax: Option<Pax>,
+}
+
+/// A tar stream.
+pub(super) struct Archive<R> {
+    reader: R,
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    /// Bytes of the current entry's data that are still to come, without padding.
+    data: u64,
+    padding: u64,
+    /// Bytes read.
+    taken: u64,
+    limits: Limits,
+    remarks: Vec<String>,
+}
+
+impl<R: Read> Archive<R> {
+    /// `taken`: what the layers before have unpacked to, for the limit of all together.
+    pub(super) fn new(reader: R, limits: &Limits, taken: u64) -> Self {
+        let buffer = vec![0; BUFFER].into_boxed_slice();
+        let limits = *limits;
+        let remarks = Vec::new();
+        Self { reader, buffer, start: 0, end: 0, data: 0, padding: 0, taken, limits, remarks }
+    }
+
+    /// Bytes of this and the earlier layers.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    pub(super) fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    /// The next entry; `None` at the end, when everything was read that there is: the diff ID covers it.
+    pub(super) fn next(&mut self) -> Result<Option<Entry>> {
+        self.skip(self.data.saturating_add(self.padding))?;
+        (self.data, self.padding) = (0, 0);
+        let mut before = Before::default();
+        let mut first = true;
+        loop {
+            let Some(block) = self.block()? else {
+                if !first {
+                    return Err(cut("after a header that is about an entry"));
+                }
+                self.remarks.push("the archive has no end-of-archive blocks".into());
+                return Ok(None);
+            };
+            if block == [0; BLOCK] {
+                return self.at_end(first);
+            }
+            first = false;
+            if let Some(entry) = self.header(&block, &mut before)? {
+                return Ok(Some(entry));
+            }
+        }
+    }
+
+    /// One zero block has been read.
+    fn at_end(&mut self, first: bool) -> Result<Option<Entry>> {
+        if !first {
+            return Err(broken("the archive ends where an entry must be"));
+        }
+        match self.block()? {
+            // Entries behind the end are seen by some readers and not by others.
+            Some(block) if block != [0; BLOCK] => {
+                Err(broken("the archive goes on after a single zero block"))
+            }
+            Some(_) => {
+                while self.fill(1)? > 0 {
+                    self.start = self.end;
+                }
+                Ok(None)
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn header(&mut self, block: &[u8; BLOCK], before: &mut Before) -> Result<Option<Entry>> {
+        let header = Header::new(block).map_err(broken)?;
+        let shown = || header.name().escape_ascii().to_string();
+        let wrong = |what: String| broken(format!("{:?}: {what}", shown()));
+        let size = header.size().map_err(wrong)?;
+        let extended = header.dialect() != Dialect::V7;
+        match header.type_flag() {
+            b'x' if extended && before.pax.is_none() => {
+                let records = self.small(size, self.limits.pax)?;
+                before.pax = Some(Pax::parse(&records, MAX_PLACES).map_err(broken)?);
+            }
+            // Global headers say where an archive comes from (git archive); podman ignores them too.
+            b'g' if extended => {
+                drop(self.small(size, self.limits.pax)?);
+            }
+            b'L' if extended && before.name.is_none() => {
+                before.name = Some(until_nul(&self.small(size, self.limits.path + 1)?).to_vec());
+            }
+            b'K' if extended && before.link.is_none() => {
+                before.link = Some(until_nul(&self.small(size, self.limits.path + 1)?).to_vec());
+            }
+            b'x' | b'L' | b'K' if extended => {
+                return Err(wrong("two extension headers of one type for one entry".into()));
+            }
+            _ => return self.entry(header, size, std::mem::take(before)).map(Some),
+        }
+        Ok(None)
+    }
+
+    fn entry(&mut self, header: Header<'_>, size: u64, before: Before) -> Result<Entry> {
+        let pax = before.pax.unwrap_or_default();
+        let sparse_name = pax.sparse.name;
+        let mut name = sparse_name.or(pax.path).or(before.name).unwrap_or_else(|| header.name());
+        let wrong = |what: String, name: &[u8]| broken(format!("{:?}: {what}", shown(name)));
+        let kind = kind(header, &name).map_err(|what| wrong(what, &name))?;
+        let mut size = pax.size.unwrap_or(size);
+        if !matches!(kind, Kind::File | Kind::Directory) && size > 0 {
+            // Readers disagree whether data follows, and so about every entry after it.
+            return Err(wrong(format!("an entry that is no file has a size, {size}"), &name));
+        }
+        if kind == Kind::Directory {
+            size = 0;
+        }
+        self.data = size;
+        self.padding = size.wrapping_neg() % 512;
+        let mut real_size = size;
+        let mut sparse = None;
+        if header.type_flag() == b'S' {
+            let (places, real) =
+                self.old_sparse(header).map_err(|what| what.context(shown(&name)))?;
+            (sparse, real_size) = (Some(places), real);
+        } else if kind == Kind::File && pax.sparse.version == (Some(1), Some(0)) {
+            sparse = Some(self.sparse_map().map_err(|what| what.context(shown(&name)))?);
+            real_size = pax.sparse.real_size.unwrap_or(self.data);
+        } else if kind == Kind::File && pax.sparse.places.is_some() {
+            sparse = pax.sparse.places;
+            real_size = pax.sparse.real_size.unwrap_or(self.data);
+        }
+        if let Some(places) = &sparse {
+            check_places(places, self.data, real_size).map_err(|what| wrong(what, &name))?;
+        }
+        // Holes cost nothing here, and everything wherever the file is copied.
+        if real_size.saturating_sub(size).saturating_add(self.taken) > self.limits.unpacked {
+            return Err(Error::no_space(format!(
+                "{:?}: its {real_size} bytes are more than the limit of {} for all layers together",
+                shown(&name),
+                self.limits.unpacked
+            )));
+        }
+        let number = |said: Option<i64>, read: Result<i64, String>| match said {
+            Some(number) => Ok(number),
+            None => read.map_err(|what| wrong(what, &name)),
+        };
+        let mtime = match pax.mtime {
+            Some(time) => time,
+            None => Time { seconds: number(None, header.mtime())?, nanoseconds: 0 },
+        };
+        let (uid, gid) = (number(pax.uid, header.uid())?, number(pax.gid, header.gid())?);
+        let mode = header.mode().map_err(|what| wrong(what, &name))?;
+        if name.contains(&0) {
+            return Err(wrong("a NUL in a name".into(), &name));
+        }
+        let link = pax.link.or(before.link).unwrap_or_else(|| header.link().to_vec());
+        let name = std::mem::take(&mut name);
+        let (atime, xattrs) = (pax.atime.unwrap_or(mtime), pax.xattrs);
+        Ok(Entry {
+            name,
+            kind,
+            link,
+            mode,
+            uid,
+            gid,
+            mtime,
+            atime,
+            size: real_size,
+            xattrs,
+            sparse,
+        })
+    }
+
+    /// The places of an old GNU sparse file: those of the blocks between header and data too.
+    fn old_sparse(&mut self, header: Header<'_>) -> Result<(Vec<(u64, u64)>, u64)> {
+        let (mut places, mut more, real) = header.sparse().map_err(broken)?;
+        while more {
+            let block = self.block()?.ok_or_else(|| cut("in a sparse file's map"))?;
+            let (next, again) = header::more_places(&block).map_err(broken)?;
+            places.extend(next);
+            if places.len() > MAX_PLACES {
+                return Err(broken(format!("the sparse file has more than {MAX_PLACES} pieces")));
+            }
+            more = again;
+        }
+        Ok((places, real))
+    }
+
+    /// The map of a sparse file of version 1.0, which is the beginning of its data.
+    fn sparse_map(&mut self) -> Result<Vec<(u64, u64)>> {
+        let count = self.sparse_number()?;
+        let max = u64::try_from(MAX_PLACES).unwrap_or(u64::MAX);
+        if count > max {
+            return Err(broken(format!("the sparse file has {count} pieces, more than {max}")));
+        }
+        let mut places = Vec::new();
+        for _ in 0..count {
+            places.push((self.sparse_number()?, self.sparse_number()?));
+        }
+        // The map is padded to a block, as the data is: what is left of the last block goes.
+        let rest = self.data.saturating_add(self.padding) % 512;
+        if rest > self.data {
+            return Err(broken("the map of the sparse file is larger than its data"));
+        }
+        self.skip(rest)?;
+        self.data -= rest;
+        Ok(places)
+    }
+
+    /// A decimal number and the newline after it.
+    fn sparse_number(&mut self) -> Result<u64> {
+        let mut value = 0_u64;
+        for position in 0..=20 {
+            if self.data == 0 || self.fill(1)? == 0 {
+                return Err(cut("in a sparse file's map"));
+            }
+            let byte = self.waiting().first().copied().unwrap_or_default();
+            self.advance(1);
+            let digit = match byte {
+                b'\n' if position > 0 => return Ok(value),
+                b'0'..=b'9' => u64::from(byte - b'0'),
+                _ => break,
+            };
+            let next = value.checked_mul(10).and_then(|value| value.checked_add(digit));
+            value = next.ok_or_else(|| broken("a number in a sparse file's map is too large"))?;
+        }
+        Err(broken("the map of a sparse file holds something that is no number"))
+    }
+
+    /// What there is of the data, as much as the buffer holds but for the end of the file; empty at its end.
+    pub(super) fn data(&mut self) -> Result<&[u8]> {
+        let wanted = usize::try_from(self.data).unwrap_or(usize::MAX).min(self.buffer.len());
+        if wanted == 0 {
+            return Ok(&[]);
+        }
+        let there = self.fill(wanted)?;
+        if there < wanted {
+            return Err(cut("in the middle of a file"));
+        }
+        Ok(self.waiting().get(..wanted).unwrap_or_default())
+    }
+
+    /// Takes `count` bytes of the data.
+    pub(super) fn advance(&mut self, count: usize) {
+        self.start = self.start.saturating_add(count).min(self.end);
+        self.data = self.data.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
+    /// The content of an extension header.
+    fn small(&mut self, size: u64, max: usize) -> Result<Vec<u8>> {
+        let length = usize::try_from(size).ok().filter(|&size| size <= max).ok_or_else(|| {
+            Error::no_space(format!(
+                "an extension header of {size} bytes is larger than the limit of {max}"
+            ))
+        })?;
+        let mut content = Vec::with_capacity(length.min(BUFFER));
+        while content.len() < length {
+            if self.fill(1)? == 0 {
+                return Err(cut("in an extension header"));
+            }
+            let waiting = self.waiting();
+            let count = waiting.len().min(length - content.len());
+            content.extend_from_slice(waiting.get(..count).unwrap_or_default());
+            self.start += count;
+        }
+        self.skip(size.wrapping_neg() % 512)?;
+        Ok(content)
+    }
+
+    fn block(&mut self) -> Result<Option<[u8; BLOCK]>> {
+        let there = self.fill(BLOCK)?;
+        if there == 0 {
+            return Ok(None);
+        }
+        let block = self.waiting().first_chunk().copied().ok_or_else(|| cut("in a header"))?;
+        self.start += BLOCK;
+        Ok(Some(block))
+    }
+
+    fn skip(&mut self, mut count: u64) -> Result<()> {
+        while count > 0 {
+            let there = self.fill(1)?;
+            if there == 0 {
+                return Err(cut("in the middle of a file"));
+            }
+            let step = there.min(usize::try_from(count).unwrap_or(usize::MAX));
+            self.start += step;
+            count -= u64::try_from(step).unwrap_or(count);
+        }
+        Ok(())
+    }
+
+    fn waiting(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Reads until `wanted` bytes wait, which the buffer can hold, or the stream ends; says how many do.
+    fn fill(&mut self, wanted: usize) -> Result<usize> {
+        while self.end - self.start < wanted {
+            if self.start == self.end {
+                (self.start, self.end) = (0, 0);
+            } else if self.start + wanted > self.buffer.len() {
+                self.buffer.copy_within(self.start..self.end, 0);
+                (self.start, self.end) = (0, self.end - self.start);
+            }
+            let space = self.buffer.get_mut(self.end..).unwrap_or_default();
+            let count = match self.reader.read(space) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other.map_err(|error| Error::io("cannot read the layer", error))?,
+            };
+            if count == 0 {
+                break;
+            }
+            self.end += count;
+            self.taken = self.taken.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+            if self.taken > self.limits.unpacked {
+                return Err(Error::no_space(format!(
+                    "more than {} bytes uncompressed in all layers together: that is the limit",
+                    self.limits.unpacked
+                )));
+            }
+        }
+        Ok(self.end - self.start)
+    }
+}
+
+fn kind(header: Header<'_>, name: &[u8]) -> Result<Kind, String> {
+    Ok(match header.type_flag() {
+        // Before POSIX a directory was a file whose name ends so.
+        0 if name.ends_with(b"/") => Kind::Directory,
+        0 | b'0' | b'7' | b'S' => Kind::File,
+        b'1' => Kind::HardLink,
+        b'2' => Kind::Symlink,
+        b'3' => header.device().map(|(major, minor)| Kind::Character(major, minor))?,
+        b'4' => header.device().map(|(major, minor)| Kind::Block(major, minor))?,
+        b'5' => Kind::Directory,
+        b'6' => Kind::Fifo,
+        other => return Err(format!("an entry of the unknown type {:?}", char::from(other))),
+    })
+}
+
+/// The pieces are in order, do not overlap, and are exactly the data.
+fn check_places(places: &[(u64, u64)], data: u64, real_size: u64) -> Result<(), String> {
+    let (mut end, mut sum) = (0_u64, 0_u64);
+    for &(offset, length) in places {
+        if offset < end {
+            return Err("the pieces of the sparse file overlap or are out of order".into());
+        }
+        end = offset.checked_add(length).ok_or("a piece of the sparse file has no end")?;
+        sum = sum.saturating_add(length);
+    }
+    if end > real_size {
+        return Err(format!(
+            "the sparse file has {real_size} bytes, and a piece that ends at {end}"
+        ));
+    }
+    if sum != data {
+        return Err(format!("the pieces of the sparse file are {sum} bytes, its data {data}"));
+    }
+    Ok(())
+}
+
+fn shown(name: &[u8]) -> String {
+    name.escape_ascii().to_string()
+}
+
+fn broken(what: impl Into<String>) -> Error {
+    Error::verification(what)
+}
+
+fn cut(place: &str) -> Error {
+    broken(format!("the archive ends {place}"))
+}
