@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::FAILURE
+    ExitCode::from(skep_image::cli::run(std::env::args_os()))
 }

@@ -1,0 +1,276 @@
+//! The command line.
+
+mod copy;
+mod inspect;
+mod place;
+mod progress;
+mod pull;
+mod store;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::error::{Error, Kind, Result};
+use crate::limits::Limits;
+use crate::platform::Platform;
+use crate::pull::Platforms;
+use crate::store::Store;
+
+use progress::Progress;
+
+/// What every command needs.
+struct Context {
+    store: PathBuf,
+    limits: Limits,
+    jobs: usize,
+    quiet: bool,
+    json: bool,
+    progress: Progress,
+}
+
+impl Context {
+    fn new(matches: &ArgMatches) -> Result<Self> {
+        let uid = nix::unistd::geteuid().as_raw();
+        let store = match matches.get_one::<PathBuf>("store") {
+            Some(path) => path.clone(),
+            None => Store::default_path(uid, &|name| std::env::var_os(name))?,
+        };
+        let (quiet, json) = (matches.get_flag("quiet"), matches.get_flag("json"));
+        let mut limits = Limits::default();
+        if let Some(bytes) = matches.get_one::<u64>("max-size") {
+            limits.unpacked = *bytes;
+        }
+        if let Some(entries) = matches.get_one::<u64>("max-entries") {
+            limits.entries = *entries;
+        }
+        if let Some(layers) = matches.get_one::<u64>("max-layers") {
+            limits.layers = usize::try_from(*layers).unwrap_or(usize::MAX);
+        }
+        let jobs =
+            matches.get_one::<u64>("jobs").map_or(4, |jobs| usize::try_from(*jobs).unwrap_or(16));
+        Ok(Self { store, limits, jobs, quiet, json, progress: Progress::new(quiet, json) })
+    }
+
+    fn open_store(&self) -> Result<Store> {
+        Store::open(&self.store, self.limits)
+    }
+
+    /// One line of data on stdout.
+    fn print(&self, line: impl std::fmt::Display) -> Result<()> {
+        self.progress.clear();
+        writeln!(std::io::stdout(), "{line}")
+            .map_err(|error| Error::io("cannot write to stdout", error))
+    }
+
+    /// Bytes of a document on stdout, as they are.
+    fn print_bytes(&self, bytes: &[u8]) -> Result<()> {
+        let mut stdout = std::io::stdout();
+        let newline: &[u8] = if bytes.ends_with(b"\n") { b"" } else { b"\n" };
+        stdout
+            .write_all(bytes)
+            .and_then(|()| stdout.write_all(newline))
+            .and_then(|()| stdout.flush())
+            .map_err(|error| Error::io("cannot write to stdout", error))
+    }
+}
+
+/// The program.
+///
+/// Returns the exit code: see [`Kind`].
+#[must_use]
+pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
+    // A mode that a layer or the store asks for is the mode that is meant.
+    let _was = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    let matches = match program().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            let _nowhere_else = error.print();
+            return if error.use_stderr() { Kind::Usage.exit_code() } else { 0 };
+        }
+    };
+    let Some((name, matches)) = matches.subcommand() else { return Kind::Usage.exit_code() };
+    let result = Context::new(matches).and_then(|context| {
+        let result = dispatch(name, matches, &context);
+        context.progress.clear();
+        if let (Err(error), true) = (&result, context.json) {
+            context.progress.failed(error);
+        }
+        result
+    });
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            let _nowhere_else = writeln!(std::io::stderr(), "skep {name}: {error}");
+            error.kind().exit_code()
+        }
+    }
+}
+
+fn dispatch(name: &str, matches: &ArgMatches, context: &Context) -> Result<()> {
+    match name {
+        "inspect" => inspect::inspect(matches, context),
+        "resolve" => inspect::resolve(matches, context),
+        "tags" => inspect::tags(matches, context),
+        "verify" => inspect::verify(matches, context),
+        "pull" => pull::pull(matches, context),
+        "copy" => copy::copy(matches, context),
+        "store" => store::run(matches, context),
+        other => Err(Error::usage(format!("there is no command {other}"))),
+    }
+}
+
+fn program() -> Command {
+    let program = Command::new("skep-image")
+        .about("Images for skep: pull, verify, unpack and turn them into bundles")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .after_help(
+            "SOURCE is oci:PATH[:TAG|@DIGEST], oci-archive:PATH[:TAG], docker-archive:PATH[:NAME], dir:PATH, store:NAME,\n\
+             docker://NAME, or a bare word: a path that is there, and a name in a registry otherwise.\n\n\
+             Exit codes: 1 anything else, 2 usage, 3 not found, 4 authentication, 5 verification, 6 unsupported image,\n\
+             7 network, 8 no space or beyond a limit.",
+        )
+        .subcommands([
+                pull::command(),
+                copy::command(),
+                inspect::inspect_command(),
+                inspect::resolve_command(),
+                inspect::tags_command(),
+                inspect::verify_command(),
+                store::command(),
+            ]);
+    common(program)
+}
+
+/// Flags of every command.
+fn common(command: Command) -> Command {
+    let number = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .value_name(value)
+            .help(help)
+            .global(true)
+            .value_parser(clap::value_parser!(u64).range(1..))
+    };
+    command
+        .arg(
+            Arg::new("store")
+                .long("store")
+                .alias("root")
+                .value_name("DIR")
+                .global(true)
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("where the store is [default: /var/lib/skep/images, or ~/.local/share/skep/images]"),
+        )
+        .arg(
+            Arg::new("quiet")
+                .long("quiet")
+                .short('q')
+                .global(true)
+                .action(ArgAction::SetTrue)
+                .help("print the result and nothing else"),
+        )
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .global(true)
+                .action(ArgAction::SetTrue)
+                .help("print what happens and the result as JSON, one object a line"),
+        )
+        .arg(number("jobs", "N", "blobs that are read at a time [default: 4]"))
+        .arg(
+            Arg::new("max-size")
+                .long("max-size")
+                .value_name("BYTES")
+                .global(true)
+                .value_parser(bytes)
+                .help("uncompressed bytes that an image may have; K, M, G and T are understood [default: 64G]"),
+        )
+        .arg(number("max-entries", "N", "entries that the layers of an image may have [default: 5000000]"))
+        .arg(number("max-layers", "N", "layers that an image may have [default: 256]"))
+}
+
+/// `--platform`, for the commands that choose one.
+fn platform_flag() -> Arg {
+    Arg::new("platform")
+        .long("platform")
+        .value_name("OS/ARCH[/VARIANT]")
+        .value_parser(|text: &str| Platform::parse(text).map_err(|error| error.to_string()))
+        .help("the platform to choose from an index [default: this machine's]")
+}
+
+fn platform(matches: &ArgMatches) -> Option<&Platform> {
+    matches.get_one::<Platform>("platform")
+}
+
+/// Which images a command means that takes `--platform` and `--all-platforms`.
+fn platforms(matches: &ArgMatches) -> Platforms {
+    if matches.get_flag("all-platforms") {
+        Platforms::All
+    } else {
+        Platforms::One(platform(matches).cloned())
+    }
+}
+
+fn all_platforms_flag() -> Arg {
+    Arg::new("all-platforms")
+        .long("all-platforms")
+        .action(ArgAction::SetTrue)
+        .conflicts_with("platform")
+        .help("take the images for all platforms")
+}
+
+fn source_argument() -> Arg {
+    Arg::new("source").value_name("SOURCE").required(true).help("the image")
+}
+
+/// A number of bytes, with K, M, G or T for powers of 1024.
+fn bytes(text: &str) -> Result<u64, String> {
+    let upper = text.trim().to_ascii_uppercase();
+    let plain = upper.strip_suffix("IB").or_else(|| upper.strip_suffix('B')).unwrap_or(&upper);
+    let (digits, shift) = match plain.char_indices().last() {
+        Some((at, 'K')) => (&plain[..at], 10),
+        Some((at, 'M')) => (&plain[..at], 20),
+        Some((at, 'G')) => (&plain[..at], 30),
+        Some((at, 'T')) => (&plain[..at], 40),
+        _ => (plain, 0),
+    };
+    let number: u64 =
+        digits.parse().map_err(|error| format!("{text:?} is not a number of bytes: {error}"))?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| format!("{text:?} is out of range"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        program().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, expected) in [
+            ("1", Some(1)),
+            ("64G", Some(64 << 30)),
+            ("10MiB", Some(10 << 20)),
+            ("5kb", Some(5 << 10)),
+            ("", None),
+            ("0", None),
+            ("G", None),
+            ("-1", None),
+            ("99999999T", None),
+            ("é", None),
+        ] {
+            assert_eq!(bytes(text).ok(), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `store ls|rm|gc|du|verify`.
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::json;
+
+use super::progress::size;
+use super::{Context, place};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::source::Select;
+
+pub(super) fn command() -> Command {
+    Command::new("store")
+        .about("look after the store")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(Command::new("ls").about("list the images"))
+        .subcommand(
+            Command::new("rm")
+                .about("forget images; store gc then removes what they were made of")
+                .arg(
+                    Arg::new("image")
+                        .value_name("NAME")
+                        .required(true)
+                        .num_args(1..)
+                        .help("names or digests"),
+                ),
+        )
+        .subcommand(Command::new("gc").about("remove what no image and no bundle needs"))
+        .subcommand(Command::new("du").about("say what the store holds"))
+        .subcommand(
+            Command::new("verify").about("read all blobs and hold them against their digests").arg(
+                Arg::new("repair")
+                    .long("repair")
+                    .action(ArgAction::SetTrue)
+                    .help("remove blobs that are wrong; the next pull brings them anew"),
+            ),
+        )
+}
+
+pub(super) fn run(matches: &ArgMatches, context: &Context) -> Result<()> {
+    let store = context.open_store()?;
+    match matches.subcommand() {
+        Some(("ls", _)) => {
+            for entry in store.entries()? {
+                if context.json {
+                    context
+                        .print(json!({"name": entry.name, "digest": entry.descriptor.digest}))?;
+                } else if context.quiet {
+                    context.print(&entry.name)?;
+                } else {
+                    context.print(format_args!("{} {}", entry.descriptor.digest, entry.name))?;
+                }
+            }
+            Ok(())
+        }
+        Some(("rm", matches)) => {
+            for image in matches.get_many::<String>("image").into_iter().flatten() {
+                let name = image.strip_prefix("store:").unwrap_or(image);
+                let digest = Digest::parse(name.trim_start_matches('@'))
+                    .ok()
+                    .filter(|d| d.algorithm().is_some());
+                let select = digest.map_or_else(
+                    || place::stored_name(context, name),
+                    |digest| Ok(Select::Digest(digest)),
+                )?;
+                for entry in store.untag(&select)? {
+                    context.print(format_args!("{} {}", entry.descriptor.digest, entry.name))?;
+                }
+            }
+            Ok(())
+        }
+        Some(("gc", _)) => {
+            let r = store.gc()?;
+            if context.json {
+                return context.print(json!({"blobs": r.blobs, "layers": r.layers, "unfinished": r.unfinished, "bytes": r.bytes}));
+            }
+            context.print(format_args!(
+                "removed {} blobs, {} unpacked layers and {} unfinished, {} without the layers",
+                r.blobs,
+                r.layers,
+                r.unfinished,
+                size(r.bytes)
+            ))
+        }
+        Some(("du", _)) => usage(&store, context),
+        Some(("verify", matches)) => {
+            let problems = store.verify(matches.get_flag("repair"))?;
+            for problem in &problems {
+                let removed = if problem.removed { " (removed)" } else { "" };
+                context.print(format_args!("{}: {}{removed}", problem.name, problem.what))?;
+            }
+            match problems.iter().filter(|problem| !problem.removed).count() {
+                0 => Ok(()),
+                count => Err(Error::verification(format!(
+                    "{count} things in {} are wrong",
+                    store.path().display()
+                ))
+                .hint("--repair removes blobs that are")),
+            }
+        }
+        _ => Err(Error::usage("store ls, rm, gc, du or verify")),
+    }
+}
+
+fn usage(store: &crate::store::Store, context: &Context) -> Result<()> {
+    let u = store.usage()?;
+    if context.json {
+        return context.print(json!({
+            "images": u.images, "blobs": u.blobs, "blob_bytes": u.blob_bytes, "layers": u.layers,
+            "layer_bytes": u.layer_bytes, "partial": u.partial, "partial_bytes": u.partial_bytes,
+        }));
+    }
+    context.print(format_args!("images           {:6}", u.images))?;
+    context.print(format_args!("blobs            {:6}  {}", u.blobs, size(u.blob_bytes)))?;
+    context.print(format_args!("unpacked layers  {:6}  {}", u.layers, size(u.layer_bytes)))?;
+    context.print(format_args!("unfinished       {:6}  {}", u.partial, size(u.partial_bytes)))
+}

@@ -1,0 +1,230 @@
+//! The store: an OCI layout, which other tools read, with unpacked layers beside it.
+//!
+//! | below the store | what |
+//! |---|---|
+//! | `oci-layout` `index.json` `blobs/` | the layout; an image's name is the annotation `org.opencontainers.image.ref.name` of its entry |
+//! | `unpacked/ALGORITHM/HEX/` | a layer as a directory for overlay, by diff ID |
+//! | `.skep/ingest/` | blobs that are being downloaded; a later pull goes on where they end |
+//! | `.skep/tmp/` | layers that are being unpacked |
+//! | `.skep/bundles/` | which bundles use which unpacked layers |
+//! | `.skep/locks/` | files that are locked, never read |
+//!
+//! Nothing has its final name before it is whole and verified, so there is nothing to repair after a kill: what is without a final name is
+//! gone on with (blobs) or removed by who comes next (layers).
+
+mod blob;
+mod gc;
+mod index;
+mod layers;
+mod lock;
+#[cfg(test)]
+mod tests;
+pub mod tree;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::{Mode, mkdirat};
+
+pub use blob::Fetched;
+pub use gc::{Problem, Removed, Usage};
+pub use index::Entry;
+pub use lock::Lock;
+
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::source::{Directory, Layout, Select};
+
+/// Two threads write two files.
+static TEMPORARY: AtomicU64 = AtomicU64::new(0);
+
+const INDEX: &str = "index.json";
+const EMPTY_INDEX: &str = "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"manifests\":[]}";
+
+/// The store.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    dir: OwnedFd,
+    limits: Limits,
+}
+
+impl Store {
+    /// Where the store is when nobody says: `/var/lib/skep/images` for root, `$XDG_DATA_HOME/skep/images` for others.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`](crate::Kind::Usage) when an ordinary user has neither `XDG_DATA_HOME` nor `HOME`.
+    pub fn default_path(uid: u32, env: &dyn Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
+        let set = |name: &str| {
+            env(name).filter(|value| Path::new(value).is_absolute()).map(PathBuf::from)
+        };
+        if let Some(path) = env("SKEP_STORE").filter(|path| !path.is_empty()) {
+            return Ok(path.into());
+        }
+        if uid == 0 {
+            return Ok("/var/lib/skep/images".into());
+        }
+        set("XDG_DATA_HOME")
+            .or_else(|| set("HOME").map(|home| home.join(".local/share")))
+            .map(|data| data.join("skep/images"))
+            .ok_or_else(|| {
+                Error::usage("there is neither XDG_DATA_HOME nor HOME to find the store by")
+                    .hint("--store DIR says where it is")
+            })
+    }
+
+    /// Opens the store, and makes what of it is not there.
+    ///
+    /// # Errors
+    /// Those of opening and making it. A directory that holds something else is refused.
+    pub fn open(path: &Path, limits: Limits) -> Result<Self> {
+        make_directories(path)?;
+        let store = Self { path: path.to_owned(), dir: open_directory(path)?, limits };
+        if store.read_small("oci-layout")?.is_none() {
+            let mut entries = std::fs::read_dir(path).map_err(|error| {
+                Error::io(format_args!("cannot read {}", path.display()), error)
+            })?;
+            if entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != ".skep")) {
+                return Err(Error::usage(format!("{} is not empty and no store", path.display())));
+            }
+        }
+        for name in [
+            ".skep",
+            ".skep/locks",
+            ".skep/ingest",
+            ".skep/tmp",
+            ".skep/bundles",
+            "blobs",
+            "blobs/sha256",
+            "unpacked",
+        ] {
+            store.make_directory(name)?;
+        }
+        if store.read_small(INDEX)?.is_none() {
+            let _lock = store.lock("index", true)?;
+            if store.read_small(INDEX)?.is_none() {
+                store.replace(INDEX, EMPTY_INDEX.as_bytes())?;
+            }
+        }
+        // Last: a directory is a store once this is there.
+        if store.read_small("oci-layout")?.is_none() {
+            store.replace("oci-layout", b"{\"imageLayoutVersion\":\"1.0.0\"}")?;
+        }
+        Ok(store)
+    }
+
+    /// The store's path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes away what makes a store of a layout, as far as it is empty: for one that was only a destination.
+    pub fn strip(&self) {
+        // Dropping it removes its file.
+        drop(self.lock("store", true));
+        for name in
+            [".skep/locks", ".skep/ingest", ".skep/tmp", ".skep/bundles", ".skep", "unpacked"]
+        {
+            let _in_use =
+                nix::unistd::unlinkat(self.dir(), name, nix::unistd::UnlinkatFlags::RemoveDir);
+        }
+    }
+
+    /// An image of the store as a source.
+    ///
+    /// # Errors
+    /// Those of opening the layout.
+    pub fn source(&self, select: Select) -> Result<Layout<Directory>> {
+        Layout::new(Directory::open(&self.path)?, select, self.limits)
+    }
+
+    /// Says that the store is in use: nothing of it is removed until the lock is dropped.
+    ///
+    /// # Errors
+    /// Those of locking.
+    pub fn hold(&self) -> Result<Lock> {
+        self.lock("store", false)
+    }
+
+    fn lock(&self, name: &str, exclusive: bool) -> Result<Lock> {
+        Lock::take(self.dir.as_fd(), &format!(".skep/locks/{name}"), exclusive)
+            .map_err(|errno| self.failed("lock", name, errno))
+    }
+
+    fn failed(&self, verb: &str, name: &str, errno: Errno) -> Error {
+        Error::sys(format_args!("cannot {verb} {}/{name}", self.path.display()), errno)
+    }
+
+    fn read_small(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        use crate::source::Files as _;
+        Directory::open(&self.path)?.small(name, self.limits.document)
+    }
+
+    /// Makes a directory of the store, which only its owner may enter. It may be there.
+    fn make_directory(&self, name: &str) -> Result<()> {
+        match mkdirat(self.dir.as_fd(), name, Mode::S_IRWXU) {
+            Ok(()) | Err(Errno::EEXIST) => Ok(()),
+            // One that is read-only has all it needs, or fails where it matters.
+            Err(Errno::EROFS) => Ok(()),
+            Err(errno) => Err(self.failed("make", name, errno)),
+        }
+    }
+
+    /// Puts `content` in the place of a file, in one step.
+    fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
+        let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
+        let temporary = format!(".skep/{}.{}.{number}", name.replace('/', "-"), std::process::id());
+        let flags = OFlag::O_WRONLY
+            | OFlag::O_CREAT
+            | OFlag::O_TRUNC
+            | OFlag::O_CLOEXEC
+            | OFlag::O_NOFOLLOW;
+        let mode = Mode::from_bits_truncate(0o644);
+        let fd = openat(self.dir.as_fd(), temporary.as_str(), flags, mode)
+            .map_err(|errno| self.failed("write", &temporary, errno))?;
+        let mut file = std::fs::File::from(fd);
+        let written = file.write_all(content).and_then(|()| file.sync_data());
+        let renamed = written
+            .map_err(|error| {
+                Error::io(format_args!("cannot write {}/{name}", self.path.display()), error)
+            })
+            .and_then(|()| {
+                renameat(self.dir.as_fd(), temporary.as_str(), self.dir.as_fd(), name)
+                    .map_err(|errno| self.failed("replace", name, errno))
+            });
+        if renamed.is_err() {
+            let _gone = nix::unistd::unlinkat(
+                self.dir.as_fd(),
+                temporary.as_str(),
+                nix::unistd::UnlinkatFlags::NoRemoveDir,
+            );
+        }
+        renamed
+    }
+
+    fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+fn make_directories(path: &Path) -> Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
+    builder
+        .create(path)
+        .map_err(|error| Error::io(format_args!("cannot make the store {}", path.display()), error))
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path, flags, Mode::empty()).map_err(|errno| {
+        Error::sys(format_args!("cannot open the store {}", path.display()), errno)
+    })
+}

@@ -1,0 +1,272 @@
+//! The store when things go wrong.
+
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{Store, tree};
+use crate::event::Nobody;
+use crate::source::{Select, Source};
+use crate::{Descriptor, Digest, Error, Kind, Limits, Result};
+
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("skep-store-{}-{name}", std::process::id()));
+        Self(path)
+    }
+
+    fn store(&self) -> Store {
+        Store::open(&self.0, Limits::default()).unwrap()
+    }
+
+    fn part(&self, descriptor: &Descriptor) -> PathBuf {
+        self.0.join(format!(".skep/ingest/sha256-{}", descriptor.digest.hex()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let parent = std::fs::File::open(self.0.parent().unwrap()).unwrap();
+        tree::remove(parent.as_fd(), Path::new(self.0.file_name().unwrap())).unwrap();
+    }
+}
+
+/// One blob, which breaks off after so many bytes. Counts how often it is asked for.
+struct Blob {
+    content: Vec<u8>,
+    until: usize,
+    asked: AtomicUsize,
+    offsets: AtomicUsize,
+}
+
+impl Blob {
+    fn new(content: &[u8]) -> Self {
+        Self {
+            content: content.to_vec(),
+            until: usize::MAX,
+            asked: AtomicUsize::new(0),
+            offsets: AtomicUsize::new(0),
+        }
+    }
+}
+
+struct Broken;
+
+impl Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(Error::new(Kind::Network, "the connection is gone").into())
+    }
+}
+
+impl Source for Blob {
+    fn resolve(&self) -> Result<(Descriptor, Vec<u8>)> {
+        Err(Error::not_found("nothing"))
+    }
+
+    fn manifest(&self, _: &Descriptor) -> Result<Vec<u8>> {
+        Err(Error::not_found("nothing"))
+    }
+
+    fn blob(&self, _: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
+        let offset = usize::try_from(offset).unwrap();
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.offsets.fetch_add(offset, Ordering::SeqCst);
+        if self.until < self.content.len() {
+            return Ok(Box::new(self.content[offset..self.until].chain(Broken)));
+        }
+        Ok(Box::new(&self.content[offset..]))
+    }
+}
+
+#[test]
+fn a_download_goes_on_where_it_broke_off() {
+    let place = Place::new("resume");
+    let store = place.store();
+    let descriptor = Descriptor::of("x", b"hello world");
+    let mut blob = Blob::new(b"hello world");
+    blob.until = 5;
+    let error = store.fetch(&blob, &descriptor, &Nobody).unwrap_err();
+    assert_eq!(error.kind(), Kind::Network);
+    assert!(!store.has(&descriptor));
+    assert_eq!(std::fs::read(place.part(&descriptor)).unwrap(), b"hello");
+    blob.until = usize::MAX;
+    let fetched = store.fetch(&blob, &descriptor, &Nobody).unwrap();
+    assert_eq!((fetched.bytes, fetched.cached), (6, false));
+    assert_eq!(blob.offsets.load(Ordering::SeqCst), 5);
+    assert!(store.has(&descriptor));
+    assert!(std::fs::symlink_metadata(place.part(&descriptor)).is_err());
+    assert!(store.fetch(&blob, &descriptor, &Nobody).unwrap().cached);
+}
+
+#[test]
+fn what_a_kill_left_is_repaired() {
+    let place = Place::new("killed");
+    let descriptor = Descriptor::of("x", b"hello world");
+    let blob = Blob::new(b"hello world");
+    // Whole, and without its name yet; too long; wrong; wrong and whole.
+    for (left, asked) in [
+        (b"hello world".as_slice(), 0),
+        (b"hello world and more", 1),
+        (b"hexlo", 2),
+        (b"hexlo world", 1),
+    ] {
+        let store = place.store();
+        blob.asked.store(0, Ordering::SeqCst);
+        std::fs::write(place.part(&descriptor), left).unwrap();
+        store.fetch(&blob, &descriptor, &Nobody).unwrap();
+        assert_eq!(blob.asked.load(Ordering::SeqCst), asked, "{left:?}");
+        assert!(store.verify(false).unwrap().is_empty());
+        store.gc().unwrap();
+        assert!(!store.has(&descriptor));
+    }
+}
+
+#[test]
+fn wrong_content_leaves_nothing() {
+    let place = Place::new("wrong");
+    let store = place.store();
+    let descriptor = Descriptor::of("x", b"hello");
+    for content in [b"hellO".as_slice(), b"hell", b"hello!", b""] {
+        let error = store.fetch(&Blob::new(content), &descriptor, &Nobody).unwrap_err();
+        assert_eq!(error.kind(), Kind::Verification, "{content:?}");
+        assert!(std::fs::symlink_metadata(place.part(&descriptor)).is_err());
+        assert!(!store.has(&descriptor));
+    }
+    assert!(store.put(&descriptor, b"hellO").is_err());
+}
+
+#[test]
+fn two_at_once_share_a_download() {
+    let place = Place::new("shared");
+    let descriptor = Descriptor::of("x", &[7; 1 << 20]);
+    let blob = Blob::new(&[7; 1 << 20]);
+    std::thread::scope(|scope| {
+        let pull = || place.store().fetch(&blob, &descriptor, &Nobody).unwrap();
+        let all: Vec<_> = (0..4).map(|_| scope.spawn(pull)).collect();
+        let fetched: Vec<_> = all.into_iter().map(|one| one.join().unwrap()).collect();
+        assert_eq!(fetched.iter().filter(|fetched| !fetched.cached).count(), 1);
+    });
+    assert_eq!(blob.asked.load(Ordering::SeqCst), 1);
+}
+
+fn image(store: &Store) -> (Descriptor, Digest) {
+    let layer = Descriptor::of("application/vnd.oci.image.layer.v1.tar", b"not read");
+    store.put(&layer, b"not read").unwrap();
+    let diff_id = Digest::of(b"diff");
+    let config =
+        format!(r#"{{"os":"linux","rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#);
+    let config_descriptor = Descriptor::of(crate::media::OCI_CONFIG, config.as_bytes());
+    store.put(&config_descriptor, config.as_bytes()).unwrap();
+    let manifest =
+        serde_json::json!({"schemaVersion": 2, "config": config_descriptor, "layers": [layer]})
+            .to_string();
+    let descriptor = Descriptor::of(crate::media::OCI_MANIFEST, manifest.as_bytes());
+    store.put(&descriptor, manifest.as_bytes()).unwrap();
+    (descriptor, diff_id)
+}
+
+#[test]
+fn a_collection_keeps_what_is_needed() {
+    let place = Place::new("gc");
+    let store = place.store();
+    let (descriptor, diff_id) = image(&store);
+    store.tag("app:1", &descriptor).unwrap();
+    store.tag("app:1", &descriptor).unwrap();
+    assert_eq!(store.entries().unwrap().len(), 1);
+    let other = Digest::of(b"other");
+    for id in [&diff_id, &other] {
+        store.unpack_layer(id, |_| Ok(())).unwrap().unwrap();
+    }
+    std::fs::create_dir(place.0.join(".skep/tmp/left")).unwrap();
+    let removed = store.gc().unwrap();
+    assert_eq!((removed.blobs, removed.layers, removed.unfinished), (0, 1, 1));
+    assert!(store.has_layer(&diff_id) && !store.has_layer(&other));
+    // A bundle keeps its layers as long as it is there.
+    let bundle = place.0.join("bundle");
+    std::fs::create_dir(&bundle).unwrap();
+    store.register_bundle(&bundle, std::slice::from_ref(&diff_id)).unwrap();
+    store.untag(&Select::Name("app:1".to_owned())).unwrap();
+    assert_eq!(store.untag(&Select::Name("app:1".to_owned())).unwrap_err().kind(), Kind::NotFound);
+    let removed = store.gc().unwrap();
+    assert_eq!((removed.blobs, removed.layers), (3, 0));
+    std::fs::remove_dir(&bundle).unwrap();
+    assert_eq!(store.gc().unwrap().layers, 1);
+    assert_eq!(store.usage().unwrap().blobs, 0);
+}
+
+#[test]
+fn a_damaged_blob_is_found_and_removed() {
+    let place = Place::new("damaged");
+    let store = place.store();
+    let (descriptor, _) = image(&store);
+    store.tag("app:1", &descriptor).unwrap();
+    let path = place.0.join(format!("blobs/sha256/{}", descriptor.digest.hex()));
+    let content = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, content.replace("layers", "lAyers")).unwrap();
+    assert!(store.gc().is_err(), "what the image needs is not known");
+    assert_eq!(store.verify(false).unwrap().len(), 2);
+    assert!(store.verify(true).unwrap()[0].removed);
+    assert!(!store.has(&descriptor));
+}
+
+#[test]
+fn a_layer_has_its_name_only_when_it_is_whole() {
+    let place = Place::new("layer");
+    let store = place.store();
+    let id = Digest::of(b"layer");
+    let fill = |dir: &OwnedFd| {
+        let path = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(dir)));
+        std::fs::create_dir(path.join("locked")).unwrap();
+        std::fs::write(path.join("locked/file"), b"x").unwrap();
+        std::fs::set_permissions(path.join("locked"), std::fs::Permissions::from_mode(0o500))
+            .unwrap();
+    };
+    let failed: Result<Option<()>> = store.unpack_layer(&id, |dir| {
+        fill(&dir);
+        Err(Error::verification("wrong"))
+    });
+    assert_eq!(failed.unwrap_err().kind(), Kind::Verification);
+    assert!(!store.has_layer(&id));
+    assert_eq!(std::fs::read_dir(place.0.join(".skep/tmp")).unwrap().count(), 0);
+    // As a kill would leave it.
+    std::fs::create_dir(place.0.join(format!(".skep/tmp/layer-sha256-{}", id.hex()))).unwrap();
+    let done = store.unpack_layer(&id, |dir| {
+        fill(&dir);
+        Ok(())
+    });
+    assert_eq!(done.unwrap(), Some(()));
+    assert_eq!(store.unpack_layer(&id, |_| Ok(())).unwrap(), None);
+}
+
+#[test]
+fn a_tree_is_removed_and_nothing_else() {
+    let place = Place::new("tree");
+    let victim = place.0.join("victim");
+    std::fs::create_dir_all(&victim).unwrap();
+    std::fs::write(victim.join("file"), b"x").unwrap();
+    let top = place.0.join("top");
+    let mut deep = top.clone();
+    for _ in 0..700 {
+        deep.push("d");
+    }
+    std::fs::create_dir_all(&deep).unwrap();
+    std::os::unix::fs::symlink(&victim, top.join("link")).unwrap();
+    std::fs::set_permissions(top.join("d"), std::fs::Permissions::from_mode(0o000)).unwrap();
+    let dir = std::fs::File::open(&place.0).unwrap();
+    tree::remove(dir.as_fd(), Path::new("top")).unwrap();
+    assert!(std::fs::symlink_metadata(&top).is_err());
+    assert!(victim.join("file").is_file());
+    tree::remove(dir.as_fd(), Path::new("top")).unwrap();
+}
+
+#[test]
+fn a_directory_with_something_else_is_no_store() {
+    let place = Place::new("else");
+    std::fs::create_dir_all(place.0.join("home")).unwrap();
+    assert_eq!(Store::open(&place.0, Limits::default()).unwrap_err().kind(), Kind::Usage);
+    assert!(std::fs::symlink_metadata(place.0.join("blobs")).is_err());
+}
