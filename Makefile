@@ -3,11 +3,11 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: build run check test test-peers engines conformance bench bench-check install clean help
+.PHONY: build run check test test-peers engines images conformance bench bench-check install clean help
 
-build: ## build the release binary: static, musl where rustup has it
+build: ## build skep and skep-image for release: static, musl where rustup has it
 	@hack/setup.sh build
-	@hack/build.sh
+	@hack/build.sh --images
 
 run: ## build skep and show a container running (root)
 	@hack/setup.sh run
@@ -31,6 +31,12 @@ engines: ## Docker, Podman and containerd with skep, runc and crun (root)
 	@hack/setup.sh build
 	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/engines/run $(ARGS)
 
+images: ## skep-image against skopeo and umoci (root); ARGS chooses tests by name
+	@hack/setup.sh build
+	@hack/setup.sh images
+	@hack/build.sh --images >/dev/null
+	@integration/images/run $(ARGS)
+
 conformance: ## the suites of runtime-tools, runc and crun on skep, or on RUNTIME=PATH (root)
 	@hack/setup.sh build
 	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/conformance/run $(ARGS)
@@ -51,4 +57,4 @@ clean: ## remove what was built
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
-	@echo; echo '  ARGS=... goes to engines, conformance, bench and bench-check; PREFIX=$(PREFIX)'
+	@echo; echo '  ARGS=... goes to engines, images, conformance, bench and bench-check; PREFIX=$(PREFIX)'

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the release binary, static, and prints where it is.
+# Builds the release binary, static, and prints where it is. With --images skep-image as well, beside which skep finds it once
+# installed; skep needs nothing of it.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
@@ -14,4 +15,8 @@ fi
 
 cargo build --release --locked --bin skep --target "$target"
 static_program "$(release_binary)" || die "$(release_binary) is not static"
+if [[ ${1:-} == --images ]]; then
+    cargo build --profile image --locked --package skep-image --bin skep-image --target "$target"
+    static_program "$(image_binary)" || die "$(image_binary) is not static"
+fi
 release_binary

@@ -40,6 +40,9 @@ release_target() {
 # release_binary: where `make build` puts skep.
 release_binary() { printf '%s/%s/release/skep\n' "$TARGET_DIR" "$(release_target)"; }
 
+# image_binary: where `make build` puts skep-image.
+image_binary() { printf '%s/%s/image/skep-image\n' "$TARGET_DIR" "$(release_target)"; }
+
 # static_program FILE: whether FILE asks for no dynamic linker.
 static_program() { [[ -r $1 ]] && ! LC_ALL=C grep -qaE '/lib(64)?/ld-(linux|musl)' "$1"; }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the release binary, its manual pages and shell completions below $DESTDIR$PREFIX.
+# Installs the release binary, skep-image if that was built, its manual pages and shell completions below $DESTDIR$PREFIX.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
@@ -9,4 +9,10 @@ binary=$(release_binary)
 prefix=${DESTDIR:-}${PREFIX:-/usr/local}
 install -D -m 755 "$binary" "$prefix/sbin/skep"
 hack/man.sh "$binary" "$prefix"
+if [[ -x $(image_binary) ]]; then
+    install -D -m 755 "$(image_binary)" "$prefix/libexec/skep/skep-image"
+    note "installed $prefix/libexec/skep/skep-image"
+else
+    note 'skep-image is not built, so the commands of images are not installed: make build'
+fi
 note "installed $prefix/sbin/skep, its manual pages and completions"

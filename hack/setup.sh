@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, from Debian and rustup; says and does nothing when all is there.
 #
-#   hack/setup.sh build|run|check|test|peers
+#   hack/setup.sh build|run|check|test|peers|images
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
@@ -62,7 +62,7 @@ offer_target() {
     rustup target add "$1" >/dev/null
 }
 
-[[ $# -eq 1 ]] || die 'usage: hack/setup.sh build|run|check|test|peers'
+[[ $# -eq 1 ]] || die 'usage: hack/setup.sh build|run|check|test|peers|images'
 case $1 in
 build) want_compiler ;;
 run)
@@ -79,6 +79,12 @@ test)
 peers)
     want runc command -v runc
     want crun command -v crun
+    ;;
+images)
+    want skopeo command -v skopeo
+    want umoci command -v umoci
+    want jq command -v jq
+    want python3 command -v python3
     ;;
 *) die "nothing is known about $1" ;;
 esac

@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::error::{Error, Result};
+use crate::registry::{Registry, Settings};
 use crate::source::{Location, Select, Source};
 
 /// Opens the source that `location` names.
@@ -18,7 +19,12 @@ pub(super) fn open(location: &Location, context: &Context) -> Result<Box<dyn Sou
             };
             Ok(Box::new(context.open_store()?.source(select)?))
         }
-        other => Err(Error::unsupported(format!("{other}: registries are not supported yet"))),
+        Location::Registry(reference) => {
+            let uid = nix::unistd::geteuid().as_raw();
+            let settings = Settings::from_environment(&|name| std::env::var_os(name), uid, None)?;
+            Ok(Box::new(Registry::new(reference, settings)?))
+        }
+        other => Err(Error::unsupported(format!("{other} cannot be read"))),
     }
 }
 

@@ -90,7 +90,11 @@ impl Store {
             let mut entries = std::fs::read_dir(path).map_err(|error| {
                 Error::io(format_args!("cannot read {}", path.display()), error)
             })?;
-            if entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != ".skep")) {
+            // Another process may be making it, or have been killed at that.
+            let ours = |name: &std::ffi::OsStr| {
+                [".skep", "blobs", "unpacked", INDEX].iter().any(|own| name == *own)
+            };
+            if entries.any(|entry| entry.is_ok_and(|entry| !ours(&entry.file_name()))) {
                 return Err(Error::usage(format!("{} is not empty and no store", path.display())));
             }
         }

@@ -269,4 +269,8 @@ fn a_directory_with_something_else_is_no_store() {
     std::fs::create_dir_all(place.0.join("home")).unwrap();
     assert_eq!(Store::open(&place.0, Limits::default()).unwrap_err().kind(), Kind::Usage);
     assert!(std::fs::symlink_metadata(place.0.join("blobs")).is_err());
+    // One who was killed while making a store has left this.
+    std::fs::remove_dir(place.0.join("home")).unwrap();
+    std::fs::create_dir_all(place.0.join("blobs/sha256")).unwrap();
+    assert!(Store::open(&place.0, Limits::default()).is_ok());
 }

@@ -1,0 +1,216 @@
+# shellcheck shell=bash
+# Layouts, archives, directories and the store, made and read by skopeo and umoci.
+
+# layout: an OCI layout with one image of two layers, by umoci: $HERE/layout, tag one.
+layout() {
+    need umoci
+    umoci init --layout layout
+    umoci new --image layout:one
+    mkdir tree
+    echo hello >tree/hello
+    ln -s hello tree/link
+    head -c 3000000 /dev/urandom >tree/large
+    umoci insert --image layout:one tree /data
+    umoci insert --image layout:one tree/hello /second
+    umoci config --image layout:one --config.cmd /bin/sh --config.env A=b
+}
+
+manifest_digest() { skopeo_ inspect --format '{{.Digest}}' "$1"; }
+
+test_digests_are_those_of_skopeo() {
+    need skopeo
+    layout
+    skopeo_ copy -q oci:layout:one dir:dir
+    skopeo_ copy -q oci:layout:one oci-archive:archive.tar:one
+    local place
+    for place in oci:layout:one oci-archive:archive.tar:one dir:dir; do
+        same "$(image resolve -q "$place")" "$(manifest_digest "$place")" "$place"
+        same "$(image inspect --raw "$place" | sha256sum)" "$(skopeo_ inspect --raw "$place" | sha256sum)" "raw $place"
+        same "$(image inspect --config "$place" | head -c -1 | jq -S .)" "$(skopeo_ inspect --config --raw "$place" | jq -S .)" "config $place"
+    done
+}
+
+test_bare_words_are_what_is_there() {
+    need skopeo
+    layout
+    skopeo_ copy -q oci:layout:one oci-archive:archive.tar:one
+    skopeo_ copy -q oci:layout:one docker-archive:docker.tar:app:1.0
+    skopeo_ copy -q oci:layout:one dir:dir
+    local word
+    for word in layout layout:one ./layout archive.tar docker.tar docker.tar:app:1.0 dir; do
+        image inspect "$word" >/dev/null
+    done
+    mkdir empty
+    refused 2 image inspect empty
+    refused 3 image inspect ./absent
+    refused 3 image inspect layout:none
+    said 'there are one'
+}
+
+test_docker_save_of_old() {
+    need skopeo
+    layout
+    skopeo_ copy -q oci:layout:one docker-archive:docker.tar:app:1.0
+    image verify docker.tar
+    gzip -k docker.tar
+    image verify docker-archive:docker.tar.gz
+    image pull -q docker.tar --name app
+    # What skopeo makes of it has the same layers.
+    same "$(image inspect --layers store:app | awk '{ print $4 }')" \
+        "$(skopeo_ inspect --config docker-archive:docker.tar | jq -r '.rootfs.diff_ids[]')" 'diff IDs'
+    refused 3 image inspect docker-archive:docker.tar:other:1.0
+}
+
+test_docker_save_with_a_wrong_layer() {
+    need skopeo python3
+    layout
+    skopeo_ copy -q oci:layout:one docker-archive:docker.tar:app:1.0
+    mkdir x
+    tar xf docker.tar -C x
+    local layer
+    layer=$(find x -name '*.tar' -type f | head -n 1)
+    printf 'y' | dd of="$layer" bs=1 seek=600 conv=notrunc status=none
+    tar cf bad.tar -C x .
+    refused 5 image verify bad.tar
+    refused 5 image pull bad.tar
+    same "$(image store ls)" '' 'images in the store'
+}
+
+test_the_store_is_a_layout() {
+    need skopeo umoci
+    layout
+    image pull -q oci:layout:one --name docker.io/library/app:1
+    image pull -q oci:layout:one --name two
+    same "$(manifest_digest oci:store:docker.io/library/app:1)" "$(manifest_digest oci:layout:one)" digests
+    skopeo_ copy -q oci:store:two dir:out
+    same "$(umoci ls --layout store | sort | tr '\n' ' ')" 'docker.io/library/app:1 two ' tags
+    same "$(image tags store:two | sort | tr '\n' ' ')" 'docker.io/library/app:1 two ' 'our tags'
+    image inspect store:app:1 >/dev/null
+    # An image that skopeo puts in is ours, and a collection keeps it.
+    skopeo_ copy -q oci:layout:one oci:store:three
+    image store rm two docker.io/library/app:1
+    image store gc
+    image verify store:three
+    image store rm three
+    image store gc
+    same "$(find store/blobs -type f | wc -l)" 0 'blobs that are left'
+}
+
+test_copies_are_read_by_skopeo() {
+    need skopeo
+    layout
+    image copy oci:layout:one oci:copy:v1
+    image copy oci:copy:v1 dir:directory
+    image copy dir:directory store:s
+    local place
+    for place in oci:copy:v1 dir:directory oci:store:s; do
+        same "$(manifest_digest "$place")" "$(manifest_digest oci:layout:one)" "$place"
+        skopeo_ copy -q "$place" "dir:read-$(echo "$place" | tr -c a-z0-9 -)"
+    done
+    [[ ! -e copy/.skep && ! -e copy/unpacked ]]
+}
+
+test_what_is_wrong_has_its_exit_code() {
+    need skopeo
+    layout
+    local blob
+    blob=$(image inspect --layers oci:layout:one | awk 'NR == 1 { print $1 }' | cut -d: -f2)
+    cp -r layout cut
+    truncate -s -1 "cut/blobs/sha256/$blob"
+    refused 5 image pull oci:cut:one
+    said "$blob"
+    cp -r layout gone
+    rm "gone/blobs/sha256/$blob"
+    refused 3 image pull oci:gone:one
+    cp -r layout changed
+    printf x | dd of="changed/blobs/sha256/$blob" bs=1 seek=100 conv=notrunc status=none
+    refused 5 image pull oci:changed:one
+    # What came of the others stays out of sight, and the whole image is pulled after all.
+    same "$(image store ls)" '' 'images in the store'
+    image pull -q oci:layout:one
+    image store verify
+    refused 2 image pull
+    refused 2 image pull --platform 'linux/../x' oci:layout:one
+    refused 6 image inspect docker-daemon:x || refused 2 image inspect docker-daemon:x
+}
+
+test_a_kill_at_any_time() {
+    layout
+    local n pid
+    for n in 0.00 0.01 0.02 0.03 0.05 0.08 0.1; do
+        image pull -q oci:layout:one >/dev/null 2>&1 &
+        pid=$!
+        # Not to wait for anything: to be anywhere in its work.
+        read -rt "$n" <> <(:) || true
+        kill -9 "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+        image store verify
+    done
+    image pull -q oci:layout:one
+    image verify store:one
+}
+
+test_two_pulls_share_a_download() {
+    layout
+    local n
+    for n in 1 2 3 4; do image pull --json oci:layout:one >"out$n" & done
+    wait
+    # Each blob is read by one of them.
+    same "$(cat out? | jq -r 'select(.event == "blob_done" and .cached == false) | .digest' | sort | uniq -d)" '' 'blobs that came twice'
+    same "$(jq -r 'select(.event == "result") | .event' out? | wc -l)" 4 results
+}
+
+test_platforms_of_an_index() {
+    need skopeo python3
+    layout
+    skopeo_ copy -q oci:layout:one oci:multi:amd
+    umoci config --image layout:one --architecture arm64
+    skopeo_ copy -q oci:layout:one oci:multi:arm
+    python3 - <<'PY'
+import json, hashlib
+index = json.load(open('multi/index.json'))
+index['manifests'][0]['platform'] = {'os': 'linux', 'architecture': 'amd64'}
+index['manifests'][1]['platform'] = {'os': 'linux', 'architecture': 'arm64', 'variant': 'v8'}
+for m in index['manifests']: del m['annotations']
+inner = json.dumps({'schemaVersion': 2, 'mediaType': 'application/vnd.oci.image.index.v1+json', 'manifests': index['manifests']}).encode()
+digest = hashlib.sha256(inner).hexdigest()
+open('multi/blobs/sha256/' + digest, 'wb').write(inner)
+json.dump({'schemaVersion': 2, 'manifests': [{'mediaType': 'application/vnd.oci.image.index.v1+json', 'digest': 'sha256:' + digest,
+    'size': len(inner), 'annotations': {'org.opencontainers.image.ref.name': 'all'}}]}, open('multi/index.json', 'w'))
+PY
+    same "$(image inspect --platform arm64 oci:multi:all | jq -r .Architecture)" arm64 architecture
+    same "$(image inspect --platform linux/amd64 oci:multi:all | jq -r .Architecture)" amd64 architecture
+    refused 3 image inspect --platform linux/s390x oci:multi:all
+    said 'linux/arm64/v8'
+    image pull -q --platform arm64 oci:multi:all
+    same "$(skopeo_ --override-arch arm64 inspect oci:store:all | jq -r .Architecture)" arm64 'of the store'
+    image pull -q --all-platforms oci:multi:all
+    skopeo_ copy -q --all oci:store:all dir:every
+}
+
+test_skep_executes_skep_image() {
+    local skep=${SKEP:-}
+    # shellcheck source=/dev/null
+    [[ -n $skep ]] || for skep in $(. "$TOP/hack/env.sh" && release_binary && echo "$TARGET_DIR/debug/skep"); do
+        [[ ! -x $skep ]] || break
+    done
+    [[ -x $skep ]] || { echo 'there is no skep: make build'; return 75; }
+    layout
+    mkdir -p bin libexec/skep
+    cp "$skep" bin/skep
+    [[ ! -e /usr/local/libexec/skep/skep-image && ! -e /usr/libexec/skep/skep-image ]] || { echo 'skep-image is installed here'; return 75; }
+    refused 1 bin/skep pull oci:layout:one
+    said 'skep-image'
+    said 'libexec/skep'
+    # Never through PATH.
+    mkdir other
+    printf '#!/bin/sh\necho stranger\n' >other/skep-image
+    chmod +x other/skep-image
+    PATH=$HERE/other:$PATH refused 1 bin/skep pull oci:layout:one
+    cp "$SKEP_IMAGE" libexec/skep/skep-image
+    bin/skep pull --store store -q oci:layout:one
+    refused 3 bin/skep --debug inspect --store store store:none
+    bin/skep pull --help | grep -q -- --all-platforms
+    cp "$SKEP_IMAGE" bin/skep-image
+    bin/skep store --store store ls | grep -q one
+}
