@@ -3,7 +3,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: build run check test test-peers engines images conformance bench bench-check install clean help
+.PHONY: build run check test test-peers engines images conformance lab bench bench-check install clean help
 
 build: ## build skep and skep-image for release: static, musl where rustup has it
 	@hack/setup.sh build
@@ -41,6 +41,11 @@ conformance: ## the suites of runtime-tools, runc and crun on skep, or on RUNTIM
 	@hack/setup.sh build
 	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/conformance/run $(ARGS)
 
+lab: ## the tests in a virtual machine with systemd, cgroup v2, AppArmor (root); ARGS="SUITE ..."
+	@hack/setup.sh build
+	@hack/setup.sh lab
+	@hack/lab/test $(ARGS)
+
 bench: ## compare the kernel's floor, skep, crun and runc (root)
 	@hack/setup.sh build
 	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/perf/bench $(ARGS)
@@ -57,4 +62,4 @@ clean: ## remove what was built
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
-	@echo; echo '  ARGS=... goes to engines, images, conformance, bench and bench-check; PREFIX=$(PREFIX)'
+	@echo; echo '  ARGS=... goes to engines, images, conformance, lab, bench and bench-check; PREFIX=$(PREFIX)'

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, from Debian and rustup; says and does nothing when all is there.
 #
-#   hack/setup.sh build|run|check|test|peers|images
+#   hack/setup.sh build|run|check|test|peers|images|lab
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
@@ -62,7 +62,7 @@ offer_target() {
     rustup target add "$1" >/dev/null
 }
 
-[[ $# -eq 1 ]] || die 'usage: hack/setup.sh build|run|check|test|peers|images'
+[[ $# -eq 1 ]] || die 'usage: hack/setup.sh build|run|check|test|peers|images|lab'
 case $1 in
 build) want_compiler ;;
 run)
@@ -85,6 +85,10 @@ images)
     want umoci command -v umoci
     want jq command -v jq
     want python3 command -v python3
+lab)
+    for pair in mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs cpio:cpio python3:python3 xz:xz-utils debootstrap:debootstrap; do
+        want "${pair#*:}" command -v "${pair%:*}"
+    done
     ;;
 *) die "nothing is known about $1" ;;
 esac
