@@ -74,7 +74,7 @@ fn the_pidfd_goes_to_a_receiver(t: &Test) {
     create.wait().ok();
     assert!(!wait::readable(&fd, Duration::ZERO));
     c.kill("KILL").ok();
-    assert!(wait::readable(&fd, wait::PATIENCE), "the pidfd does not tell the end");
+    assert!(wait::readable(&fd, wait::patience()), "the pidfd does not tell the end");
 }
 
 fn asking() -> serde_json::Value {
@@ -209,7 +209,7 @@ fn logged(t: &Test, log: &str, path: &str) -> String {
     let words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
     let output = call.by(&words).run().fails();
     assert!(output.stderr.contains("container does not exist"), "{output}");
-    assert!(wait::readable(&receiver, wait::PATIENCE), "nothing was logged");
+    assert!(wait::readable(&receiver, wait::patience()), "nothing was logged");
     let mut buffer = [0; 4096];
     let length = receiver.recv(&mut buffer).unwrap();
     String::from_utf8_lossy(&buffer[..length]).into_owned()

@@ -416,7 +416,7 @@ fn a_state_file_of_another_process(t: &Test) {
         nix::sys::signal::Signal::SIGKILL,
     )
     .unwrap();
-    bystander.wait(wait::PATIENCE);
+    bystander.wait(wait::patience());
     assert!(alive, "a stranger was killed");
     assert_eq!(status, "stopped");
 }
@@ -506,7 +506,7 @@ fn a_console_socket_whose_peer_hangs_up(t: &Test) {
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let c = t.container().set("/process/terminal", json!(true)).lasting();
     let peer = std::thread::spawn(move || {
-        if wait::readable(&listener, wait::PATIENCE) {
+        if wait::readable(&listener, wait::patience()) {
             drop(listener.accept());
         }
     });

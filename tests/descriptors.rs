@@ -175,7 +175,7 @@ impl Manager {
     #[track_caller]
     fn hears(&self, words: &str) {
         let heard = || self.heard.lock().unwrap().clone();
-        let came = wait::until_within(wait::PATIENCE, || heard().contains(words).then_some(()));
+        let came = wait::until_within(wait::patience(), || heard().contains(words).then_some(()));
         assert!(came.is_some(), "expected {words:?} at the notify socket, heard {:?}", heard());
     }
 }
@@ -294,7 +294,7 @@ fn the_pidfd_of_init_is_sent(t: &Test) {
     assert_eq!(pid_of(&fd), c.pid());
     c.start().ok();
     c.kill("KILL").ok();
-    assert!(wait::readable(&fd, wait::PATIENCE), "the pidfd does not tell the end");
+    assert!(wait::readable(&fd, wait::patience()), "the pidfd does not tell the end");
 }
 
 /// The process a pidfd refers to.

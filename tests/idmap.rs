@@ -35,13 +35,15 @@ cases![
 const BASE: u32 = 200_000;
 
 /// The statfs(2) types of file systems that can be id-mapped on every kernel the tests run on.
-const MAPPABLE: [i64; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994];
+const MAPPABLE: [libc::c_int; 4] =
+    [0xef53, 0x5846_5342, 0x9123_683e_u32.cast_signed(), 0x0102_1994];
 
 /// A directory with files of several owners; skips where the file system cannot be id-mapped.
 fn source(t: &Test) -> String {
     let dir = t.path("source");
     fs::create_dir_all(dir.join("sub")).unwrap();
-    let kind = nix::sys::statfs::statfs(&dir).unwrap().filesystem_type().0;
+    // A number of another type with musl.
+    let kind = nix::sys::statfs::statfs(&dir).unwrap().filesystem_type().0 as libc::c_int;
     t.need(MAPPABLE.contains(&kind), "the file system of the tests cannot be id-mapped");
     for (name, uid, gid) in [("zero", 0, 0), ("one", 1, 2), ("far", 1000, 1001)] {
         fs::write(dir.join(name), "").unwrap();

@@ -120,7 +120,7 @@ impl Drop for Holder {
     fn drop(&mut self) {
         let pid = nix::unistd::Pid::from_raw(self.0.pid);
         let _gone = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-        self.0.wait(wait::PATIENCE);
+        self.0.wait(wait::patience());
     }
 }
 

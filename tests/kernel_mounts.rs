@@ -53,7 +53,9 @@ fn every_cgroup_mount_is_read_only(t: &Test) {
 }
 
 fn a_writable_cgroup_takes_children(t: &Test) {
-    for own_namespace in [false, true] {
+    // On version 2 without a cgroup namespace it is the root of the host's hierarchy, which is no place for children.
+    let namespaces: &[bool] = if t.host.layout == Layout::V1 { &[false, true] } else { &[true] };
+    for &own_namespace in namespaces {
         let pids = if t.host.layout == Layout::V1 { "/pids" } else { "" };
         let c = with_cgroup(t, own_namespace, &["rw"])
             .sh(&format!("mkdir /sys/fs/cgroup{pids}/child && ls -d /sys/fs/cgroup{pids}/child"));

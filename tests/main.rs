@@ -3,8 +3,9 @@
 //! `RUNTIME=/usr/sbin/runc cargo test --test blackbox` runs the same tests with another runtime. Arguments are
 //! those of `cargo test`: names to run, `--exact`, `--skip`, `--test-threads`, `--list`. In the environment,
 //! `SKEP_TEST_KEEP=1` keeps the directories of the tests, `SKEP_TEST_TIMES=1` lists the slowest, and
-//! `SKEP_TEST_PROBE=FILE` is the probe (harness/probe.c, built statically) for a host without a C compiler, and
-//! `SKEP_TEST_CRIU=FILE` another CRIU than the one in the path.
+//! `SKEP_TEST_PROBE=FILE` is the probe (harness/probe.c, built statically) for a host without a C compiler,
+//! `SKEP_TEST_CRIU=FILE` another CRIU than the one in the path, and
+//! `SKEP_TEST_PATIENCE=N` makes every time limit N times as long, for an emulated machine.
 
 #![allow(
     missing_docs,
@@ -33,6 +34,7 @@ mod at_once;
 mod bad_config;
 mod bad_input;
 mod bad_targets;
+mod cgroup_v2;
 mod cgroups;
 mod checkpoint;
 mod cli;
@@ -103,6 +105,7 @@ fn main() -> ExitCode {
         exec_user::CASES,
         cgroups::CASES,
         checkpoint::CASES,
+        cgroup_v2::CASES,
         update::CASES,
         resources::CASES,
         resctrl::CASES,

@@ -188,6 +188,8 @@ const ATTRIBUTES: &[(&str, &str, &str)] = &[
 fn every_attribute_is_set_and_cleared(t: &Test) {
     t.need(t.kind() == Kind::Skep, "nosymfollow is newer than runc 1.1 and crun 1.8");
     let dir = host_dir(t, "dir");
+    // What is not set or cleared is the source's.
+    let _with_the_usual_attributes = HostMount::tmpfs(t, &dir);
     let mut c = showing(t);
     for (option, opposite, _) in ATTRIBUTES {
         c = c

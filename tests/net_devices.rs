@@ -132,7 +132,7 @@ impl Net {
 impl Drop for Net {
     fn drop(&mut self) {
         let _gone = kill(Pid::from_raw(self.holder.pid), Signal::SIGKILL);
-        self.holder.wait(wait::PATIENCE);
+        self.holder.wait(wait::patience());
     }
 }
 

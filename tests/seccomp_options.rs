@@ -157,7 +157,7 @@ fn a_long_metadata_arrives_whole(t: &Test) {
     profile["listenerMetadata"] = json!(metadata);
     let c = t.container().set("/linux/seccomp", profile);
     let running = c.spawn();
-    assert!(wait::readable(&listener, wait::PATIENCE));
+    assert!(wait::readable(&listener, wait::patience()));
     let (mut stream, _) = listener.accept().unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();

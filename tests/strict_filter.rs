@@ -17,7 +17,7 @@ cases![
 ];
 
 /// What the C library and busybox do for `true`; read, write and execve are the runtime's own.
-const NEEDED: [&str; 20] = [
+const NEEDED: [&str; 21] = [
     "execve",
     "read",
     "write",
@@ -30,6 +30,7 @@ const NEEDED: [&str; 20] = [
     "prctl",
     "prlimit64",
     "readlink",
+    "readlinkat",
     "rseq",
     "set_robust_list",
     "set_tid_address",

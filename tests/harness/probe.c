@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -321,6 +322,22 @@ static int do_listening(char **argv) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 4;
 }
 
+/* unfreezable FILE: writes "stuck" there, and waits in the kernel for a page that nobody brings. Else why not. */
+static int do_unfreezable(char **argv) {
+    struct uffdio_api api = {.api = UFFD_API};
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+    char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct uffdio_register range = {.range = {.start = (unsigned long)page, .len = 4096}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+    int file = open(argv[0], O_WRONLY | O_CREAT, 0644), ends[2];
+    if (fd < 0 || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &range)) {
+        dprintf(file, "%s\n", strerror(errno));
+        return 1;
+    }
+    if (pipe(ends) || write(file, "stuck\n", 6) != 6)
+        return 1;
+    return write(ends[1], page, 1) == 1;
+}
+
 int main(int argc, char **argv) {
     if (argc < 2)
         return 2;
@@ -349,6 +366,8 @@ int main(int argc, char **argv) {
         return do_inherited();
     if (!strcmp(verb, "kill-at") && argc > 4)
         return do_kill_at(argv + 2);
+    if (!strcmp(verb, "unfreezable") && argc > 2)
+        return do_unfreezable(argv + 2);
     if (!strcmp(verb, "listening") && argc > 2)
         return do_listening(argv + 2);
     return 2;

@@ -37,7 +37,7 @@ impl Terminal {
     /// Reads until these words have come, and returns all that came so far.
     #[track_caller]
     pub fn expect(&mut self, words: &str) -> String {
-        let deadline = Instant::now() + wait::PATIENCE;
+        let deadline = Instant::now() + wait::patience();
         while !self.seen.contains(words) {
             let left = deadline.saturating_duration_since(Instant::now());
             let alive = !left.is_zero() && self.read_some(left);
@@ -52,7 +52,7 @@ impl Terminal {
 
     /// Reads until the other side is closed.
     pub fn read_to_end(&mut self) -> String {
-        while self.read_some(wait::PATIENCE) {}
+        while self.read_some(wait::patience()) {}
         self.seen.clone()
     }
 
@@ -127,16 +127,16 @@ impl ConsoleSocket {
 /// Receives the one descriptor that `--console-socket` and `--pidfd-socket` promise, with its name.
 #[track_caller]
 pub fn receive_one(listener: &UnixListener) -> (OwnedFd, String) {
-    assert!(wait::readable(listener, wait::PATIENCE), "nobody connected to the socket");
+    assert!(wait::readable(listener, wait::patience()), "nobody connected to the socket");
     let (stream, _) = listener.accept().unwrap();
-    assert!(wait::readable(&stream, wait::PATIENCE), "nothing was sent");
+    assert!(wait::readable(&stream, wait::patience()), "nothing was sent");
     let mut message = sys::receive(&stream).unwrap();
     assert_eq!(
         (message.fds.len(), message.controls, message.truncated),
         (1, 1, false),
         "SCM_RIGHTS"
     );
-    assert!(wait::readable(&stream, wait::PATIENCE), "the runtime keeps the connection open");
+    assert!(wait::readable(&stream, wait::patience()), "the runtime keeps the connection open");
     assert_eq!(sys::receive(&stream).unwrap().data, b"", "a second message");
     (message.fds.remove(0), String::from_utf8(message.data).unwrap())
 }

@@ -202,7 +202,7 @@ impl<'t> Call<'t> {
             waited: false,
             command: words.join(" "),
             kind: self.runtime.kind,
-            deadline: Instant::now() + self.limit,
+            deadline: Instant::now() + wait::stretched(self.limit),
             stdout_path,
             stderr_path,
         }
@@ -268,7 +268,7 @@ impl Running {
 
     fn kill(&self) {
         let _already_dead = kill(Pid::from_raw(self.child.pid), Signal::SIGKILL);
-        self.child.wait(wait::PATIENCE);
+        self.child.wait(wait::patience());
     }
 }
 

@@ -38,9 +38,9 @@ impl Agent {
 
     #[track_caller]
     fn accept(&self) -> (Value, OwnedFd, UnixStream) {
-        assert!(wait::readable(&self.0, wait::PATIENCE), "nobody connected to the seccomp agent");
+        assert!(wait::readable(&self.0, wait::patience()), "nobody connected to the seccomp agent");
         let (stream, _) = self.0.accept().unwrap();
-        assert!(wait::readable(&stream, wait::PATIENCE), "nothing was sent to the seccomp agent");
+        assert!(wait::readable(&stream, wait::patience()), "nothing was sent to the seccomp agent");
         let mut message = sys::receive(&stream).unwrap();
         assert_eq!((message.fds.len(), message.controls, message.truncated), (1, 1, false));
         let state =

@@ -137,7 +137,7 @@ impl Test {
     /// Everything of this test that is still there, once processes had a moment to die.
     pub fn leftovers(&self) -> Vec<String> {
         let mut found = Vec::new();
-        wait::until_within(Duration::from_secs(2), || {
+        wait::until_within(wait::stretched(Duration::from_secs(2)), || {
             found = self.leftovers_now();
             found.is_empty().then_some(())
         });
@@ -263,6 +263,13 @@ pub fn remove_cgroup(dir: &Path) {
         }
     }
     wait::until_within(Duration::from_secs(2), || fs::remove_dir(dir).ok());
+}
+
+/// The mount points of the host, but for those below /run, where systemd has some come and go.
+pub fn host_mounts() -> Vec<String> {
+    let mut points = mount_points();
+    points.retain(|point| !point.starts_with("/run/"));
+    points
 }
 
 /// The mount points this process sees, in order.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::sys;
 
 /// How long anything may take before the test fails. Generous: the machine may be loaded.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub fn patience() -> Duration {
+    stretched(Duration::from_secs(20))
+}
+
+/// A limit, times `SKEP_TEST_PATIENCE` for a machine that is slow, as an emulated one is.
+pub fn stretched(limit: Duration) -> Duration {
+    static FACTOR: LazyLock<u32> = LazyLock::new(|| {
+        std::env::var("SKEP_TEST_PATIENCE").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
+    });
+    limit * *FACTOR
+}
 
 /// Waits until the descriptor is readable (or hung up); false when time is up.
 pub fn readable(fd: &impl AsFd, limit: Duration) -> bool {
@@ -32,9 +43,9 @@ pub fn readable(fd: &impl AsFd, limit: Duration) -> bool {
 /// Polls a condition for which the kernel sends no event, with a deadline.
 #[track_caller]
 pub fn until<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
-    match until_within(PATIENCE, check) {
+    match until_within(patience(), check) {
         Some(value) => value,
-        None => panic!("waited {PATIENCE:?} in vain: {what}"),
+        None => panic!("waited {:?} in vain: {what}", patience()),
     }
 }
 
@@ -66,7 +77,7 @@ pub fn for_file(path: &Path) -> String {
 #[track_caller]
 pub fn for_text(path: &Path, words: &str) -> String {
     let mut last = String::new();
-    until_within(PATIENCE, || {
+    until_within(patience(), || {
         last = fs::read_to_string(path).unwrap_or_default();
         last.contains(words).then(|| last.clone())
     })
@@ -81,7 +92,7 @@ pub fn for_exit(pid: i32) {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return,
         Err(error) => panic!("pidfd_open({pid}): {error}"),
     };
-    assert!(readable(&fd, PATIENCE), "process {pid} still runs after {PATIENCE:?}");
+    assert!(readable(&fd, patience()), "process {pid} still runs after {:?}", patience());
 }
 
 /// One letter of `/proc/PID/stat`; `None` when there is no such process.

@@ -99,7 +99,7 @@ fn make_groups<'g>(
             }
             // A read-only or foreign mount, as inside another container.
             Err(Errno::EACCES | Errno::EPERM | Errno::EROFS) if group.optional => continue,
-            Err(errno) => return Err(Error::os("mkdir", errno).path(&directory)),
+            Err(errno) => return Err(not_made(errno, &directory, &group.mount)),
         }
         fill(group, &directory, plan, host)?;
         members
@@ -151,6 +151,45 @@ fn make(directory: &str, mount: &str, made: &mut Vec<String>) -> nix::Result<Mad
         }
     }
     Err(Errno::ENOENT)
+}
+
+fn not_made(errno: Errno, directory: &str, mount: &str) -> Error {
+    let error = Error::os("mkdir", errno).path(directory);
+    match errno {
+        Errno::EAGAIN => match full(directory, mount) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        },
+        Errno::EACCES | Errno::EPERM => {
+            error.hint("this user may make cgroups only in what has been delegated to him")
+        }
+        _ => error,
+    }
+}
+
+/// Which cgroup above has no room for `directory` (cgroup-v2.rst "cgroup.max.descendants", "cgroup.max.depth").
+fn full(directory: &str, mount: &str) -> Option<String> {
+    let mut depth = 1_u64;
+    let mut at = directory;
+    while let Some(above) = path::parent(at, mount) {
+        let read = |name: &str| file::read(&format!("{above}/{name}")).unwrap_or_default();
+        let limit = |name: &str| read(name).trim().parse::<u64>().ok();
+        if let Some(most) = limit("cgroup.max.depth").filter(|most| *most < depth) {
+            return Some(format!(
+                "{above}/cgroup.max.depth allows {most} levels below it: raise it"
+            ));
+        }
+        let there = file::keyed(&read("cgroup.stat"), "nr_descendants").unwrap_or(0);
+        if let Some(most) = limit("cgroup.max.descendants").filter(|most| *most <= there) {
+            return Some(format!(
+                "{above}/cgroup.max.descendants allows {most} cgroups below it, and {there} are there: raise it, or \
+                 delete containers"
+            ));
+        }
+        depth += 1;
+        at = above;
+    }
+    None
 }
 
 /// Makes the directory in one more hierarchy, for an update that needs it.
@@ -263,8 +302,18 @@ pub(super) fn enable(
     for ancestor in chain {
         let path = format!("{ancestor}/cgroup.subtree_control");
         let all = wanted.iter().map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ");
-        if file::write(&path, &all).is_ok() {
-            continue;
+        match file::write(&path, &all) {
+            Ok(()) => continue,
+            // Processes in the way, or threads. Those of the controllers that a threaded cgroup can have would be
+            // accepted one by one, and after that nobody could be born below.
+            Err(errno @ (Errno::EBUSY | Errno::EOPNOTSUPP)) => {
+                let asked = writes.iter().find(|write| wanted.contains(&&*write.controller));
+                return asked.map_or(Ok(()), |write| {
+                    let error = refused(&write.controller, errno, &path);
+                    Err(error.field(write.field.clone().into_owned()))
+                });
+            }
+            Err(_) => {}
         }
         // One that is refused takes the others with it: find out which.
         for name in &wanted {

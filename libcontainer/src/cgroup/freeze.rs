@@ -11,8 +11,8 @@ use super::{Cgroup, file};
 use crate::error::Context;
 use crate::{Error, Result};
 
-/// How long the kernel may take to stop every process.
-const DEADLINE: Duration = Duration::from_secs(2);
+/// How long the kernel may take to stop every process: as long as in runc, for a machine with too much to do.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A cgroup frozen for a while: it thaws when this is dropped, unless it was frozen before.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Cgroup {
     /// Stops every process in the cgroup and those below it, and waits until all have stopped.
     ///
     /// # Errors
-    /// [`crate::Kind::Unsupported`] without a freezer; a process that does not stop in two seconds, in which case the
+    /// [`crate::Kind::Unsupported`] without a freezer; a process that does not stop in ten seconds, in which case the
     /// cgroup is thawed again.
     pub fn freeze(&self) -> Result<()> {
         let result = if self.is_v2() { self.freeze_v2() } else { self.freeze_v1() };

@@ -51,7 +51,11 @@ pub(super) fn writes(
                 "the {} controller is not available on this host",
                 write.controller
             ))
-            .field(write.field.clone().into_owned()));
+            .field(write.field.clone().into_owned())
+            .hint(
+                "the kernel was booted without it (cgroup_disable=), or this is a container that was not given it by \
+                 the cgroup.subtree_control above",
+            ));
         }
     }
     Ok(out)

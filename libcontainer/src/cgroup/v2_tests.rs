@@ -194,9 +194,12 @@ fn what_cannot_be_is_an_error_that_names_the_property() {
     }
     let pids = parse(r#"{"pids":{"limit":5}}"#);
     let error = writes(&pids, Purpose::Create, &["cpu".to_owned()], &|_| None).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the pids controller is not available on this host (config.json: linux.resources.pids.limit)"
+    let (words, hint) = (error.to_string(), "cgroup.subtree_control");
+    assert!(
+        words.starts_with(
+            "the pids controller is not available on this host (config.json: linux.resources.pids.limit);"
+        ) && words.contains(hint),
+        "{words}"
     );
 }
 

@@ -168,7 +168,7 @@ fn clone_child(
     let pinned = plan.scheduling.initial.as_ref().map(Pinned::to).transpose()?;
     let in_user_namespace = own & libc::CLONE_NEWUSER != 0;
     let score = if in_user_namespace { OomScore::take(plan)? } else { None };
-    let mut fell_back = false;
+    let mut rounds = 0;
     loop {
         let (socket, child_end) = socket::seqpacket_pair().doing("socketpair")?;
         let Join { into, mut tasks } = join;
@@ -196,8 +196,9 @@ fn clone_child(
                 return Ok(Child { pid, pidfd, socket, pid_written: false });
             }
             // The cgroup has children now (a systemd inside, say), and so no room for processes: go where init went.
-            Err(Errno::EBUSY) if options.cgroup.is_empty() && !fell_back => {
-                fell_back = true;
+            // It may go on from there at this moment.
+            Err(Errno::EBUSY) if options.cgroup.is_empty() && rounds < 10 => {
+                rounds += 1;
                 join = target.cgroup.join_of(target.init.pid.as_raw())?;
             }
             Err(errno) if into.is_some() => return Err(target.cgroup.join_error(errno)),
