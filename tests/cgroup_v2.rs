@@ -23,6 +23,8 @@ cases![
     all_are_killed_at_one_blow,
     a_process_where_the_cgroup_has_no_room,
     a_systemd_in_the_container,
+    every_statistic_is_in_events,
+    devices_are_replaced_without_a_gap,
     a_full_hierarchy_is_reported,
     a_hierarchy_that_is_too_deep_is_reported,
     a_missing_controller_is_reported,
@@ -332,6 +334,115 @@ ExecStart=/bin/sh -c 'own=$(sed -n s/^0:://p /proc/self/cgroup); cd /sys/fs/cgro
 fn a_systemd_in_the_container(t: &Test) {
     need_v2(t);
     run_systemd(t, t.container());
+}
+
+// --- statistics and devices ---
+
+fn every_statistic_is_in_events(t: &Test) {
+    need_v2(t);
+    t.need(t.kind() == Kind::Skep, "as runc 1.2 and later have it; crun has no events");
+    let c = t
+        .container()
+        .sh("dd if=/dev/zero of=/file bs=64k count=32 conv=fsync 2> /dev/null; echo up > /up; sleep 1000")
+        .set("/linux/resources/memory", json!({"limit": 67_108_864, "swap": 100_663_296}))
+        .set("/linux/resources/pids", json!({"limit": 44}))
+        .set("/linux/resources/cpu", json!({"quota": 50_000, "period": 100_000}))
+        .set("/linux/resources/hugepageLimits", json!([{"pageSize": "2MB", "limit": 4_194_304}]));
+    c.run_detached();
+    c.wait_file("/up");
+    // Then nothing changes but what the kernel itself does.
+    c.call("pause", &[]).run().ok();
+    let file = |name: &str| fs::read_to_string(t.host.v2(&c.id, name)).ok();
+    let number = |name: &str| file(name).map_or(0, |text| text.trim().parse::<u64>().unwrap());
+    let keyed = |name: &str, key: &str| {
+        let text = file(name).unwrap();
+        let found = text.lines().find_map(|line| line.strip_prefix(&format!("{key} ")));
+        found.unwrap_or_else(|| panic!("no {key} in {name}")).parse::<u64>().unwrap()
+    };
+    let data = &c.call("events", &["--stats"]).run().ok().json()["data"];
+    let at = |pointer: &str| data.pointer(pointer).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    for (pointer, key) in [
+        ("/cpu/usage/total", "usage_usec"),
+        ("/cpu/usage/user", "user_usec"),
+        ("/cpu/usage/kernel", "system_usec"),
+        ("/cpu/throttling/throttledTime", "throttled_usec"),
+    ] {
+        assert_eq!(at(pointer), keyed("cpu.stat", key) * 1000, "{pointer}: {data}");
+    }
+    assert_eq!(at("/cpu/throttling/periods"), keyed("cpu.stat", "nr_periods"));
+    assert_eq!(at("/cpu/throttling/throttledPeriods"), keyed("cpu.stat", "nr_throttled"));
+    assert!(at("/cpu/usage/total") > 0 && at("/cpu/throttling/periods") > 0, "{data}");
+    let memory = number("memory.current");
+    let near = |seen: u64, real: u64| seen.abs_diff(real) <= 1_048_576;
+    assert!(memory > 0 && near(at("/memory/usage/usage"), memory), "{memory}: {data}");
+    assert_eq!(at("/memory/usage/limit"), 67_108_864);
+    assert_eq!(at("/memory/usage/max"), number("memory.peak"));
+    assert!(near(at("/memory/swap/usage"), memory + number("memory.swap.current")), "{data}");
+    assert_eq!(at("/memory/swap/limit"), 100_663_296);
+    assert!(near(at("/memory/cache"), keyed("memory.stat", "file")), "{data}");
+    for line in file("memory.stat").unwrap().lines() {
+        let key = line.split(' ').next().unwrap();
+        assert!(data["memory"]["raw"][key].is_u64(), "no {key} in {data}");
+    }
+    assert_eq!(at("/pids/limit"), 44);
+    assert_eq!(at("/pids/current"), number("pids.current"));
+    for (object, name) in
+        [("cpu", "cpu.pressure"), ("memory", "memory.pressure"), ("blkio", "io.pressure")]
+    {
+        let Some(text) = file(name) else { continue };
+        let psi = &data[object]["psi"];
+        for line in text.lines() {
+            let kind = line.split(' ').next().unwrap();
+            for key in ["avg10", "avg60", "avg300", "total"] {
+                assert!(psi[kind][key].is_number(), "no {kind} {key} of {name} in {data}");
+            }
+            let total = line.rsplit('=').next().unwrap().parse::<u64>().unwrap();
+            assert!(psi[kind]["total"].as_u64().unwrap() <= total, "{name}: {text}: {psi}");
+        }
+    }
+    for line in file("io.stat").unwrap_or_default().lines() {
+        let Some((device, values)) = line.split_once(" rbytes=") else { continue };
+        let written = values.split("wbytes=").nth(1).unwrap().split(' ').next().unwrap();
+        let entries = data["blkio"]["ioServiceBytesRecursive"].as_array().unwrap();
+        let found = entries.iter().any(|entry| {
+            format!("{}:{}", entry["major"], entry["minor"]) == device
+                && entry["op"] == "Write"
+                && entry["value"].as_u64().unwrap() <= written.parse().unwrap()
+        });
+        assert!(found, "{line}: {entries:?}");
+    }
+    if file("hugetlb.2MB.current").is_some() {
+        assert!(data["hugetlb"]["2MB"].is_object(), "{data}");
+    }
+}
+
+/// What both the old and the new rules allow is never refused, and what neither allows never let through.
+fn devices_are_replaced_without_a_gap(t: &Test) {
+    need_v2(t);
+    t.need(t.kind() == Kind::Skep, "update of runc and crun knows no devices");
+    let (major, minor) = crate::device_rules::device(t);
+    let rule = |access: &str| json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": access});
+    let c = t
+        .container()
+        .with_capabilities(&["CAP_MKNOD"])
+        .push("/linux/resources/devices", rule("rm"))
+        .sh(&format!(
+            "mknod /dev/it c {major} {minor} || exit 9; echo up > /up; \
+             while [ ! -e /stop ]; do (: < /dev/it) 2> /dev/null && echo read || echo denied; \
+             (: >> /dev/it) 2> /dev/null && echo written; done > /log"
+        ));
+    c.run_detached();
+    c.wait_file("/up");
+    for round in 0..30 {
+        let access = if round % 2 == 0 { "r" } else { "rm" };
+        let new = json!({"devices": [rule(access)]}).to_string();
+        c.call("update", &["-r", "-"]).stdin(new).run().ok();
+    }
+    fs::write(c.path("/stop"), "").unwrap();
+    c.wait_exit();
+    let log = c.read("/log");
+    assert!(log.lines().count() > 30, "{log}");
+    assert!(log.lines().all(|line| line == "read"), "{log}");
 }
 
 // --- what is in the way ---

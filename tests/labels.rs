@@ -1,16 +1,20 @@
 //! AppArmor profiles and SELinux labels of processes: applied where the host has the module, refused where it has not.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::harness::runner::cases;
-use crate::harness::{Kind, Test, json};
+use crate::harness::{Container, Kind, Test, json, reaper};
 
 cases![
     an_apparmor_profile_without_apparmor_is_refused,
     an_apparmor_profile_of_exec_without_apparmor_is_refused,
     an_apparmor_profile_that_is_not_loaded_is_reported,
     an_apparmor_profile_is_applied,
+    apparmor_denies_what_the_profile_denies,
+    apparmor_denies_it_to_exec_too,
+    an_apparmor_profile_of_exec_alone,
     an_selinux_label_without_selinux_is_refused,
     an_selinux_label_of_exec_without_selinux_is_refused,
     empty_labels_are_none,
@@ -62,6 +66,90 @@ fn an_apparmor_profile_is_applied(t: &Test) {
     let c = t.container().set("/process/apparmorProfile", json!(profile));
     let seen = c.args(&["cat", "/proc/self/attr/current"]).run().ok().stdout;
     assert!(seen.starts_with(&profile), "{seen}");
+}
+
+/// A profile in the kernel, removed again, that allows all but the file `/secret` and to make a directory in `/closed`.
+struct Profile {
+    name: String,
+    file: PathBuf,
+}
+
+impl Profile {
+    fn load(t: &Test) -> Self {
+        t.need(has_apparmor(), "this host has no AppArmor");
+        t.need_program("apparmor_parser");
+        let (name, file) = (format!("{}-profile", t.id), t.path("profile"));
+        let text = format!(
+            "abi <abi/3.0>,\nprofile {name} flags=(attach_disconnected,mediate_deleted) {{\n  file,\n  capability,\n  \
+             signal,\n  ptrace,\n  unix,\n  mount,\n  umount,\n  deny /secret rwklx,\n  deny /closed/** w,\n}}\n"
+        );
+        fs::write(&file, text).unwrap();
+        let profile = Self { name, file };
+        let output = profile.parser("--replace");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        profile
+    }
+
+    fn parser(&self, action: &str) -> std::process::Output {
+        let mut command = Command::new("apparmor_parser");
+        reaper::output(command.args([action, "--skip-cache"]).arg(&self.file)).unwrap()
+    }
+}
+
+impl Drop for Profile {
+    fn drop(&mut self) {
+        self.parser("--remove");
+    }
+}
+
+/// Tries what the profile denies and what it does not.
+const TRY: &str =
+    "cat /proc/self/attr/current; cat /secret; mkdir /closed/it; cat /known; mkdir /open-it; true";
+
+fn with_files(t: &Test) -> Container<'_> {
+    t.container().file("/secret", "secret\n", 0o644).file("/known", "known\n", 0o644).file(
+        "/closed/file",
+        "",
+        0o644,
+    )
+}
+
+fn apparmor_denies_what_the_profile_denies(t: &Test) {
+    let profile = Profile::load(t);
+    for no_new_privileges in [false, true] {
+        let c = with_files(t)
+            .set("/process/apparmorProfile", json!(profile.name))
+            .set("/process/noNewPrivileges", json!(no_new_privileges))
+            .sh(TRY);
+        let output = c.run().ok();
+        let output = output.prints(&format!("{} (enforce)\nknown\n", profile.name));
+        assert_eq!(output.stderr.matches("Permission denied").count(), 2, "{output}");
+        assert!(c.path("/open-it").exists() && !c.path("/closed/it").exists());
+    }
+}
+
+fn apparmor_denies_it_to_exec_too(t: &Test) {
+    let profile = Profile::load(t);
+    let c = with_files(t).set("/process/apparmorProfile", json!(profile.name)).lasting();
+    c.run_detached();
+    let output = c.exec(&["sh", "-c", TRY]).ok();
+    let output = output.prints(&format!("{} (enforce)\nknown\n", profile.name));
+    assert_eq!(output.stderr.matches("Permission denied").count(), 2, "{output}");
+    // Not to be got rid of from inside.
+    let leave = "echo changeprofile unconfined > /proc/self/attr/current; cat /secret";
+    assert!(!c.exec(&["sh", "-c", leave]).not_ok().stdout.contains("secret"));
+}
+
+fn an_apparmor_profile_of_exec_alone(t: &Test) {
+    let profile = Profile::load(t);
+    let c = with_files(t).lasting();
+    c.run_detached();
+    c.exec(&["cat", "/secret"]).ok().prints("secret\n");
+    let output = c.exec_with(&["--apparmor", &profile.name], &["sh", "-c", TRY]).run().ok();
+    output.prints(&format!("{} (enforce)\nknown\n", profile.name));
+    let unknown = c.exec_with(&["--apparmor", "no-such-profile"], &["true"]).run();
+    unknown.exec_fails().names("process.apparmorProfile");
+    assert_eq!(c.status(), "running");
 }
 
 fn an_selinux_label_without_selinux_is_refused(t: &Test) {
