@@ -85,6 +85,7 @@ images)
     want umoci command -v umoci
     want jq command -v jq
     want python3 command -v python3
+    ;;
 lab)
     for pair in mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs cpio:cpio python3:python3 xz:xz-utils debootstrap:debootstrap; do
         want "${pair#*:}" command -v "${pair%:*}"
