@@ -26,8 +26,8 @@ const MAX_BINARY: u64 = 64 << 20;
 
 /// Makes this program run from where it cannot be written to, unless it does already.
 ///
-/// Where the kernel lets it, the pages it runs on are exchanged for the same pages of the read-only clone, in a tenth of the
-/// time that executing takes (design note 0017). Otherwise the clone is executed; the new image begins with [`arrive`].
+/// Where the kernel lets it, the pages it runs on are exchanged for the same pages of the read-only clone (design note
+/// 0017). Otherwise the clone is executed; the new image begins with [`arrive`].
 ///
 /// # Errors
 /// Those of open_tree(2), mount_setattr(2), memfd_create(2) and execveat(2).
