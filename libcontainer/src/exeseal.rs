@@ -104,7 +104,7 @@ pub(crate) fn holds(number: RawFd) -> bool {
     number >= 0 && HELD.load(Relaxed) == number
 }
 
-/// Whether this is the image that [`seal`] has executed; the descriptor it came by is kept for [`let_go`] then.
+/// Whether this is the image that [`seal`] has executed; the descriptor it came by is kept for later then.
 ///
 /// Nobody but the kernel writes the name an image was executed by, and the descriptor it names is still the executed
 /// file, for it has been open ever since. To be called before anything else is opened or closed.

@@ -210,7 +210,6 @@ mod tests {
             "/ociVersionMax",
             "/potentiallyUnsafeConfigAnnotations/bundle",
             "/potentiallyUnsafeConfigAnnotations/org.systemd.property.",
-            "/potentiallyUnsafeConfigAnnotations/org.criu.config",
             "/linux/cgroup/systemd",
             "/linux/cgroup/systemdUser",
         ];
