@@ -178,7 +178,10 @@ impl Store {
             }
             other => other.on("mkdir", self.root.join(id.as_str()))?,
         }
-        let state = StateDir::open(root, id, &self.root)?;
+        let state = StateDir::open(root, id, &self.root).inspect_err(|_| {
+            // Too many open files, say: nothing is in it yet.
+            let _gone = std::fs::remove_dir(self.root.join(id.as_str()));
+        })?;
         // Until it is committed or this process is gone, `delete` and `start` wait.
         state.lock()?;
         Ok(state)

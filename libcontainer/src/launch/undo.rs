@@ -51,6 +51,8 @@ impl<'a> Undo<'a> {
     /// Takes everything back now.
     pub(super) fn take_back(&mut self) {
         self.end_child();
+        // Descriptors may be what there is too little of.
+        crate::exeseal::let_go();
         if let Some(cgroup) = self.cgroup.take() {
             let removed = match cgroup.is_fresh() {
                 // A hook or a child of init may still be in there; or the init of another container, which has found it
