@@ -90,9 +90,9 @@ impl Store {
             let mut entries = std::fs::read_dir(path).map_err(|error| {
                 Error::io(format_args!("cannot read {}", path.display()), error)
             })?;
-            // Another process may be making it, or have been killed at that.
+            // Another process may be making it, be done with it since the question above, or have been killed at that.
             let ours = |name: &std::ffi::OsStr| {
-                [".skep", "blobs", "unpacked", INDEX].iter().any(|own| name == *own)
+                [".skep", "blobs", "unpacked", INDEX, "oci-layout"].iter().any(|own| name == *own)
             };
             if entries.any(|entry| entry.is_ok_and(|entry| !ours(&entry.file_name()))) {
                 return Err(Error::usage(format!("{} is not empty and no store", path.display())));

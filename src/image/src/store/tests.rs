@@ -153,6 +153,18 @@ fn two_at_once_share_a_download() {
     assert_eq!(blob.asked.load(Ordering::SeqCst), 1);
 }
 
+#[test]
+fn many_at_once_make_a_store() {
+    for _ in 0..100 {
+        let place = Place::new("made");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| place.store());
+            }
+        });
+    }
+}
+
 fn image(store: &Store) -> (Descriptor, Digest) {
     let layer = Descriptor::of("application/vnd.oci.image.layer.v1.tar", b"not read");
     store.put(&layer, b"not read").unwrap();
