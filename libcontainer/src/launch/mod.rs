@@ -2,6 +2,7 @@
 
 mod cgroups;
 mod clock;
+mod clone;
 mod exec;
 mod idmap;
 mod live_mounts;
@@ -19,12 +20,9 @@ mod serve;
 mod sources;
 mod undo;
 
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-
-use nix::errno::Errno;
-use nix::unistd::Pid;
 
 use crate::bundle::{self, Bundle};
 use crate::cgroup::{self, Cgroup, CgroupPlan};
@@ -32,7 +30,7 @@ use crate::error::{Context, Error, Result};
 use crate::foreground::Tty;
 use crate::hooks::{Phase, StateTemplate};
 use crate::id::ContainerId;
-use crate::init::{self, Cgroups, Channel, ChildHooks, Gate, InitChild};
+use crate::init::{Cgroups, Channel, ChildHooks, Gate, InitChild};
 use crate::log::Log;
 use crate::notify::{self, Proxy};
 use crate::plan::{self, HostFacts, Plan};
@@ -40,7 +38,6 @@ use crate::process::Init;
 use crate::resctrl::{self, ResctrlPlan};
 use crate::spec::{self, Spec};
 use crate::store::{self, StateDir, Store};
-use crate::sys::clone::{Side, bits, setns};
 use crate::sys::{creds, fd, socket};
 use crate::terminal;
 
@@ -48,7 +45,6 @@ use clock::Clock;
 pub use exec::{ExecOptions, Started};
 pub(crate) use exec::{Target, exec_in};
 pub(crate) use live_mounts::{add as add_mounts, remove as remove_mounts};
-use oom_score::OomScore;
 pub(crate) use others::{Others, cgroup_of};
 use prepared::Prepared;
 use prepared::open_proc;
@@ -507,103 +503,6 @@ impl Launch<'_> {
             self.bundle.path_text(),
             &self.spec.annotations,
         )
-    }
-
-    /// Namespaces that have to be joined before the clone: a pid namespace takes only children, and what the host's user
-    /// namespace owns is out of reach of a new one. The guard goes back.
-    fn join_in_parent(&self, fds: &mut Prepared) -> Result<Vec<Rejoin>> {
-        let early = |kind| {
-            kind == libc::CLONE_NEWPID
-                || (self.plan.namespaces.makes(libc::CLONE_NEWUSER) && kind != libc::CLONE_NEWNS)
-        };
-        let mut back = Vec::new();
-        let (now, later) = std::mem::take(&mut fds.namespaces)
-            .into_iter()
-            .partition::<Vec<_>, _>(|namespace| early(namespace.kind));
-        fds.namespaces = later;
-        for namespace in now {
-            let name = plan::namespaces::proc_name(namespace.kind);
-            let own = CString::new(format!("/proc/self/ns/{name}")).unwrap_or_default();
-            let own = fd::openat(fd::CWD, &own, libc::O_RDONLY, 0).doing("open own namespace")?;
-            setns(namespace.fd.as_fd(), namespace.kind).map_err(|errno| {
-                self.plan.explain(&crate::sync::Fault::new(
-                    crate::sync::Step::NamespaceJoin,
-                    namespace.index,
-                    errno,
-                ))
-            })?;
-            back.push(Rejoin { kind: namespace.kind, fd: own });
-        }
-        Ok(back)
-    }
-
-    fn clone_init(
-        &self,
-        child: InitChild<'_>,
-        parent_end: OwnedFd,
-        into: Option<&OwnedFd>,
-        cgroup: &Cgroup,
-    ) -> Result<(Pid, OwnedFd, OwnedFd)> {
-        let namespaces = &self.plan.namespaces;
-        let new = namespaces.cloned();
-        let two_stages = namespaces.joins(libc::CLONE_NEWUSER).is_some() && new != 0;
-        let flags = if two_stages { 0 } else { bits(new) };
-        let own = namespaces.has(libc::CLONE_NEWUSER);
-        let _score = if own { OomScore::take(&self.plan.process)? } else { None };
-        match crate::sys::clone::clone_single_threaded(flags, into.map(AsFd::as_fd)) {
-            Ok(Side::Child) => {
-                crate::exeseal::let_go();
-                // Else it would never see that the parent is gone.
-                drop(parent_end);
-                run_child(child, two_stages, new)
-            }
-            Ok(Side::Parent(pid, pidfd)) => {
-                child.close();
-                Ok((pid, pidfd, parent_end))
-            }
-            Err(errno) => Err(clone_error(errno, flags, into.is_some(), cgroup)),
-        }
-    }
-}
-
-fn run_child(child: InitChild<'_>, two_stages: bool, new: libc::c_int) -> ! {
-    let mut child = child;
-    if two_stages {
-        let namespaces = std::mem::take(&mut child.namespaces);
-        if let Err(fault) = init::stage1(&child.channel, &namespaces, new) {
-            child.channel.fail(&fault);
-        }
-    }
-    init::run(child)
-}
-
-fn clone_error(errno: Errno, flags: u64, into_cgroup: bool, cgroup: &Cgroup) -> Error {
-    let error = Error::os("clone3", errno);
-    match errno {
-        Errno::EBUSY | Errno::EOPNOTSUPP if into_cgroup => cgroup.join_error(errno),
-        Errno::ENOSPC => error.hint("the limit of nested or counted namespaces: see /proc/sys/user/max_*_namespaces"),
-        Errno::EPERM if flags & bits(libc::CLONE_NEWUSER) != 0 => error.hint(
-            "unprivileged user namespaces may be disabled: see kernel.unprivileged_userns_clone and AppArmor's restriction",
-        ),
-        Errno::EINVAL if flags & bits(libc::CLONE_NEWTIME) != 0 => {
-            error.hint("this kernel may have been built without time namespaces (CONFIG_TIME_NS)")
-        }
-        Errno::EPERM => error.hint("making namespaces needs CAP_SYS_ADMIN or a user namespace"),
-        Errno::EAGAIN => error.hint("the pids limit of the cgroup or RLIMIT_NPROC is reached"),
-        _ => error,
-    }
-}
-
-/// A namespace of the runtime's own to go back to.
-struct Rejoin {
-    kind: libc::c_int,
-    fd: OwnedFd,
-}
-
-impl Drop for Rejoin {
-    fn drop(&mut self) {
-        // It was this process's a moment ago; the process ends soon in any case.
-        let _back = setns(self.fd.as_fd(), self.kind);
     }
 }
 

@@ -1,0 +1,114 @@
+//! The one clone, and the namespaces this process has to be in for it.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::Launch;
+use super::oom_score::OomScore;
+use super::prepared::Prepared;
+use crate::cgroup::Cgroup;
+use crate::error::{Context, Error, Result};
+use crate::init::{self, InitChild};
+use crate::plan;
+use crate::sync::{Fault, Step};
+use crate::sys::clone::{Side, bits, clone_single_threaded, setns};
+use crate::sys::fd;
+
+impl Launch<'_> {
+    /// Namespaces that have to be joined before the clone: a pid namespace takes only children, and what the host's user
+    /// namespace owns is out of reach of a new one. The guard goes back.
+    pub(super) fn join_in_parent(&self, fds: &mut Prepared) -> Result<Vec<Rejoin>> {
+        let early = |kind| {
+            kind == libc::CLONE_NEWPID
+                || (self.plan.namespaces.makes(libc::CLONE_NEWUSER) && kind != libc::CLONE_NEWNS)
+        };
+        let mut back = Vec::new();
+        let (now, later) = std::mem::take(&mut fds.namespaces)
+            .into_iter()
+            .partition::<Vec<_>, _>(|namespace| early(namespace.kind));
+        fds.namespaces = later;
+        for namespace in now {
+            let name = plan::namespaces::proc_name(namespace.kind);
+            let own = CString::new(format!("/proc/self/ns/{name}")).unwrap_or_default();
+            let own = fd::openat(fd::CWD, &own, libc::O_RDONLY, 0).doing("open own namespace")?;
+            setns(namespace.fd.as_fd(), namespace.kind).map_err(|errno| {
+                self.plan.explain(&Fault::new(Step::NamespaceJoin, namespace.index, errno))
+            })?;
+            back.push(Rejoin { kind: namespace.kind, fd: own });
+        }
+        Ok(back)
+    }
+
+    /// Clones init: its pid and pidfd, and this end of the socket to it.
+    pub(super) fn clone_init(
+        &self,
+        child: InitChild<'_>,
+        parent_end: OwnedFd,
+        into: Option<&OwnedFd>,
+        cgroup: &Cgroup,
+    ) -> Result<(Pid, OwnedFd, OwnedFd)> {
+        let namespaces = &self.plan.namespaces;
+        let new = namespaces.cloned();
+        let two_stages = namespaces.joins(libc::CLONE_NEWUSER).is_some() && new != 0;
+        let flags = if two_stages { 0 } else { bits(new) };
+        let own = namespaces.has(libc::CLONE_NEWUSER);
+        let _score = if own { OomScore::take(&self.plan.process)? } else { None };
+        match clone_single_threaded(flags, into.map(AsFd::as_fd)) {
+            Ok(Side::Child) => {
+                crate::exeseal::let_go();
+                // Else it would never see that the parent is gone.
+                drop(parent_end);
+                run_child(child, two_stages, new)
+            }
+            Ok(Side::Parent(pid, pidfd)) => {
+                child.close();
+                Ok((pid, pidfd, parent_end))
+            }
+            Err(errno) => Err(clone_error(errno, flags, into.is_some(), cgroup)),
+        }
+    }
+}
+
+fn run_child(child: InitChild<'_>, two_stages: bool, new: libc::c_int) -> ! {
+    let mut child = child;
+    if two_stages {
+        let namespaces = std::mem::take(&mut child.namespaces);
+        if let Err(fault) = init::stage1(&child.channel, &namespaces, new) {
+            child.channel.fail(&fault);
+        }
+    }
+    init::run(child)
+}
+
+fn clone_error(errno: Errno, flags: u64, into_cgroup: bool, cgroup: &Cgroup) -> Error {
+    let error = Error::os("clone3", errno);
+    match errno {
+        Errno::EBUSY | Errno::EOPNOTSUPP if into_cgroup => cgroup.join_error(errno),
+        Errno::ENOSPC => error.hint("the limit of nested or counted namespaces: see /proc/sys/user/max_*_namespaces"),
+        Errno::EPERM if flags & bits(libc::CLONE_NEWUSER) != 0 => error.hint(
+            "unprivileged user namespaces may be disabled: see kernel.unprivileged_userns_clone and AppArmor's restriction",
+        ),
+        Errno::EINVAL if flags & bits(libc::CLONE_NEWTIME) != 0 => {
+            error.hint("this kernel may have been built without time namespaces (CONFIG_TIME_NS)")
+        }
+        Errno::EPERM => error.hint("making namespaces needs CAP_SYS_ADMIN or a user namespace"),
+        Errno::EAGAIN => error.hint("the pids limit of the cgroup or RLIMIT_NPROC is reached"),
+        _ => error,
+    }
+}
+
+/// A namespace of the runtime's own to go back to.
+pub(super) struct Rejoin {
+    kind: libc::c_int,
+    fd: OwnedFd,
+}
+
+impl Drop for Rejoin {
+    fn drop(&mut self) {
+        // It was this process's a moment ago; the process ends soon in any case.
+        let _back = setns(self.fd.as_fd(), self.kind);
+    }
+}
