@@ -62,8 +62,8 @@ holds() {
     done
 }
 
-# The suites' cgroups have fixed names.
-OUR_CGROUPS=(cgrouptest testdir runc-cgroups-integration-test frozen)
+# The suites' cgroups have fixed names, those of crun's containers the names of temporary directories.
+OUR_CGROUPS=(cgrouptest testdir runc-cgroups-integration-test frozen 'test-tmp????????')
 
 # prepare_cgroups: a view of them that every runtime takes; only this mount namespace has it.
 prepare_cgroups() {
@@ -80,7 +80,10 @@ prepare_cgroups() {
 mount_hugetlb() {
     local place=$WORK/cgroup entry name
     [[ " $(facts) " != *' hugetlb '* && " $(facts) " == *' cgroup1 '* ]] || return 0
-    mkdir "$place"
+    # First, for nothing is to be moved away where version 2 or somebody else has the controller.
+    mkdir "$WORK/hugetlb" "$place"
+    mount -t cgroup -o hugetlb cgroup "$WORK/hugetlb" 2>/dev/null \
+        || die 'CONFORMANCE_HUGETLB: the hugetlb controller is in use elsewhere, by version 2 perhaps'
     mount -t tmpfs -o mode=755 tmpfs "$place"
     for entry in /sys/fs/cgroup/*; do
         name=${entry##*/}
@@ -91,7 +94,7 @@ mount_hugetlb() {
         fi
     done
     mkdir -p "$place/hugetlb"
-    mount -t cgroup -o hugetlb cgroup "$place/hugetlb" || { note 'the hugetlb controller is in use elsewhere'; return 0; }
+    mount --move "$WORK/hugetlb" "$place/hugetlb"
     mount --move "$place" /sys/fs/cgroup
     note "cgroup v1's hugetlb is mounted for this run"
 }
