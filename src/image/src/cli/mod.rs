@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bundle;
 mod copy;
 mod inspect;
 mod place;
@@ -101,7 +102,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
         result
     });
     match result {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(error) => {
             let _nowhere_else = writeln!(std::io::stderr(), "skep {name}: {error}");
             error.kind().exit_code()
@@ -109,7 +110,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
     }
 }
 
-fn dispatch(name: &str, matches: &ArgMatches, context: &Context) -> Result<()> {
+fn dispatch(name: &str, matches: &ArgMatches, context: &Context) -> Result<u8> {
     match name {
         "inspect" => inspect::inspect(matches, context),
         "resolve" => inspect::resolve(matches, context),
@@ -118,8 +119,11 @@ fn dispatch(name: &str, matches: &ArgMatches, context: &Context) -> Result<()> {
         "pull" => pull::pull(matches, context),
         "copy" => copy::copy(matches, context),
         "store" => store::run(matches, context),
+        "bundle" => bundle::bundle(matches, context),
+        "run" | "create" => return bundle::run(name, matches, context),
         other => Err(Error::usage(format!("there is no command {other}"))),
     }
+    .map(|()| 0)
 }
 
 fn program() -> Command {
@@ -142,6 +146,9 @@ fn program() -> Command {
                 inspect::tags_command(),
                 inspect::verify_command(),
                 store::command(),
+                bundle::command(),
+                bundle::run_command(),
+                bundle::create_command(),
             ]);
     common(program)
 }

@@ -25,7 +25,7 @@ const MASKED: &[&str] = &[
 const READ_ONLY: &[&str] =
     &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// Nothing here is newer, and crun before 1.9 refuses what it does not know.
+/// Nothing here is newer, and crun 1.8 refuses a version it does not know.
 const OCI_VERSION: &str = "1.0.2";
 
 /// The group of terminals, where the container has it.
