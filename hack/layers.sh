@@ -24,8 +24,9 @@ seccomp     spec sys::seccomp
 hooks       spec sys
 terminal    spec::ConsoleSize sys
 notify      sys
+dbus        sys
 foreground  notify terminal spec::ConsoleSize sys
-cgroup      path::clean spec sys
+cgroup      dbus path::clean spec sys
 resctrl     spec::IntelRdt
 store       id cgroup resctrl spec::Map spec::MemoryPolicy spec::Personality spec::Str sys
 bundle      spec sys

@@ -87,6 +87,8 @@ mod seccomp_options;
 mod shapes;
 mod start;
 mod strict_filter;
+mod systemd;
+mod systemd_bus;
 mod terminal;
 mod timens;
 mod uncgrouped;
@@ -151,6 +153,8 @@ fn main() -> ExitCode {
         joined_namespaces::CASES,
         killed::CASES,
         strict_filter::CASES,
+        systemd::CASES,
+        systemd_bus::CASES,
         saved_state::CASES,
         shapes::CASES,
         at_once::CASES,

@@ -32,6 +32,8 @@ fn plan(config: &[u8], host: &Host) -> crate::Result<()> {
         resources: linux.and_then(|linux| linux.resources.as_ref()),
         driver: Driver::Cgroupfs,
         default_devices: true,
+        buses: None,
+        annotations: None,
     };
     CgroupPlan::build(&request, host)?;
     if let Some(rdt) = linux.and_then(|linux| linux.intel_rdt.as_ref()) {

@@ -6,6 +6,7 @@ pub mod bundle;
 pub mod cgroup;
 pub mod container;
 pub mod criu;
+mod dbus;
 pub mod error;
 pub mod exeseal;
 pub mod foreground;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use libcontainer::cgroup::{Buses, Driver};
 use libcontainer::container;
 use libcontainer::error::Context;
 use libcontainer::foreground::{Attached, Foreground, Reap};
@@ -104,6 +105,7 @@ pub(super) fn launch_options<'a>(
     mode: Mode,
 ) -> Result<Options<'a>> {
     let bundle = args.path(&flag::BUNDLE).unwrap_or(Path::new("."));
+    let cgroup_driver = globals.cgroup_driver()?;
     Ok(Options {
         id: id(args)?,
         store,
@@ -119,7 +121,11 @@ pub(super) fn launch_options<'a>(
         notify_socket: notify_socket(),
         no_pivot: args.flag(&flag::NO_PIVOT),
         no_new_keyring: args.flag(&flag::NO_NEW_KEYRING),
-        cgroup_driver: globals.cgroup_driver()?,
+        cgroup_driver,
+        buses: match cgroup_driver {
+            Driver::Systemd => buses(),
+            _ => Buses::default(),
+        },
         ignore_cgroup_permission: match globals.rootless()? {
             Rootless::True => true,
             Rootless::False => false,
@@ -151,6 +157,16 @@ pub(super) fn listen_fds() -> u32 {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
     let ours = number("LISTEN_PID") == Some(std::process::id());
     number("LISTEN_FDS").filter(|count| ours && *count < 1 << 20).unwrap_or(0)
+}
+
+/// What sd-bus looks at.
+fn buses() -> Buses {
+    let text = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+    Buses {
+        system: text("DBUS_SYSTEM_BUS_ADDRESS"),
+        session: text("DBUS_SESSION_BUS_ADDRESS"),
+        runtime_dir: text("XDG_RUNTIME_DIR").map(PathBuf::from),
+    }
 }
 
 pub(super) fn notify_socket() -> Option<OsString> {

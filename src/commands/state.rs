@@ -39,6 +39,6 @@ pub(super) fn described<'c>(
         created: &record.created,
         annotations: Some(&record.annotations),
         owner,
-        systemd_scope: None,
+        systemd_scope: container.cgroup().unit(),
     }
 }

@@ -36,6 +36,7 @@ pub(super) fn planned(plan: &CgroupPlan) -> Record {
         layout: plan.layout,
         path: plan.path.clone(),
         hierarchies: plan.groups.iter().map(member).collect(),
+        systemd: plan.unit.as_ref().map(|plan| plan.unit.clone()),
     }
 }
 
@@ -68,7 +69,8 @@ fn born_in(plan: &CgroupPlan, host: &Host, undo: &mut Undo) -> Result<Cgroup> {
     let mut fresh = true;
     let hierarchies = make_groups(groups, plan, host, undo, &mut fresh)?;
     let (driver, layout, path) = (plan.driver, plan.layout, plan.path.clone());
-    Ok(Cgroup { record: Record { driver, layout, path, hierarchies }, fresh })
+    let systemd = plan.unit.as_ref().map(|plan| plan.unit.clone());
+    Ok(Cgroup { record: Record { driver, layout, path, hierarchies, systemd }, fresh })
 }
 
 fn join_later(cgroup: &mut Cgroup, plan: &CgroupPlan, host: &Host, undo: &mut Undo) -> Result<()> {
@@ -95,7 +97,10 @@ fn make_groups<'g>(
             Ok(Made::New) => {}
             Ok(Made::Found) => {
                 *fresh = false;
-                check_unused(&directory)?;
+                // Who is in a unit that systemd has just made is its holder.
+                if plan.unit.is_none() {
+                    check_unused(&directory)?;
+                }
             }
             // A read-only or foreign mount, as inside another container.
             Err(Errno::EACCES | Errno::EPERM | Errno::EROFS) if group.optional => continue,

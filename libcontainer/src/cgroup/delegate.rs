@@ -16,7 +16,10 @@ impl Cgroup {
     /// # Errors
     /// The file whose owner could not be changed.
     pub fn delegate(&self, uid: u32) -> Result<()> {
-        let (true, Some(directory)) = (self.is_v2(), self.v2()) else { return Ok(()) };
+        let (true, Some(mut directory)) = (self.is_v2(), self.v2()) else { return Ok(()) };
+        if let Some(below) = self.below() {
+            directory = format!("{directory}/{below}");
+        }
         let owner = Some(Uid::from_raw(uid));
         let give = |path: &str| match chown(path, owner, None) {
             // The list names files of controllers that are off.

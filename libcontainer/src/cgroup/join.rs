@@ -142,6 +142,10 @@ impl Cgroup {
         let mut join = Join::default();
         for member in &self.record.hierarchies {
             let mut directory = self.directory(member);
+            if let (Some(own), true) = (self.below(), member.is_v2()) {
+                directory.push('/');
+                directory.push_str(own);
+            }
             let sub = below(member).filter(|sub| sub != "/");
             if let Some(sub) = &sub {
                 directory.push_str(sub);

@@ -25,6 +25,7 @@ mod restore;
 mod stats;
 mod stats_v1;
 mod stats_v2;
+mod systemd;
 mod update;
 mod v1;
 mod v2;
@@ -48,6 +49,7 @@ pub use stats::{
     BlockEntry, BlockIoStats, CpuStats, CpuUsage, CpusetStats, HugetlbStats, MemoryEntry,
     MemoryStats, PidsStats, Pressure, PressureLine, Stats, Throttling,
 };
+pub use systemd::{Buses, Held};
 
 /// Who makes the cgroup and takes it away again (`--cgroup-manager`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +88,8 @@ pub struct Record {
     /// Relative to each hierarchy's mount.
     path: String,
     hierarchies: Vec<Member>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    systemd: Option<systemd::Unit>,
 }
 
 /// One hierarchy the container has a directory in.
@@ -129,6 +133,14 @@ impl Cgroup {
     /// that failed, with its path and the property of `config.json`.
     pub fn create(plan: &CgroupPlan, host: &Host) -> Result<Self> {
         create::create(plan, host)
+    }
+
+    /// The same where `plan` has systemd make the cgroup: release what comes beside it once a process has been born there.
+    ///
+    /// # Errors
+    /// Those of [`Cgroup::create`]; [`crate::Kind::Unsupported`] with what systemd has to say, or that it says nothing.
+    pub fn create_unit(plan: &CgroupPlan, host: &Host) -> Result<(Self, Held)> {
+        systemd::create(plan, host)
     }
 
     /// The first half of [`Cgroup::create`]: only what a process has to be born in, version 2.

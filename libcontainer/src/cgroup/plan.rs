@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use super::device::Rules;
 use super::host::{Hierarchy, Host, SYSTEMD};
+use super::systemd::{self, Buses, Names, UnitPlan};
 use super::writes::{Purpose, Write, Writes};
 use super::{Driver, Layout, Record, path, v1, v2};
-use crate::spec::Resources;
+use crate::spec::{Map, Resources, Str};
 use crate::{Error, Result};
 
 /// The version 1 controllers every container is in: those engines read statistics from, limit later without a
@@ -27,6 +28,10 @@ pub struct Request<'a> {
     pub driver: Driver,
     /// Whether the devices every container may use are allowed after the given rules.
     pub default_devices: bool,
+    /// Where systemd may be.
+    pub buses: Option<&'a Buses>,
+    /// `annotations`, for those about the systemd unit.
+    pub annotations: Option<&'a Map<'a, Str<'a>>>,
 }
 
 /// One directory to make in one hierarchy.
@@ -49,6 +54,8 @@ pub struct CgroupPlan {
     pub(super) path: String,
     pub(super) groups: Vec<Group>,
     pub(super) devices: Option<Rules>,
+    /// The unit, if systemd makes the cgroup.
+    pub(super) unit: Option<UnitPlan>,
     warnings: Vec<String>,
 }
 
@@ -73,20 +80,48 @@ impl CgroupPlan {
     /// honoured: by anybody, or by this host.
     pub fn build(request: &Request<'_>, host: &Host) -> Result<Self> {
         if request.driver == Driver::Systemd {
-            return Err(Error::unsupported("the systemd cgroup driver is not built in yet")
-                .hint("leave --systemd-cgroup off"));
+            return Self::of_unit(request, host);
         }
         let base = match path::is_relative(request.cgroups_path) {
             true if request.driver == Driver::Cgroupfs => host.relative_base()?,
             _ => String::new(),
         };
         let path = path::resolve(request.id, request.cgroups_path, &base)?;
+        Self::at(path, request, host)
+    }
+
+    /// The same for a unit of systemd's.
+    fn of_unit(request: &Request<'_>, host: &Host) -> Result<Self> {
+        let user = systemd::is_users(request.buses)?;
+        let names = Names::parse(request.id, request.cgroups_path, user)?;
+        let (mut unit, own) =
+            UnitPlan::build(&names, request.annotations, request.buses, user, request.id)?;
+        let base = if user { systemd::users_base()? } else { String::new() };
+        let mut plan = Self::at(format!("{base}{}", names.path()), request, host)?;
+        let v2 = host.is_v2();
+        for group in &mut plan.groups {
+            systemd::round_quota(&mut group.writes);
+        }
+        let writes: Vec<Write> =
+            plan.groups.iter().flat_map(|group| group.writes.clone()).collect();
+        unit.properties.extend(systemd::of_writes(&writes, v2));
+        if let Some(rules) = &plan.devices {
+            unit.properties.extend(systemd::of_devices(rules, v2));
+        }
+        // What the caller says himself comes last and counts.
+        unit.properties.extend(own);
+        plan.unit = Some(unit);
+        Ok(plan)
+    }
+
+    fn at(path: String, request: &Request<'_>, host: &Host) -> Result<Self> {
         let mut plan = Self {
             driver: request.driver,
             layout: host.layout(),
             path,
             groups: Vec::new(),
             devices: None,
+            unit: None,
             warnings: Vec::new(),
         };
         if request.driver == Driver::Disabled {
@@ -103,6 +138,11 @@ impl CgroupPlan {
         }
         plan.devices = Some(rules);
         Ok(plan)
+    }
+
+    /// Who makes it.
+    pub fn driver(&self) -> Driver {
+        self.driver
     }
 
     /// The cgroup's path relative to the mount of each hierarchy.

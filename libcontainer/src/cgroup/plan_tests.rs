@@ -28,6 +28,8 @@ fn build(path: Option<&str>, json: &str, host: &Host) -> Result<CgroupPlan> {
             resources: Some(&resources),
             driver: Driver::Cgroupfs,
             default_devices: true,
+            buses: None,
+            annotations: None,
         },
         host,
     )
@@ -140,10 +142,48 @@ fn the_other_drivers_make_nothing() {
     let request = Request { id: "box", driver: Driver::Disabled, ..Request::default() };
     let plan = CgroupPlan::build(&request, &v1_host()).unwrap();
     assert!(plan.groups.is_empty() && plan.devices.is_none() && plan.v1_views().is_empty());
-    let request = Request { id: "box", driver: Driver::Systemd, ..Request::default() };
-    assert!(CgroupPlan::build(&request, &v1_host()).is_err());
     assert_eq!("disabled".parse::<Driver>().unwrap(), Driver::Disabled);
     assert!("cgroups".parse::<Driver>().is_err());
+}
+
+#[test]
+fn a_unit_knows_its_limits() {
+    let resources: Resources<'_> =
+        serde_json::from_str(r#"{"pids":{"limit":7},"cpu":{"quota":1999,"period":100000}}"#)
+            .unwrap();
+    let annotations =
+        r#"{"org.systemd.property.TasksMax":"uint64 9","run.oci.systemd.subgroup":"inner"}"#;
+    let annotations = serde_json::from_str(annotations).unwrap();
+    let buses = Buses { session: Some("unix:path=/x/bus".into()), ..Buses::default() };
+    let request = Request {
+        id: "box",
+        cgroups_path: Some("a-b.slice:p:n"),
+        resources: Some(&resources),
+        driver: Driver::Systemd,
+        buses: Some(&buses),
+        annotations: Some(&annotations),
+        ..Request::default()
+    };
+    let host = Host::unified_for_tests("cpuset cpu io memory pids");
+    let plan = CgroupPlan::build(&request, &host).unwrap();
+    assert!(plan.path().ends_with("/a.slice/a-b.slice/p-n.scope"), "{}", plan.path());
+    let unit = plan.unit.as_ref().unwrap();
+    assert_eq!((unit.unit.name.as_str(), unit.unit.below.as_deref()), ("p-n.scope", Some("inner")));
+    let names: Vec<&str> = unit.properties.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(names.contains(&"Delegate") && names.contains(&"CPUQuotaPerSecUSec"), "{names:?}");
+    // The kernel and systemd are told the same.
+    let quota = plan.groups[0].writes.iter().find(|write| write.file == "cpu.max").unwrap();
+    assert_eq!(quota.value, "2000 100000");
+    // Twice: the caller's own comes last.
+    assert_eq!(names.iter().filter(|name| **name == "TasksMax").count(), 2);
+    assert_eq!(names.last(), Some(&"TasksMax"));
+    let text = serde_json::to_string(&plan.record()).unwrap();
+    let record: Record = serde_json::from_str(&text).unwrap();
+    assert_eq!(record, plan.record());
+    for path in ["/a/b", "a:b", "a.slice:b:c/d"] {
+        let request = Request { cgroups_path: Some(path), ..request };
+        assert!(CgroupPlan::build(&request, &host).is_err(), "{path}");
+    }
 }
 
 #[test]
@@ -162,6 +202,8 @@ fn the_configurations_of_the_engines_can_be_planned() {
                 resources: linux.resources.as_ref(),
                 driver: Driver::Cgroupfs,
                 default_devices: true,
+                buses: None,
+                annotations: None,
             };
             let plan = CgroupPlan::build(&request, &host).unwrap();
             assert!(plan.warnings().is_empty(), "{}: {:?}", path.display(), plan.warnings());

@@ -21,6 +21,21 @@ impl Cgroup {
     /// # Errors
     /// The processes that are still in it, and what they wait for; the other hierarchies are removed all the same.
     pub fn remove(&self) -> Result<()> {
+        let stopped = if self.may_stop_unit() { self.stop_unit() } else { Ok(()) };
+        match self.remove_directories() {
+            // With the last process and the directory systemd's interest in the unit has gone as well, once it looks.
+            Ok(()) => Ok(()),
+            Err(error) => Err(stopped.err().unwrap_or(error)),
+        }
+    }
+
+    /// Other containers may be in a slice, which to stop would end.
+    fn may_stop_unit(&self) -> bool {
+        let slice = self.unit().is_some_and(|unit| unit.ends_with(".slice"));
+        !slice || self.pids().is_ok_and(|pids| pids.is_empty())
+    }
+
+    fn remove_directories(&self) -> Result<()> {
         let deadline = Instant::now() + DEADLINE;
         let mut result = Ok(());
         for member in &self.record.hierarchies {
@@ -42,6 +57,9 @@ impl Cgroup {
     ///
     /// The directory whose processes are the container's goes first: while it is there, they can be found.
     pub fn remove_empty(&self) -> bool {
+        if self.unit().is_some() {
+            return self.pids().is_ok_and(|pids| pids.is_empty()) && self.remove().is_ok();
+        }
         let main = self.main();
         if main.as_deref().is_some_and(|main| rmdir(main).is_err()) {
             return false;

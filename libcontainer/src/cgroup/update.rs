@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use super::device::Rules;
 use super::plan::{check_holes, missing_controller};
 use super::writes::{LIMIT, Purpose, SWAP, Write, Writes};
-use super::{Cgroup, Driver, Host, Member, create, devices, file, processes, v1, v2};
+use super::{Cgroup, Driver, Host, Member, create, devices, file, processes, systemd, v1, v2};
 use crate::error::Context;
 use crate::spec::{Memory, Resources};
 use crate::{Error, Result};
@@ -25,7 +25,7 @@ impl Cgroup {
         let rules = (!resources.devices.is_empty())
             .then(|| Rules::new(&resources.devices, true))
             .transpose()?;
-        let Writes { list, warnings } = if self.is_v2() {
+        let Writes { mut list, warnings } = if self.is_v2() {
             self.writes_v2(resources)?
         } else {
             v1::writes(resources, Purpose::Update)?
@@ -38,10 +38,15 @@ impl Cgroup {
         {
             self.check_memory(memory)?;
         }
+        if self.unit().is_some() {
+            systemd::round_quota(&mut list);
+        }
         self.extend(resources)?;
         self.enter(&list)?;
         let before = self.before(&list);
-        let changed = self.apply(&list, rules.as_ref());
+        // The kernel first, whose word counts; systemd's last, which puts everything it knows of the unit in force.
+        let changed =
+            self.apply(&list, rules.as_ref()).and_then(|()| self.tell(&list, rules.as_ref()));
         if changed.is_err() {
             self.put_back(&list, &before);
         }
@@ -76,6 +81,16 @@ impl Cgroup {
             }
         }
         rules.map_or(Ok(()), |rules| devices::replace(self, rules))
+    }
+
+    fn tell(&self, list: &[Write], rules: Option<&Rules>) -> Result<()> {
+        if self.unit().is_none() {
+            return Ok(());
+        }
+        let mut properties = systemd::of_writes(list, self.is_v2());
+        properties
+            .extend(rules.into_iter().flat_map(|rules| systemd::of_devices(rules, self.is_v2())));
+        self.tell_systemd(&properties)
     }
 
     /// Directory and mount of the version 2 hierarchy.

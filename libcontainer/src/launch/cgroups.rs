@@ -6,19 +6,28 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno;
 
 use super::Launch;
-use crate::cgroup::{self, Cgroup, CgroupPlan};
+use crate::cgroup::{self, Cgroup, CgroupPlan, Held};
 use crate::error::Result;
 use crate::{resctrl, spec};
 
 impl Launch<'_> {
-    /// Makes what has to be there before the child.
+    /// Makes what has to be there before the child; what is to be released once the child is there comes in `held`.
     pub(super) fn begin_cgroup(
         &self,
         overlaps: bool,
         plan: &CgroupPlan,
         host: &cgroup::Host,
+        held: &mut Option<Held>,
     ) -> Result<Cgroup> {
-        if overlaps { Cgroup::begin(plan, host) } else { self.make_cgroup(plan, host) }
+        if overlaps {
+            return Cgroup::begin(plan, host);
+        }
+        if plan.driver() == cgroup::Driver::Systemd {
+            let (cgroup, holder) = Cgroup::create_unit(plan, host)?;
+            *held = Some(holder);
+            return Ok(cgroup);
+        }
+        self.make_cgroup(plan, host)
     }
 
     /// Makes the cgroup; without the right to, and without limits to enforce, none.
@@ -49,6 +58,8 @@ impl Launch<'_> {
             resources: None,
             driver: cgroup::Driver::Disabled,
             default_devices: false,
+            buses: None,
+            annotations: None,
         };
         Cgroup::create(&CgroupPlan::build(&request, host)?, host)
     }

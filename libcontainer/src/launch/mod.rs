@@ -25,7 +25,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use crate::bundle::{self, Bundle};
-use crate::cgroup::{self, Cgroup, CgroupPlan};
+use crate::cgroup::{self, Cgroup, CgroupPlan, Held};
 use crate::error::{Context, Error, Result};
 use crate::foreground::Tty;
 use crate::hooks::{Phase, StateTemplate};
@@ -97,6 +97,8 @@ pub struct Options<'a> {
     pub no_new_keyring: bool,
     /// Who makes cgroups.
     pub cgroup_driver: cgroup::Driver,
+    /// Where systemd may be.
+    pub buses: cgroup::Buses,
     /// Whether a container without limits goes on where its cgroup may not be made (`--rootless`).
     pub ignore_cgroup_permission: bool,
 }
@@ -165,6 +167,8 @@ fn begin(options: &Options<'_>, how: Option<&Restore<'_>>, log: &dyn Log) -> Res
             resources: linux.and_then(|linux| linux.resources.as_ref()),
             driver: options.cgroup_driver,
             default_devices: true,
+            buses: Some(&options.buses),
+            annotations: Some(&spec.annotations),
         },
         &host,
     )?;
@@ -287,7 +291,8 @@ impl Launch<'_> {
         }
         self.clock.step("wrote the state directory");
         let overlaps = self.overlaps(host);
-        let cgroup = undo.cgroup.insert(self.begin_cgroup(overlaps, cgroup_plan, host)?);
+        let cgroup = self.begin_cgroup(overlaps, cgroup_plan, host, &mut undo.held)?;
+        let cgroup = undo.cgroup.insert(cgroup);
         if let Some(uid) = self.plan.cgroup_owner {
             cgroup.delegate(uid)?;
         }
@@ -320,6 +325,7 @@ impl Launch<'_> {
         let (pid, pidfd, socket) =
             self.clone_init(child, parent_end, join.into.as_ref(), cgroup)?;
         undo.child = Some(pidfd.try_clone().doing("dup")?);
+        Held::release(undo.held.take(), cgroup)?;
         self.clock.step("cloned init (runc: nsexec container setup, child process in init())");
         drop(joined);
         let mut server = Server {

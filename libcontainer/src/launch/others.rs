@@ -16,6 +16,8 @@ pub(crate) fn cgroup_of(spec: &Spec<'_>, id: &ContainerId) -> Result<Cgroup> {
         resources: linux.and_then(|linux| linux.resources.as_ref()),
         driver: Driver::Cgroupfs,
         default_devices: false,
+        buses: None,
+        annotations: None,
     };
     let plan = CgroupPlan::build(&request, &cgroup::Host::probe()?)?;
     Cgroup::from_record(plan.record())

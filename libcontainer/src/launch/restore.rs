@@ -10,7 +10,7 @@ use nix::unistd::{Pid, UnlinkatFlags, chroot, fchdir, unlinkat};
 use super::prepared::Prepared;
 use super::undo::Undo;
 use super::{Launch, Launched, Mode, Others, cgroups, pid_file};
-use crate::cgroup::{self, Cgroup, CgroupPlan};
+use crate::cgroup::{self, Cgroup, CgroupPlan, Held};
 use crate::criu::message::{self, Kind, Opts, Response, Switch};
 use crate::criu::session::FIRST_INHERITED;
 use crate::criu::{self, CgroupMode, Places, Session, external};
@@ -66,7 +66,8 @@ impl Launch<'_> {
         plan.check_unused()?;
         self.write_state_files(state)?;
         self.reserve_record(state, plan)?;
-        let cgroup = undo.cgroup.insert(self.begin_cgroup(false, plan, host)?);
+        let cgroup = self.begin_cgroup(false, plan, host, &mut undo.held)?;
+        let cgroup = undo.cgroup.insert(cgroup);
         if how.criu.cgroups == Some(CgroupMode::Strict) && !cgroup.is_fresh() {
             return Err(Error::lifecycle("the cgroup is there already").path(cgroup.path()));
         }
@@ -96,6 +97,7 @@ impl Launch<'_> {
         let served = served.and_then(|_| session.finish());
         let _gone = unlinkat(state.fd(), ROOT, UnlinkatFlags::RemoveDir);
         served?;
+        Held::release(undo.held.take(), cgroup)?;
         let (init, pidfd) = told
             .init
             .ok_or_else(|| Error::internal("CRIU has restored something, but does not say what"))?;

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::Others;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Held};
 use crate::log::Log;
 use crate::resctrl;
 use crate::store::StateDir;
@@ -15,6 +15,8 @@ pub(super) struct Undo<'a> {
     pub(super) log: &'a dyn Log,
     pub(super) state: Option<StateDir>,
     pub(super) cgroup: Option<Cgroup>,
+    /// What keeps the cgroup until the child is in it.
+    pub(super) held: Option<Held>,
     pub(super) resctrl: Option<resctrl::Group>,
     pub(super) child: Option<OwnedFd>,
     others: Others<'a>,
@@ -27,6 +29,7 @@ impl<'a> Undo<'a> {
             log,
             state: None,
             cgroup: None,
+            held: None,
             resctrl: None,
             child: None,
             others,
@@ -51,6 +54,7 @@ impl<'a> Undo<'a> {
     /// Takes everything back now.
     pub(super) fn take_back(&mut self) {
         self.end_child();
+        drop(self.held.take());
         // Descriptors may be what there is too little of.
         crate::exeseal::let_go();
         if let Some(cgroup) = self.cgroup.take() {

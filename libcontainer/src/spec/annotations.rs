@@ -15,6 +15,10 @@ pub const HOOKS_STDERR: &str = "run.oci.hooks.stderr";
 pub const PIDFD_RECEIVER: &str = "run.oci.pidfd_receiver";
 /// What `linux.seccomp.listenerPath` was before there was one.
 pub const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
+/// The cgroup below the systemd unit's that the container is in.
+pub const SYSTEMD_SUBGROUP: &str = "run.oci.systemd.subgroup";
+/// Beginning of those that set a property of the systemd unit.
+pub const SYSTEMD_PROPERTY: &str = "org.systemd.property.";
 /// With `1`, a system call nobody knows is an error.
 pub const SECCOMP_FAIL_UNKNOWN_SYSCALL: &str = "run.oci.seccomp_fail_unknown_syscall";
 /// A program of `struct sock_filter` in base64, in place of `linux.seccomp`.
@@ -25,7 +29,7 @@ pub const CRIU_CONFIG: &str = "org.criu.config";
 
 /// Beginnings of annotations that no caller may take from those it does not trust (features.md
 /// "potentiallyUnsafeConfigAnnotations"; the dot at the end says that it is a beginning).
-pub const UNSAFE: &[&str] = &["run.oci.", CRIU_CONFIG];
+pub const UNSAFE: &[&str] = &["run.oci.", SYSTEMD_PROPERTY, CRIU_CONFIG];
 
 /// All of the above.
 pub const ALL: &[&str] = &[
@@ -34,6 +38,7 @@ pub const ALL: &[&str] = &[
     HOOKS_STDOUT,
     HOOKS_STDERR,
     PIDFD_RECEIVER,
+    SYSTEMD_SUBGROUP,
     SECCOMP_RECEIVER,
     SECCOMP_FAIL_UNKNOWN_SYSCALL,
     SECCOMP_BPF_DATA,

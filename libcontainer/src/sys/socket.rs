@@ -3,14 +3,17 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, UnixAddr, bind,
-    connect as connect_to, recvmsg, send, sendmsg, socket, socketpair,
+    connect as connect_to, getsockopt, recvmsg, send, sendmsg, setsockopt, socket, socketpair,
+    sockopt,
 };
 use nix::sys::stat::Mode;
+use nix::sys::time::{TimeVal, TimeValLike};
 
 pub use nix::sys::socket::SockType;
 
@@ -38,6 +41,47 @@ pub fn connect(path: &Path, kind: SockType) -> nix::Result<OwnedFd> {
 /// Those of connect(2).
 pub fn connect_abstract(name: &[u8], kind: SockType) -> nix::Result<OwnedFd> {
     connect_address(&UnixAddr::new_abstract(name)?, kind)
+}
+
+/// [`connect`] for a stream whose listener may not accept anybody in time: then EAGAIN. Sending waits no longer either.
+///
+/// # Errors
+/// Those of [`connect`].
+pub fn connect_stream_within(path: &Path, time: Duration) -> nix::Result<OwnedFd> {
+    if path.as_os_str().len() <= PATH_MAX {
+        return connect_within(&UnixAddr::new(path)?, time);
+    }
+    let target = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    connect_within(&UnixAddr::new(&*format!("/proc/self/fd/{}", target.as_raw_fd()))?, time)
+}
+
+/// The same for the abstract address `name`, without the leading NUL.
+///
+/// # Errors
+/// Those of connect(2).
+pub fn connect_abstract_within(name: &[u8], time: Duration) -> nix::Result<OwnedFd> {
+    connect_within(&UnixAddr::new_abstract(name)?, time)
+}
+
+fn connect_within(address: &UnixAddr, time: Duration) -> nix::Result<OwnedFd> {
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // Zero would be for ever.
+    let time = i64::try_from(time.as_millis()).unwrap_or(i64::MAX).clamp(1, 1 << 30);
+    setsockopt(&fd, sockopt::SendTimeout, &TimeVal::milliseconds(time))?;
+    loop {
+        match connect_to(fd.as_raw_fd(), address) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(|()| fd),
+        }
+    }
+}
+
+/// The user id of who listens at the other end, as this process's user namespace has it (`SO_PEERCRED`).
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn peer_uid(sock: BorrowedFd<'_>) -> nix::Result<u32> {
+    getsockopt(&sock, sockopt::PeerCredentials).map(|peer| peer.uid())
 }
 
 fn connect_address(address: &UnixAddr, kind: SockType) -> nix::Result<OwnedFd> {

@@ -50,6 +50,8 @@ fn plan(host: &Host, path: &str, json: &str) -> Result<CgroupPlan> {
             resources: Some(&resources),
             driver: Driver::Cgroupfs,
             default_devices: true,
+            buses: None,
+            annotations: None,
         },
         host,
     )
