@@ -85,6 +85,8 @@ images)
     want umoci command -v umoci
     want jq command -v jq
     want python3 command -v python3
+    want docker-registry command -v docker-registry
+    want openssl command -v openssl
     ;;
 lab)
     for pair in mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs cpio:cpio python3:python3 xz:xz-utils debootstrap:debootstrap; do

@@ -206,6 +206,10 @@ pub(super) fn resolve(matches: &ArgMatches, context: &Context) -> Result<()> {
 
 pub(super) fn tags(matches: &ArgMatches, context: &Context) -> Result<()> {
     let location = source_of(matches)?;
+    if let Location::Registry(reference) = &location {
+        let tags = context.remote.registry(reference)?.tags()?;
+        return tags.iter().try_for_each(|tag| context.print(tag));
+    }
     let index = match &location {
         Location::Oci(path, _) => {
             Layout::new(Directory::open(path)?, Select::Only, context.limits)?.index()?

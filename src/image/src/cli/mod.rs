@@ -6,6 +6,7 @@ mod inspect;
 mod place;
 mod progress;
 mod pull;
+mod remote;
 mod store;
 
 use std::ffi::OsString;
@@ -30,6 +31,7 @@ struct Context {
     quiet: bool,
     json: bool,
     progress: Progress,
+    remote: remote::Remote,
 }
 
 impl Context {
@@ -52,7 +54,9 @@ impl Context {
         }
         let jobs =
             matches.get_one::<u64>("jobs").map_or(4, |jobs| usize::try_from(*jobs).unwrap_or(16));
-        Ok(Self { store, limits, jobs, quiet, json, progress: Progress::new(quiet, json) })
+        let progress = Progress::new(quiet, json);
+        let remote = remote::Remote::new(matches, progress.clone());
+        Ok(Self { store, limits, jobs, quiet, json, progress, remote })
     }
 
     fn open_store(&self) -> Result<Store> {
@@ -118,6 +122,7 @@ fn dispatch(name: &str, matches: &ArgMatches, context: &Context) -> Result<u8> {
         "verify" => inspect::verify(matches, context),
         "pull" => pull::pull(matches, context),
         "copy" => copy::copy(matches, context),
+        "push" => copy::push(matches, context),
         "store" => store::run(matches, context),
         "bundle" => bundle::bundle(matches, context),
         "run" | "create" => return bundle::run(name, matches, context),
@@ -141,6 +146,7 @@ fn program() -> Command {
         .subcommands([
                 pull::command(),
                 copy::command(),
+                copy::push_command(),
                 inspect::inspect_command(),
                 inspect::resolve_command(),
                 inspect::tags_command(),
@@ -150,7 +156,7 @@ fn program() -> Command {
                 bundle::run_command(),
                 bundle::create_command(),
             ]);
-    common(program)
+    remote::flags(common(program))
 }
 
 /// Flags of every command.

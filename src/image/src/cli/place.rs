@@ -2,7 +2,6 @@
 
 use super::Context;
 use crate::error::{Error, Result};
-use crate::registry::{Registry, Settings};
 use crate::source::{Location, Select, Source};
 
 /// Opens the source that `location` names.
@@ -19,11 +18,7 @@ pub(super) fn open(location: &Location, context: &Context) -> Result<Box<dyn Sou
             };
             Ok(Box::new(context.open_store()?.source(select)?))
         }
-        Location::Registry(reference) => {
-            let uid = nix::unistd::geteuid().as_raw();
-            let settings = Settings::from_environment(&|name| std::env::var_os(name), uid, None)?;
-            Ok(Box::new(Registry::new(reference, settings)?))
-        }
+        Location::Registry(reference) => Ok(Box::new(context.remote.registry(reference)?)),
         other => Err(Error::unsupported(format!("{other} cannot be read"))),
     }
 }

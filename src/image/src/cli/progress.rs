@@ -1,7 +1,7 @@
 //! What people and programs see while they wait: bars on a terminal, a line for each blob elsewhere, JSON when asked for.
 
 use std::io::{IsTerminal, Write};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -25,11 +25,11 @@ enum How {
     Bars,
 }
 
-/// Shows what happens.
-#[derive(Debug)]
+/// Shows what happens. A copy shows it in the same place.
+#[derive(Debug, Clone)]
 pub(super) struct Progress {
     how: How,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ impl Progress {
             (.., true) => How::Bars,
             _ => How::Lines,
         };
-        Self { how, state: Mutex::default() }
+        Self { how, state: Arc::default() }
     }
 
     /// Takes the bars away: something else is going to be printed.

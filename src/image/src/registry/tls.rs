@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 pub struct TlsFiles {
     /// `--ca-file`: authorities trusted besides the system's, for every host.
     pub ca: Vec<PathBuf>,
+    /// `--cert-dir`: a directory with authorities for every host, and certificates of one's own for the registry.
+    pub directory: Option<PathBuf>,
     /// `--cert` and `--key`: for the registry.
     pub client: Option<(PathBuf, PathBuf)>,
     /// Directories with one directory a host: `/etc/containers/certs.d`. The first that has the host's counts.
@@ -57,7 +59,12 @@ impl TlsFiles {
             if own { self.client.clone().into_iter().collect() } else { Vec::new() };
         ca.extend(trust.ca.iter().cloned());
         client.extend(trust.client.iter().cloned());
-        if let Some(directory) = self.directory(authority) {
+        if let Some(directory) = &self.directory {
+            let (more_ca, more_client) = of_directory(directory)?;
+            ca.extend(more_ca);
+            client.extend(more_client.into_iter().filter(|_| own));
+        }
+        if let Some(directory) = self.directory_of(authority) {
             let (more_ca, more_client) = of_directory(&directory)?;
             ca.extend(more_ca);
             client.extend(more_client);
@@ -83,7 +90,7 @@ impl TlsFiles {
         Ok(builder.disable_verification(trust.skip_verify).build())
     }
 
-    fn directory(&self, authority: &str) -> Option<PathBuf> {
+    fn directory_of(&self, authority: &str) -> Option<PathBuf> {
         // It comes from a URL, where a host is no path.
         if authority.is_empty() || authority.contains('/') || authority.starts_with('.') {
             return None;
