@@ -29,6 +29,39 @@ start_registry() {
     echo 'docker-registry does not start'; cat "$HERE/$name/log"; return 1
 }
 
+# start_server NAME ARGUMENT...: one of servers.py, which logs to $HERE/NAME.log. Its port is in $PORT.
+start_server() {
+    need python3
+    local name=$1
+    shift
+    touch "$HERE/$name.log"
+    python3 "$DIRECTORY/servers.py" "$1" "$HERE/$name.log" "${@:2}" >"$HERE/$name.port" 2>"$HERE/$name.errors" &
+    PIDS+=("$!")
+    for _ in $(seq 200); do
+        if read -r PORT <"$HERE/$name.port"; then return 0; fi
+        kill -0 "${PIDS[-1]}" 2>/dev/null || break
+        sleep 0.05
+    done
+    echo "$name does not start"; cat "$HERE/$name.errors"; return 1
+}
+
+# authority NAME: a certificate authority of its own, $HERE/NAME.crt.
+authority() {
+    need openssl
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout "$HERE/$1.key" -out "$HERE/$1.crt" -subj "/CN=$1" 2>/dev/null
+}
+
+# certificate NAME AUTHORITY DAYS NAMES: $HERE/NAME.crt and .key, signed by AUTHORITY, for NAMES (DNS:x,IP:y).
+certificate() {
+    openssl req -newkey rsa:2048 -nodes -keyout "$HERE/$1.key" -out "$HERE/$1.csr" -subj "/CN=$1" 2>/dev/null
+    printf 'subjectAltName=%s\n' "$4" >"$HERE/$1.extensions"
+    openssl x509 -req -in "$HERE/$1.csr" -CA "$HERE/$2.crt" -CAkey "$HERE/$2.key" -CAcreateserial -days "$3" \
+        -extfile "$HERE/$1.extensions" -out "$HERE/$1.crt" 2>/dev/null
+}
+
+# unsaid WORDS: what the last refused command has said does not contain them.
+unsaid() { if grep -F -- "$1" "$HERE/said"; then echo "said: $1"; return 1; fi; }
+
 stop_started() { local pid; for pid in "${PIDS[@]}"; do kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; done; }
 
 # A layout of one image with a layer of a few megabytes, in $HERE/made.
@@ -101,14 +134,9 @@ test_registry_with_a_password() {
 
 test_registry_with_its_own_authority() {
     begin
-    need openssl
-    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout "$HERE/ca.key" -out "$HERE/ca.crt" -subj /CN=ca 2>/dev/null
-    for who in server client; do
-        openssl req -newkey rsa:2048 -nodes -keyout "$HERE/$who.key" -out "$HERE/$who.csr" -subj "/CN=$who" 2>/dev/null
-        printf 'subjectAltName=IP:127.0.0.1,DNS:localhost\n' >"$HERE/extensions"
-        openssl x509 -req -in "$HERE/$who.csr" -CA "$HERE/ca.crt" -CAkey "$HERE/ca.key" -CAcreateserial -days 2 \
-            -extfile "$HERE/extensions" -out "$HERE/$who.crt" 2>/dev/null
-    done
+    authority ca
+    certificate server ca 2 IP:127.0.0.1,DNS:localhost
+    certificate client ca 2 DNS:client
     start_registry tls "  tls: {certificate: $HERE/server.crt, key: $HERE/server.key, clientcas: [$HERE/ca.crt]}"
     # A bad certificate is no reason for plain HTTP, not even here.
     refused 7 image push --retries 0 "oci:$HERE/made:v1" "docker://$ADDRESS/app:v1"
@@ -124,4 +152,117 @@ test_registry_with_its_own_authority() {
     cp "$HERE/client.crt" "$HERE/config/containers/certs.d/$ADDRESS/client.cert"
     cp "$HERE/client.key" "$HERE/config/containers/certs.d/$ADDRESS/client.key"
     XDG_CONFIG_HOME=$HERE/config image pull "docker://$ADDRESS/app:v1"
+}
+
+# tls_registry NAME: with the certificate $HERE/NAME.crt.
+tls_registry() { start_registry "$1" "  tls: {certificate: $HERE/$1.crt, key: $HERE/$1.key}"; }
+
+test_registry_with_a_bad_certificate() {
+    begin
+    authority ca
+    authority other
+    # openssl x509 takes no days before today: a validity of -1 days ended yesterday.
+    certificate expired ca -1 IP:127.0.0.1
+    certificate stranger other 2 IP:127.0.0.1
+    certificate elsewhere ca 2 DNS:registry.example
+    certificate good ca 2 IP:127.0.0.1
+    local name
+    for name in expired:Expired stranger:UnknownIssuer elsewhere:NotValidForName; do
+        tls_registry "${name%:*}"
+        refused 7 image push --ca-file "$HERE/ca.crt" "oci:$HERE/made:v1" "$ADDRESS/app:v1"
+        said "${name#*:}"
+        said 'its certificate is refused'
+        # It is the certificate that does not do, so there are no further attempts.
+        unsaid 'trying again'
+        image push --tls-verify=false "oci:$HERE/made:v1" "$ADDRESS/app:v1"
+        refused 7 image pull --tls-verify=true --ca-file "$HERE/ca.crt" "docker://$ADDRESS/app:v1"
+    done
+    tls_registry good
+    image push --ca-file "$HERE/ca.crt" "oci:$HERE/made:v1" "$ADDRESS/app:v1"
+    # Each of the ways to say whom to trust.
+    refused 7 image tags "$ADDRESS/app"
+    refused 7 image tags --ca-file "$HERE/other.crt" "$ADDRESS/app"
+    image tags --ca-file "$HERE/other.crt" --ca-file "$HERE/ca.crt" "$ADDRESS/app"
+    mkdir "$HERE/d"
+    cp "$HERE/ca.crt" "$HERE/d"
+    image tags --cert-dir "$HERE/d" "$ADDRESS/app"
+    SSL_CERT_FILE=$HERE/ca.crt image tags "$ADDRESS/app"
+    SSL_CERT_DIR=$HERE/d image tags "$ADDRESS/app"
+    refused 7 env "SSL_CERT_FILE=$HERE/other.crt" "$SKEP_IMAGE" tags "$ADDRESS/app"
+    # And what is no certificate.
+    refused 2 image tags --ca-file "$HERE/ca.key" "$ADDRESS/app"
+    said 'holds no certificate'
+    refused 3 image tags --ca-file "$HERE/none" "$ADDRESS/app"
+    refused 2 image tags --ca-file "$HERE/ca.crt" --cert "$HERE/ca.crt" "$ADDRESS/app"
+    openssl rsa -aes128 -passout pass:x -in "$HERE/good.key" -out "$HERE/locked.key" 2>/dev/null
+    refused 2 image tags --ca-file "$HERE/ca.crt" --cert "$HERE/good.crt" --key "$HERE/locked.key" "$ADDRESS/app"
+    said 'not encrypted'
+    cp "$HERE/good.crt" "$HERE/d/mine.cert"
+    refused 2 image tags --cert-dir "$HERE/d" "$ADDRESS/app"
+    said 'mine.key'
+}
+
+test_registry_behind_a_proxy() {
+    begin
+    authority ca
+    certificate server ca 2 DNS:registry.example
+    start_registry plain
+    local plain=registry.example:${ADDRESS#*:}
+    tls_registry server
+    local tls=registry.example:${ADDRESS#*:}
+    start_server proxy proxy
+    local proxy=http://127.0.0.1:$PORT
+    # There is no such name here: only the proxy knows it.
+    refused 7 image push --retries 0 --ca-file "$HERE/ca.crt" "oci:$HERE/made:v1" "$tls/app:v1"
+    HTTPS_PROXY=$proxy image push --ca-file "$HERE/ca.crt" "oci:$HERE/made:v1" "$tls/app:v1"
+    https_proxy=127.0.0.1:$PORT image pull --ca-file "$HERE/ca.crt" "$tls/app:v1"
+    ALL_PROXY=$proxy image verify --ca-file "$HERE/ca.crt" "docker://$tls/app:v1"
+    same "$(sort -u "$HERE/proxy.log")" "CONNECT $tls HTTP/1.1 False" 'what the proxy was asked'
+    : >"$HERE/proxy.log"
+    refused 7 env "HTTPS_PROXY=$proxy" NO_PROXY=.example "$SKEP_IMAGE" tags --retries 0 --ca-file "$HERE/ca.crt" "$tls/app"
+    HTTPS_PROXY=$proxy HTTP_PROXY=$proxy image tags --ca-file "$HERE/ca.crt" --tls-verify=false "$ADDRESS/app"
+    same "$(cat "$HERE/proxy.log")" '' 'what the proxy was asked'
+    # Plain HTTP is for those who ask for it: this is not loopback.
+    refused 7 env "HTTPS_PROXY=$proxy" "HTTP_PROXY=$proxy" "$SKEP_IMAGE" copy "oci:$HERE/made:v1" "docker://$plain/app:v1"
+    said '--tls-verify=false'
+    same "$(grep -c . "$HERE/proxy.log")" 1 'times the proxy was asked'
+    HTTPS_PROXY=$proxy HTTP_PROXY=$proxy image push --tls-verify=false "oci:$HERE/made:v1" "$plain/app:v1"
+    refused 2 env HTTPS_PROXY=socks5://me:hush@127.0.0.1:1 "$SKEP_IMAGE" tags "$tls/app"
+    unsaid 'hush'
+    # With a password, which is the proxy's own affair.
+    start_server locked proxy me:hush
+    HTTPS_PROXY=http://me:hush@127.0.0.1:$PORT image tags --ca-file "$HERE/ca.crt" "$tls/app"
+    same "$(sort -u "$HERE/locked.log")" "CONNECT $tls HTTP/1.1 False" 'what the proxy was asked'
+    refused 7 env "HTTPS_PROXY=http://me:whisper@127.0.0.1:$PORT" "$SKEP_IMAGE" tags --ca-file "$HERE/ca.crt" "$tls/app"
+    said 'it asks for a user and a password'
+    unsaid 'trying again'
+    unsaid 'whisper'
+}
+
+test_registry_that_sends_elsewhere() {
+    begin
+    authority ca
+    certificate server ca 2 IP:127.0.0.1,DNS:localhost
+    tls_registry server
+    image push --ca-file "$HERE/ca.crt" "oci:$HERE/made:v1" "$ADDRESS/app:v1"
+    # By another name it is another host, and so is every port.
+    start_server bucket gate "https://localhost:${ADDRESS#*:}" - "$HERE/server.crt" "$HERE/server.key"
+    start_server gate gate "https://localhost:$PORT" me:hush "$HERE/server.crt" "$HERE/server.key"
+    image pull --ca-file "$HERE/ca.crt" --creds me:hush "127.0.0.1:$PORT/app:v1"
+    grep -q True "$HERE/gate.log"
+    same "$(awk '{ print $NF }' "$HERE/bucket.log" | sort -u)" False 'whether the other host saw credentials'
+    # Out of TLS.
+    start_registry plain
+    start_server down gate "http://$ADDRESS" - "$HERE/server.crt" "$HERE/server.key"
+    refused 7 image pull --ca-file "$HERE/ca.crt" "127.0.0.1:$PORT/app:v1"
+    said 'everybody could change'
+    # Where the authority of the first one is trusted for the first one alone.
+    start_server inner gate "https://localhost:1" - "$HERE/server.crt" "$HERE/server.key"
+    mkdir -p "$HERE/config/containers/certs.d/127.0.0.1:$PORT"
+    start_server outer gate "https://localhost:$PORT" - "$HERE/server.crt" "$HERE/server.key"
+    mkdir -p "$HERE/config/containers/certs.d/127.0.0.1:$PORT"
+    cp "$HERE/ca.crt" "$HERE/config/containers/certs.d/127.0.0.1:$PORT/ca.crt"
+    refused 7 env "XDG_CONFIG_HOME=$HERE/config" "$SKEP_IMAGE" tags "127.0.0.1:$PORT/app"
+    said UnknownIssuer
+    same "$(cat "$HERE/inner.log")" '' 'what the other host was asked'
 }

@@ -364,6 +364,13 @@ fn failure(error: ureq::Error, method: &http::Method, url: &Url) -> Failure {
             Ok(own) => Failure { error: *own, transient: false, no_tls: false },
             Err(other) => network(other.to_string(), true, false),
         },
+        // `proxy server responded 407/407`: what it refuses it refuses again, what it cannot reach it may.
+        ureq::Error::ConnectProxyFailed(why) => {
+            let refused = why.contains("responded 4");
+            let hint =
+                if why.contains("407") { " (it asks for a user and a password)" } else { "" };
+            network(format!("the proxy of the environment: {why}{hint}"), !refused, false)
+        }
         ureq::Error::LargeResponseHeader(..) => {
             network("the head of the answer is too large".into(), false, false)
         }
