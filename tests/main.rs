@@ -58,6 +58,7 @@ mod harness;
 mod hook_state;
 mod hooks;
 mod host_mounts;
+mod id_maps;
 mod idmap;
 mod joined_namespaces;
 mod kernel_mounts;
@@ -144,6 +145,7 @@ fn main() -> ExitCode {
         flags::CASES,
         keyring::CASES,
         rootless::CASES,
+        id_maps::CASES,
         cve_process::CASES,
         default_root::CASES,
         delegation::CASES,

@@ -18,7 +18,7 @@ cases![
     a_user_namespace_is_made_where_none_is_asked_for,
 ];
 
-const USER: u32 = 1000;
+pub const USER: u32 = 1000;
 
 /// A bundle of that user's; the program is root inside and nobody outside.
 pub fn bundle(t: &Test) -> Container<'_> {
@@ -54,7 +54,7 @@ pub fn bundle(t: &Test) -> Container<'_> {
 }
 
 /// Gives the bundle and the runtime's root to the user; the busybox that all tests share stays root's.
-fn own(t: &Test, c: &Container<'_>) {
+pub fn own(t: &Test, c: &Container<'_>) {
     for path in [t.dir.clone(), t.root.clone(), c.dir.clone(), c.rootfs()] {
         chown(path, Some(USER), Some(USER)).unwrap();
     }

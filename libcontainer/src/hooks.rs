@@ -163,36 +163,52 @@ pub fn run_hooks(
 
 /// Runs one hook to its end; the error is the sentence after the hook's number.
 fn run_hook(hook: &Hook<'_>, state: &[u8], options: &Options<'_>) -> Result<(), String> {
+    let Ended { status, stdout, stderr } = attended(hook, state, options)?;
+    match status {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(format!("{status}, stdout: {stdout}, stderr: {stderr}")),
+        None => {
+            let seconds = hook.timeout.unwrap_or(0);
+            Err(format!(
+                "hook ran past specified timeout of {seconds}.0s, stdout: {stdout}, stderr: {stderr}"
+            ))
+        }
+    }
+}
+
+/// What became of a program.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended; `None` if it was killed for being late.
+    pub status: Option<ExitStatus>,
+    /// The end of what it wrote to a standard output that went nowhere else.
+    pub stdout: String,
+    /// The same of its standard error.
+    pub stderr: String,
+}
+
+/// Runs a program as a hook is run, and says what became of it.
+///
+/// # Errors
+/// A sentence that says why it could not be started or waited for.
+pub fn attended(program: &Hook<'_>, input: &[u8], options: &Options<'_>) -> Result<Ended, String> {
     let broken = |what: &str| {
         let what = what.to_owned();
         move |errno| format!("{what}: {}", errno_text(errno))
     };
-    let (stdin, mut input) = input_pipe(state).map_err(broken("make its standard input"))?;
+    let (stdin, mut input) = input_pipe(input).map_err(broken("make its standard input"))?;
     let (stdout, mut output) =
         output_pipe(options.stdout).map_err(broken("make its standard output"))?;
     let (stderr, mut errors) =
         output_pipe(options.stderr).map_err(broken("make its standard error"))?;
-    let deadline = hook.timeout.and_then(|seconds| {
+    let deadline = program.timeout.and_then(|seconds| {
         Instant::now().checked_add(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
     });
-    let child = start(hook, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()], options)?;
+    let child = start(program, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()], options)?;
     drop((stdin, stdout, stderr));
-    let end = attend(&child, deadline, &mut input, [&mut output, &mut errors])
+    let status = attend(&child, deadline, &mut input, [&mut output, &mut errors])
         .map_err(broken("wait for it"))?;
-    match end {
-        Some(status) if status.success() => Ok(()),
-        Some(status) => {
-            Err(format!("{status}, stdout: {}, stderr: {}", output.text(), errors.text()))
-        }
-        None => {
-            let seconds = hook.timeout.unwrap_or(0);
-            Err(format!(
-                "hook ran past specified timeout of {seconds}.0s, stdout: {}, stderr: {}",
-                output.text(),
-                errors.text()
-            ))
-        }
-    }
+    Ok(Ended { status, stdout: output.text(), stderr: errors.text() })
 }
 
 /// Starts the program of `hook` with exactly its arguments and environment.

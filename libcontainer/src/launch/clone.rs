@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::Launch;
 use super::oom_score::OomScore;
 use super::prepared::Prepared;
+use super::{Launch, refusal};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::init::{self, InitChild};
@@ -87,15 +87,18 @@ fn clone_error(errno: Errno, flags: u64, into_cgroup: bool, cgroup: &Cgroup) -> 
     let error = Error::os("clone3", errno);
     match errno {
         Errno::EBUSY | Errno::EOPNOTSUPP if into_cgroup => cgroup.join_error(errno),
-        Errno::ENOSPC => error.hint("the limit of nested or counted namespaces: see /proc/sys/user/max_*_namespaces"),
-        Errno::EPERM if flags & bits(libc::CLONE_NEWUSER) != 0 => error.hint(
-            "unprivileged user namespaces may be disabled: see kernel.unprivileged_userns_clone and AppArmor's restriction",
-        ),
+        Errno::ENOSPC => error.hint(refusal::full(flags)),
+        Errno::EPERM | Errno::EACCES | Errno::EUSERS if flags & bits(libc::CLONE_NEWUSER) != 0 => {
+            error.hint(refusal::user_namespace())
+        }
         Errno::EINVAL if flags & bits(libc::CLONE_NEWTIME) != 0 => {
             error.hint("this kernel may have been built without time namespaces (CONFIG_TIME_NS)")
         }
         Errno::EPERM => error.hint("making namespaces needs CAP_SYS_ADMIN or a user namespace"),
         Errno::EAGAIN => error.hint("the pids limit of the cgroup or RLIMIT_NPROC is reached"),
+        Errno::ENOSYS => error.hint(
+            "a seccomp filter refuses it, as around an outer container: run that one with seccomp=unconfined",
+        ),
         _ => error,
     }
 }

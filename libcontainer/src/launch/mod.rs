@@ -7,6 +7,7 @@ mod exec;
 mod idmap;
 mod live_mounts;
 mod lsm;
+mod map_helper;
 mod net_devices;
 mod no_pivot;
 mod oom_score;
@@ -14,6 +15,7 @@ mod others;
 mod pid_file;
 mod prepared;
 mod record;
+mod refusal;
 mod restore;
 mod rootless;
 mod serve;
@@ -148,7 +150,9 @@ fn begin(options: &Options<'_>, how: Option<&Restore<'_>>, log: &dyn Log) -> Res
         euid: nix::unistd::geteuid().as_raw(),
     };
     if facts.euid != 0 {
-        rootless::add_user_namespace(&mut spec, facts.euid, nix::unistd::getegid().as_raw());
+        let egid = nix::unistd::getegid().as_raw();
+        let warnings = rootless::add_user_namespace(&mut spec, facts.euid, egid);
+        warnings.iter().for_each(|warning| log.warn(warning));
     }
     let request = plan::Request {
         extra_env: extra_environment(options, has_mount_namespace(&spec)),

@@ -1,30 +1,35 @@
 //! A user namespace for who has none of his own to run containers in, as crun gives it.
 
-use std::fs;
-
-use super::idmap;
+use super::map_helper::{self, Kind, User};
 use crate::spec::{IdMapping, List, Namespace, Spec};
 
 /// Adds a user namespace to `spec`, which has none, for the ordinary user `uid`: he is root in it, and the ids that
-/// subuid(5) and subgid(5) give him follow from 1 on. Without those, or without the programs that may map them, he is alone.
-pub(super) fn add_user_namespace(spec: &mut Spec<'_>, uid: u32, gid: u32) {
+/// subuid(5) and subgid(5) give him follow from 1 on. Without those, or without the programs that may map them, he is
+/// alone; what keeps him from ids that are his is returned, to be told.
+pub(super) fn add_user_namespace(spec: &mut Spec<'_>, uid: u32, gid: u32) -> Vec<String> {
+    let mut warnings = Vec::new();
     let linux = spec.linux.get_or_insert_default();
     if linux.namespaces.iter().any(|namespace| namespace.kind == "user") {
-        return;
+        return warnings;
     }
-    let name = user_name(uid);
-    let map = |own: u32, file: &str, helper: &str| {
-        let ranges = match idmap::find(helper) {
-            Some(_) => fs::read_to_string(file).unwrap_or_default(),
-            None => String::new(),
-        };
-        mappings(own, &ranges, uid, name.as_deref())
+    let user = User::read(uid, gid);
+    let mut map = |own: u32, kind: Kind| {
+        let mut granted = user.granted(kind);
+        if !granted.is_empty()
+            && let Err(why) = map_helper::check(kind, &user)
+        {
+            granted.clear();
+            warnings.push(format!("the container has one id only ({}): {why}", kind.field()));
+        }
+        List(mappings(own, &granted))
     };
+    let (uids, gids) = (map(uid, Kind::Users), map(gid, Kind::Groups));
     linux.namespaces.0.push(Namespace { kind: "user".into(), path: None });
-    linux.uid_mappings = List(map(uid, "/etc/subuid", "newuidmap"));
-    linux.gid_mappings = List(map(gid, "/etc/subgid", "newgidmap"));
+    linux.uid_mappings = uids;
+    linux.gid_mappings = gids;
     let known = linux.gid_mappings.iter().map(|map| u64::from(map.size)).sum();
     forget_groups(spec, known);
+    warnings
 }
 
 /// Lets go the group of terminals that nobody has here: `gid=5`, which every engine writes, is an error to devpts where
@@ -38,26 +43,11 @@ fn forget_groups(spec: &mut Spec<'_>, known: u64) {
     }
 }
 
-/// passwd(5).
-fn user_name(uid: u32) -> Option<String> {
-    let passwd = fs::read_to_string("/etc/passwd").ok()?;
-    let is_his = |line: &&str| line.split(':').nth(2).is_some_and(|field| field == uid.to_string());
-    passwd.lines().find(is_his)?.split(':').next().map(str::to_owned)
-}
-
-/// `own` as 0, then the ranges `ranges` has for the user, by name or number.
-fn mappings(own: u32, ranges: &str, uid: u32, name: Option<&str>) -> Vec<IdMapping> {
+/// `own` as 0, then the `granted` ranges.
+fn mappings(own: u32, granted: &[(u32, u32)]) -> Vec<IdMapping> {
     let mut list = vec![IdMapping { container_id: 0, host_id: own, size: 1 }];
     let mut next = 1_u32;
-    for line in ranges.lines() {
-        let mut fields = line.trim().split(':');
-        let who = fields.next().unwrap_or_default();
-        let mut number = || fields.next()?.parse::<u32>().ok();
-        let (Some(host_id), Some(size)) = (number(), number()) else { continue };
-        let is_his = Some(who) == name || who == uid.to_string();
-        if !is_his || size == 0 {
-            continue;
-        }
+    for (host_id, size) in granted.iter().copied() {
         list.push(IdMapping { container_id: next, host_id, size });
         let Some(end) = next.checked_add(size) else { break };
         next = end;
@@ -69,19 +59,19 @@ fn mappings(own: u32, ranges: &str, uid: u32, name: Option<&str>) -> Vec<IdMappi
 mod tests {
     use super::*;
 
-    fn text(ranges: &str) -> Vec<(u32, u32, u32)> {
-        let list = mappings(1000, ranges, 1000, Some("me"));
+    fn text(granted: &[(u32, u32)]) -> Vec<(u32, u32, u32)> {
+        let list = mappings(1000, granted);
         list.iter().map(|map| (map.container_id, map.host_id, map.size)).collect()
     }
 
     #[test]
     fn the_ranges_of_a_user_follow_his_own_id() {
-        assert_eq!(text(""), [(0, 1000, 1)]);
+        assert_eq!(text(&[]), [(0, 1000, 1)]);
         assert_eq!(
-            text("you:1:5\nme:100000:65536\nbroken\nme:x:1\n1000:300000:10\nme:7:0\n"),
+            text(&[(100_000, 65536), (300_000, 10)]),
             [(0, 1000, 1), (1, 100_000, 65536), (65537, 300_000, 10)]
         );
-        assert_eq!(text("me:5:4294967295\nme:6:1\n").len(), 2);
+        assert_eq!(text(&[(5, u32::MAX), (6, 1)]).len(), 2);
     }
 
     #[test]

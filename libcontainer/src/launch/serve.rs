@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use super::net_devices::Moved;
-use super::{Launch, Mode, idmap, sources};
+use super::{Launch, Mode, idmap, refusal, sources};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::foreground::Tty;
@@ -223,7 +223,12 @@ impl Server<'_, '_> {
 
     fn explain(&self, message: &[u8]) -> Error {
         match sync::decode_fault(message) {
-            Some(fault) => in_init(self.launch.plan.explain(&fault)),
+            Some(fault) => {
+                let error = self.launch.plan.explain(&fault);
+                let rootless = self.launch.facts.euid != 0
+                    && self.launch.plan.namespaces.makes(libc::CLONE_NEWUSER);
+                in_init(if rootless { refusal::explain(error, fault.errno) } else { error })
+            }
             None => Error::internal("init sent a fault nobody knows"),
         }
     }

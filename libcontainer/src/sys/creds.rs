@@ -119,6 +119,11 @@ pub fn set_no_new_privs() -> Result<(), Errno> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop)
 }
 
+/// Whether no_new_privs is set.
+pub fn has_no_new_privs() -> bool {
+    prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0) == Ok(1)
+}
+
 /// Says whether this process may be ptraced, dumped and looked into through /proc.
 ///
 /// # Errors
