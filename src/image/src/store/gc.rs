@@ -1,6 +1,6 @@
 //! What the store holds, what of it nobody needs, and whether it is what it should be.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
@@ -65,6 +65,9 @@ pub struct Problem {
 struct Marked {
     blobs: HashSet<Digest>,
     layers: HashSet<Digest>,
+    /// Manifests and indexes that have been followed, from how deep an index. That a blob is needed does not say so: the subject of an
+    /// artifact is a manifest too.
+    followed: HashMap<Digest, usize>,
 }
 
 impl Store {
@@ -109,14 +112,20 @@ impl Store {
     }
 
     fn mark(&self, descriptor: &Descriptor, depth: usize, marked: &mut Marked) -> Result<()> {
-        if depth > self.limits.index_depth || !marked.blobs.insert(descriptor.digest.clone()) {
+        if depth > self.limits.index_depth {
             return Ok(());
         }
+        marked.blobs.insert(descriptor.digest.clone());
         if !descriptor.media_type.is_empty()
             && !matches!(descriptor.media(), Media::Index | Media::Manifest)
         {
             return Ok(());
         }
+        // From further up more of what is below it counts.
+        if marked.followed.get(&descriptor.digest).is_some_and(|&from| from <= depth) {
+            return Ok(());
+        }
+        marked.followed.insert(descriptor.digest.clone(), depth);
         let Some(bytes) = self.read_small(&blob_name(&descriptor.digest))? else {
             // Of an index only what was asked for is there.
             return if depth > 0 {
