@@ -120,6 +120,8 @@ impl Store {
             };
             let mut reader = Verified::resumed(inner, descriptor, hasher, offset);
             copy(&mut reader, &mut file, descriptor, listener, &what)?;
+            // Its name says that it was verified: a size without the bytes must not get it when the power fails.
+            file.sync_data().context(what)?;
             self.make_algorithm("blobs", &descriptor.digest)?;
             let name = blob_name(&descriptor.digest);
             renameat(self.dir(), part, self.dir(), name.as_str())

@@ -5,7 +5,7 @@
 //! | `oci-layout` `index.json` `blobs/` | the layout; an image's name is the annotation `org.opencontainers.image.ref.name` of its entry |
 //! | `unpacked/ALGORITHM/HEX/` | a layer as a directory for overlay, by diff ID |
 //! | `.skep/ingest/` | blobs that are being downloaded; a later pull goes on where they end |
-//! | `.skep/tmp/` | layers that are being unpacked |
+//! | `.skep/tmp/` | layers that are being unpacked, and small files that are being written |
 //! | `.skep/bundles/` | which bundles use which unpacked layers |
 //! | `.skep/locks/` | files that are locked, never read |
 //!
@@ -22,11 +22,10 @@ mod tests;
 pub mod tree;
 
 use std::ffi::OsString;
+use std::hash::RandomState;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
@@ -37,12 +36,9 @@ pub use gc::{Problem, Removed, Usage};
 pub use index::Entry;
 pub use lock::Lock;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::limits::Limits;
 use crate::source::{Directory, Layout, Select};
-
-/// Two threads write two files.
-static TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
 const INDEX: &str = "index.json";
 const EMPTY_INDEX: &str = "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"manifests\":[]}";
@@ -183,17 +179,18 @@ impl Store {
 
     /// Puts `content` in the place of a file, in one step.
     fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
-        let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
-        let temporary = format!(".skep/{}.{}.{number}", name.replace('/', "-"), std::process::id());
-        let flags = OFlag::O_WRONLY
-            | OFlag::O_CREAT
-            | OFlag::O_TRUNC
-            | OFlag::O_CLOEXEC
-            | OFlag::O_NOFOLLOW;
-        let mode = Mode::from_bits_truncate(0o644);
-        let fd = openat(self.dir.as_fd(), temporary.as_str(), flags, mode)
-            .map_err(|errno| self.failed("write", &temporary, errno))?;
-        let mut file = std::fs::File::from(fd);
+        // A collection by somebody else may take a temporary file away where the store is not held, as while it is being made.
+        let mut again = 3;
+        loop {
+            match self.try_replace(name, content) {
+                Err(error) if error.kind() == Kind::NotFound && again > 0 => again -= 1,
+                other => return other,
+            }
+        }
+    }
+
+    fn try_replace(&self, name: &str, content: &[u8]) -> Result<()> {
+        let (temporary, mut file) = self.temporary(name)?;
         let written = file.write_all(content).and_then(|()| file.sync_data());
         let renamed = written
             .map_err(|error| {
@@ -211,6 +208,23 @@ impl Store {
             );
         }
         renamed
+    }
+
+    /// A new file that becomes `name`. One that a kill leaves is collected with the rest of the directory.
+    fn temporary(&self, name: &str) -> Result<(String, std::fs::File)> {
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let mode = Mode::from_bits_truncate(0o644);
+        loop {
+            // Process ids are no names: two containers that share a store both have a process 1. The keys of a hash table are random.
+            let random = std::hash::BuildHasher::hash_one(&RandomState::new(), name);
+            let temporary = format!(".skep/tmp/{}.{random:016x}", name.replace('/', "-"));
+            match openat(self.dir.as_fd(), temporary.as_str(), flags, mode) {
+                Ok(fd) => return Ok((temporary, fd.into())),
+                Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(self.failed("write", &temporary, errno)),
+            }
+        }
     }
 
     fn dir(&self) -> BorrowedFd<'_> {

@@ -286,3 +286,55 @@ fn a_directory_with_something_else_is_no_store() {
     std::fs::create_dir_all(place.0.join("blobs/sha256")).unwrap();
     assert!(Store::open(&place.0, Limits::default()).is_ok());
 }
+
+#[test]
+fn the_subject_of_an_artifact_keeps_what_it_needs() {
+    let place = Place::new("subject");
+    let store = place.store();
+    let (subject, diff_id) = image(&store);
+    store.unpack_layer(&diff_id, |_| Ok(())).unwrap().unwrap();
+    let empty = Descriptor::of(crate::media::OCI_EMPTY, b"{}");
+    store.put(&empty, b"{}").unwrap();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "artifactType": "application/spdx+json",
+        "config": empty,
+        "layers": [empty],
+        "subject": subject,
+    })
+    .to_string();
+    let artifact = Descriptor::of(crate::media::OCI_MANIFEST, manifest.as_bytes());
+    store.put(&artifact, manifest.as_bytes()).unwrap();
+    // An index in an index, so deep that what it names does not count there.
+    let index = |manifest: &Descriptor| {
+        let content = serde_json::json!({"schemaVersion": 2, "manifests": [manifest]}).to_string();
+        let descriptor = Descriptor::of(crate::media::OCI_INDEX, content.as_bytes());
+        store.put(&descriptor, content.as_bytes()).unwrap();
+        descriptor
+    };
+    for deep in [false, true] {
+        let then = if deep { index(&subject) } else { subject.clone() };
+        let depth = Limits::default().index_depth;
+        let outer = (0..depth).fold(then.clone(), |inner, _| index(&inner));
+        store.tag("first:1", if deep { &outer } else { &artifact }).unwrap();
+        store.tag("then:1", &then).unwrap();
+        assert_eq!(store.gc().unwrap().layers, 0);
+        assert!(store.verify(false).unwrap().is_empty());
+        let config = store.source(Select::Name("then:1".to_owned())).unwrap();
+        assert!(crate::image::Image::find(&config, None, &Limits::default()).is_ok());
+        assert!(store.has_layer(&diff_id));
+    }
+}
+
+#[test]
+fn a_file_that_was_being_written_is_collected() {
+    let place = Place::new("temporary");
+    let store = place.store();
+    let (name, file) = store.temporary("index.json").unwrap();
+    assert_ne!(store.temporary("index.json").unwrap().0, name);
+    drop(file);
+    assert_eq!(store.gc().unwrap().unfinished, 2);
+    let left: Vec<_> = std::fs::read_dir(place.0.join(".skep")).unwrap().collect();
+    assert_eq!(left.len(), 4, "directories alone: {left:?}");
+    assert!(std::fs::symlink_metadata(place.0.join(name)).is_err());
+}
