@@ -199,7 +199,7 @@ pub(super) fn resolve(matches: &ArgMatches, context: &Context) -> Result<()> {
         Location::Oci(path, _) => format!("oci:{}@", path.display()),
         Location::OciArchive(path, _) => format!("oci-archive:{}@", path.display()),
         Location::Store(_) => "store:".to_owned(),
-        Location::DockerArchive(..) | Location::Dir(_) => String::new(),
+        Location::DockerArchive(..) | Location::Archive(..) | Location::Dir(_) => String::new(),
     };
     context.print(format_args!("{name}{digest}"))
 }
@@ -214,7 +214,8 @@ pub(super) fn tags(matches: &ArgMatches, context: &Context) -> Result<()> {
         Location::Oci(path, _) => {
             Layout::new(Directory::open(path)?, Select::Only, context.limits)?.index()?
         }
-        Location::OciArchive(path, _) => {
+        // One without a layout is told so.
+        Location::OciArchive(path, _) | Location::Archive(path, _) => {
             let archive = source::archive::Archive::open(path, &context.limits)?;
             Layout::new(archive, Select::Only, context.limits)?.index()?
         }

@@ -48,10 +48,12 @@ pub(super) fn name_for(location: &Location) -> String {
         Location::Store(Select::Name(name)) => name.clone(),
         Location::Oci(_, Select::Name(name))
         | Location::OciArchive(_, Select::Name(name))
-        | Location::DockerArchive(_, Select::Name(name)) => name.clone(),
+        | Location::DockerArchive(_, Select::Name(name))
+        | Location::Archive(_, Select::Name(name)) => name.clone(),
         Location::Oci(path, select)
         | Location::OciArchive(path, select)
-        | Location::DockerArchive(path, select) => {
+        | Location::DockerArchive(path, select)
+        | Location::Archive(path, select) => {
             format!("{}{select}", of_path(path))
         }
         Location::Dir(path) => of_path(path),

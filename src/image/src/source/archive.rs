@@ -45,15 +45,21 @@ impl Archive {
         if metadata.is_dir() {
             return Err(Error::usage(format!("{} is a directory, not an archive", path.display())));
         }
-        let mut magic = [0; 4];
-        let seekable = metadata.is_file();
-        let known = if seekable { read_fully_at(&file, &mut magic, 0).context(what)? } else { 0 };
-        let compressed =
-            matches!(magic.get(..known), Some([0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd]));
-        let file = if seekable && !compressed { file } else { spool(file, path, limits)? };
+        let direct = metadata.is_file() && !compressed(&file).context(what)?;
+        let file = if direct { file } else { spool(file, path, limits)? };
         let mut archive = Self { path: path.to_owned(), file, members: HashMap::new() };
         archive.index()?;
         Ok(archive)
+    }
+
+    /// Whether a regular file must be written to another before it can be read at any place.
+    ///
+    /// # Errors
+    /// Those of opening and reading it.
+    pub fn is_compressed(path: &Path) -> Result<bool> {
+        File::open(path)
+            .and_then(|file| compressed(&file))
+            .context(|| format!("cannot open {}", path.display()))
     }
 
     fn bad(&self, why: impl std::fmt::Display) -> Error {
@@ -178,6 +184,12 @@ pub(super) fn clean(parent: &str, name: &str) -> Option<String> {
         }
     }
     (!parts.is_empty()).then(|| parts.join("/"))
+}
+
+fn compressed(file: &File) -> std::io::Result<bool> {
+    let mut magic = [0; 4];
+    let known = read_fully_at(file, &mut magic, 0)?;
+    Ok(matches!(magic.get(..known), Some([0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd])))
 }
 
 fn read_fully_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {

@@ -21,6 +21,8 @@ pub enum Location {
     OciArchive(PathBuf, Select),
     /// `docker-archive:PATH[:NAME]`.
     DockerArchive(PathBuf, Select),
+    /// The path of an archive that can be read once or must be decompressed: which of the two it is shows when it is opened.
+    Archive(PathBuf, Select),
     /// `dir:PATH`.
     Dir(PathBuf),
     /// `store:NAME`, or its digest.
@@ -75,16 +77,17 @@ impl Location {
             return Ok(Self::Registry(Reference::parse(text)?));
         };
         if !metadata.is_dir() {
+            // What a pipe has been read for is gone from it, and decompressing is for once, within the limits that are asked for.
+            if !metadata.is_file() || Archive::is_compressed(&path)? {
+                return Ok(Self::Archive(path, select));
+            }
             let archive = Archive::open(&path, &Limits::default())?;
             let is_layout = archive.size("oci-layout")?.is_some();
             let is_docker = archive.size("manifest.json")?.is_some();
             return match (is_layout, is_docker) {
                 (_, true) => Ok(Self::DockerArchive(path, select)),
                 (true, false) => Ok(Self::OciArchive(path, select)),
-                _ => Err(Error::verification(format!(
-                    "{} is an archive, and not of an image",
-                    path.display()
-                ))),
+                _ => Err(no_image(&path)),
             };
         }
         let directory = Directory::open(&path)?;
@@ -113,10 +116,17 @@ impl Location {
             Self::OciArchive(path, select) => {
                 Box::new(Layout::new(archive(path)?, select.clone(), *limits)?)
             }
-            Self::DockerArchive(path, select) => {
+            Self::DockerArchive(path, select) | Self::Archive(path, select) => {
                 let archive = archive(path)?;
+                let has = |name| archive.size(name).map(|size| size.is_some());
+                if matches!(self, Self::Archive(..))
+                    && !has("oci-layout")?
+                    && !has("manifest.json")?
+                {
+                    return Err(no_image(path));
+                }
                 // Docker 25 and later write both, and only the layout has digests.
-                if archive.size("oci-layout")?.is_some() && archive.size("index.json")?.is_some() {
+                if has("oci-layout")? && has("index.json")? {
                     Box::new(Layout::new(archive, select.clone(), *limits)?)
                 } else {
                     Box::new(DockerArchive::new(archive, select, limits)?)
@@ -126,6 +136,10 @@ impl Location {
             Self::Registry(_) | Self::Store(_) => return Ok(None),
         }))
     }
+}
+
+fn no_image(path: &Path) -> Error {
+    Error::verification(format!("{} is an archive, and not of an image", path.display()))
 }
 
 /// Divides a path from what follows it. A path that is there as it stands has nothing after it; else the first colon divides, as
@@ -159,6 +173,7 @@ impl fmt::Display for Location {
             Self::DockerArchive(path, select) => {
                 write!(f, "docker-archive:{}{select}", path.display())
             }
+            Self::Archive(path, select) => write!(f, "{}{select}", path.display()),
             Self::Dir(path) => write!(f, "dir:{}", path.display()),
             Self::Store(Select::Name(name)) => write!(f, "store:{name}"),
             Self::Store(select) => write!(f, "store:{select}"),

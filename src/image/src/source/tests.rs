@@ -261,3 +261,48 @@ fn what_is_typed() {
         assert!(Location::parse(text).is_err(), "{text}");
     }
 }
+
+/// Docker's archive of one image without layers.
+fn saved() -> Vec<u8> {
+    let config = br#"{"rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let manifest = br#"[{"Config":"c.json","RepoTags":["app:1"],"Layers":[]}]"#;
+    let mut tar =
+        [entry("c.json", b'0', "", config), entry("manifest.json", b'0', "", manifest)].concat();
+    tar.resize(tar.len() + 1024, 0);
+    tar
+}
+
+#[test]
+fn what_comes_through_a_pipe_is_read_once() {
+    let place = Place::new("pipe");
+    for (name, content, good) in
+        [("good", saved(), true), ("other", entry("a", b'0', "", b"x"), false)]
+    {
+        let path = place.0.join(name);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let open = || {
+            let location = Location::parse(path.to_str().unwrap())?;
+            location.open_local(&Limits::default())?.unwrap().resolve()
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| std::fs::write(&path, &content));
+            match open() {
+                Ok(_) => assert!(good),
+                Err(error) => assert!(!good && error.to_string().contains("not of an image")),
+            }
+        });
+    }
+}
+
+#[test]
+fn a_compressed_archive_is_held_against_the_limits_that_are_asked_for() {
+    let place = Place::new("gz-limits");
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&saved()).unwrap();
+    let path = place.write("a.tar.gz", &encoder.finish().unwrap());
+    let location = Location::parse(path.to_str().unwrap()).unwrap();
+    assert_eq!(location, Location::Archive(path, Select::Only));
+    assert!(location.open_local(&Limits::default()).is_ok());
+    let small = Limits { unpacked: 1024, ..Limits::default() };
+    assert_eq!(location.open_local(&small).err().unwrap().kind(), Kind::NoSpace);
+}
