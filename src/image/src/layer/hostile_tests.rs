@@ -22,6 +22,10 @@ fn flagged(name: &[u8], flag: u8, link: &[u8]) -> Tar {
     t().item(&Item { name, flag, link, ..Item::default() })
 }
 
+fn device(flag: u8, major: u32, minor: u32) -> Tar {
+    t().item(&Item { flag, device: (major, minor), ..Item::default() })
+}
+
 /// A header of `f` with a field changed and a right checksum.
 fn field(at: usize, bytes: &[u8]) -> Tar {
     let mut block = header(b"f", b'0', b"", 0o644, 0, (0, 0));
@@ -339,6 +343,9 @@ fn archives() -> Vec<(&'static str, Vec<Tar>, Then)> {
         ("a map without end", vec![sparse_one(&long_line)], Error("sparse")),
         ("a map cut short", vec![sparse_one("2\n0\n5\n")], Error("ends in a sparse file")),
         ("a sparse file of no GNU header", vec![t().flag("f", b'S')], Error("not GNU's")),
+        ("a device major number that wraps to 0", vec![device(b'3', 4096, 0)], Error("major")),
+        ("a block device's", vec![device(b'4', 1 << 20, 0)], Error("major")),
+        ("a device minor number that wraps to 0", vec![device(b'3', 0, 1 << 20)], Error("minor")),
         (
             "a device of version 7",
             vec![{

@@ -103,11 +103,14 @@ impl<'a> Header<'a> {
         if self.dialect() == Dialect::V7 {
             return Err("a version 7 header has no device numbers".into());
         }
-        let part = |start, name| {
+        // More bits than the kernel's dev_t has are cut off by it, and not by makedev(3): 4096:0 would be made as 0:0.
+        let part = |start, name, most| {
             let number = self.number(start, 8, name)?;
-            u32::try_from(number).map_err(|_range| format!("the {name} {number} is none"))
+            let number = u32::try_from(number).ok().filter(|&number| number <= most);
+            number.ok_or_else(|| format!("the {name} is none of Linux: they are from 0 to {most}"))
         };
-        Ok((part(329, "device major number")?, part(337, "device minor number")?))
+        let major = part(329, "device major number", 0xfff)?;
+        Ok((major, part(337, "device minor number", 0xf_ffff)?))
     }
 
     /// The four places of an old GNU sparse file, whether more follow, and its real size.
