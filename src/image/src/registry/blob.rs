@@ -1,7 +1,7 @@
 //! A blob as a stream that goes on where it broke off.
 
 use std::io::{self, Read};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::session::{Session, get};
 use super::transport::{Request, Response};
@@ -11,8 +11,6 @@ use crate::error::{Error, Kind, Result};
 
 /// A connection that gave less than this before it broke made no progress.
 const PROGRESS: u64 = 64 * 1024;
-/// How long a connection may give less than [`PROGRESS`]: slower ones are held open to keep somebody waiting.
-const WINDOW: Duration = Duration::from_secs(60);
 
 /// Where a blob is.
 #[derive(Debug, Clone)]
@@ -160,7 +158,9 @@ impl Read for Blob<'_> {
                 Ok(n) => {
                     self.position += n as u64;
                     self.got += n as u64;
-                    if n == 0 || self.since.elapsed() < WINDOW {
+                    if n == 0
+                        || self.since.elapsed() < self.session.shared.transport.timeouts().trickle
+                    {
                         return Ok(n);
                     }
                     let enough = self.got >= PROGRESS;

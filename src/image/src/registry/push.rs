@@ -19,8 +19,10 @@ use crate::media::Media;
 use crate::reference::Reference;
 use crate::source::{self, Source};
 
-/// What one PATCH carries, where a registry takes no blob in one piece.
-const CHUNK: u64 = 8 << 20;
+/// What one PATCH carries, where a registry takes no blob in one piece: GHCR takes no more.
+const CHUNK: u64 = 4 << 20;
+/// No registry refuses that for its size.
+const SMALLEST_CHUNK: u64 = 64 << 10;
 /// The largest one that a registry may ask for: it is held in memory.
 const LARGEST_CHUNK: u64 = 64 << 20;
 
@@ -84,7 +86,13 @@ impl Destination {
             )));
         }
         let origin = origin.map(|o| &o.repository).filter(|o| o.host == self.repository.host);
-        let push = Push { to: self, source, from: origin.map(|o| o.name.as_str()), options };
+        let push = Push {
+            to: self,
+            source,
+            from: origin.map(|o| o.name.as_str()),
+            options,
+            no_mounts: Default::default(),
+        };
         push.below(root, bytes, 0)?;
         self.put(root, bytes, &self.selector)
     }
@@ -114,6 +122,8 @@ struct Push<'a> {
     source: &'a dyn Source,
     from: Option<&'a str>,
     options: &'a PushOptions<'a>,
+    /// A mount was refused.
+    no_mounts: std::cell::Cell<bool>,
 }
 
 impl Push<'_> {
@@ -153,10 +163,14 @@ impl Push<'_> {
     fn blob(&self, blob: &Descriptor) -> Result<()> {
         let session = &self.to.session;
         let what = format!("cannot push {} to {}", blob.digest, self.to.repository);
-        let scopes = self.to.scopes(self.from);
+        let scopes = self.to.scopes(None);
         let url = session.url(&format!("/blobs/{}", blob.digest));
         let there = session.exchange(&|| Request::new(Method::HEAD, url.clone()), &scopes)?;
         if session.expect_or(there, &[200], &[404], &what)?.is_some() {
+            (self.options.done)(blob, true);
+            return Ok(());
+        }
+        if self.mounted(blob, &what)? {
             (self.options.done)(blob, true);
             return Ok(());
         }
@@ -164,7 +178,9 @@ impl Push<'_> {
         loop {
             match self.upload(blob, chunk, &scopes, &what) {
                 Ok(Outcome::Done) => break,
-                Ok(Outcome::InPieces(size)) if chunk.is_none() => chunk = Some(size),
+                Ok(Outcome::InPieces(size)) if chunk.is_none_or(|now| now > size) => {
+                    chunk = Some(size);
+                }
                 Ok(Outcome::InPieces(_)) => {
                     return Err(Error::new(
                         Kind::Generic,
@@ -182,6 +198,44 @@ impl Push<'_> {
         Ok(())
     }
 
+    /// Whether the blob could be taken from another repository of the registry. It is a favour: a registry or token
+    /// server that refuses it, in whatever way, is not asked for it again.
+    fn mounted(&self, blob: &Descriptor, what: &str) -> Result<bool> {
+        let Some(from) = self.from.filter(|_| !self.no_mounts.get()) else { return Ok(false) };
+        let session = &self.to.session;
+        let url = session.url("/blobs/uploads/");
+        let url = url.with_query("mount", &blob.digest.to_string()).with_query("from", from);
+        let make = || Request::new(Method::POST, url.clone());
+        let scopes = self.to.scopes(Some(from));
+        match session.exchange(&make, &scopes) {
+            Ok(response) if response.status == 201 => {
+                same_digest(&response, &blob.digest, what)?;
+                Ok(true)
+            }
+            // An upload was begun instead, which has another scope.
+            Ok(response) if response.status == 202 => {
+                if let Ok(place) = location(&response, what) {
+                    self.abandon(&place, &scopes);
+                }
+                Ok(false)
+            }
+            Ok(_) => {
+                self.no_mounts.set(true);
+                Ok(false)
+            }
+            Err(error) if error.kind() == Kind::Auth => {
+                self.no_mounts.set(true);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What was begun is nobody's; whether it goes is the registry's affair.
+    fn abandon(&self, place: &Url, scopes: &[String]) {
+        let _left = self.to.session.once(&|| Request::new(Method::DELETE, place.clone()), scopes);
+    }
+
     fn upload(
         &self,
         blob: &Descriptor,
@@ -191,9 +245,6 @@ impl Push<'_> {
     ) -> Result<Outcome> {
         let session = &self.to.session;
         let mut url = session.url("/blobs/uploads/");
-        if let Some(from) = self.from {
-            url = url.with_query("mount", &blob.digest.to_string()).with_query("from", from);
-        }
         if blob.digest.algorithm() != Some(Algorithm::Sha256) {
             url = url.with_query("digest-algorithm", blob.digest.algorithm_name());
         }
@@ -213,8 +264,7 @@ impl Push<'_> {
             }
         };
         if !matches!(result, Ok(Outcome::Done)) {
-            // What was begun is nobody's; whether it goes is the registry's affair.
-            let _left = session.once(&|| Request::new(Method::DELETE, place.clone()), scopes);
+            self.abandon(&place, scopes);
         }
         result
     }
@@ -238,7 +288,8 @@ impl Push<'_> {
                 .payload(Payload::Stream(blob.size, &open))
         };
         let response = session.once(&make, scopes)?;
-        if response.status == 413 {
+        // Too large for it or for a proxy before it, or a way that it does not know (Artifactory of old).
+        if matches!(response.status, 404 | 405 | 411 | 413 | 501) {
             return Ok(Outcome::InPieces(asked.unwrap_or(CHUNK)));
         }
         finished(session, response, blob, what)
@@ -255,49 +306,42 @@ impl Push<'_> {
         let session = &self.to.session;
         let mut reader = source::blob(self.source, blob)?;
         let mut sent = 0;
-        while sent < blob.size {
+        loop {
             let mut piece = Vec::new();
             let read = reader.by_ref().take(size).read_to_end(&mut piece);
             read.map_err(|e| Error::io(what, e))?;
-            if piece.is_empty() {
-                break;
-            }
             let end = sent + piece.len() as u64;
+            let is_last = end >= blob.size || piece.is_empty();
+            let (method, url) = if is_last {
+                // Reads to the end, where the digest is held against the bytes.
+                std::io::copy(&mut reader, &mut std::io::sink()).map_err(|e| Error::io(what, e))?;
+                // ECR takes no PUT without a body, so the last piece goes with it.
+                (Method::PUT, place.clone().with_query("digest", &blob.digest.to_string()))
+            } else {
+                (Method::PATCH, place.clone())
+            };
             let make = || {
-                Request::new(Method::PATCH, place.clone())
+                let request = Request::new(method.clone(), url.clone())
                     .header("content-type", "application/octet-stream")
-                    .header("content-range", format!("{sent}-{}", end - 1))
-                    .payload(Payload::Bytes(&piece))
+                    .payload(Payload::Bytes(&piece));
+                match end.checked_sub(1).filter(|last| *last >= sent) {
+                    Some(last) => request.header("content-range", format!("{sent}-{last}")),
+                    None => request,
+                }
             };
             let response = session.once(&make, scopes)?;
-            if response.status == 416 || response.status == 413 {
-                return Err(Error::new(
-                    Kind::Network,
-                    format!(
-                        "{what}: {} takes no piece from {sent} to {end}",
-                        session.endpoint.host
-                    ),
-                ));
+            if matches!(response.status, 413 | 416) && size > SMALLEST_CHUNK {
+                return Ok(Outcome::InPieces((size / 4).max(SMALLEST_CHUNK)));
+            }
+            if is_last {
+                return finished(session, response, blob, what);
             }
             let response = session.expect(response, &[202], what)?;
-            // It says how much it has: less means that the rest has to be sent anew.
-            let has = response
-                .header("range")
-                .and_then(|range| range.rsplit('-').next()?.parse::<u64>().ok());
-            if has.is_some_and(|last| last + 1 != end) {
-                return Err(Error::new(
-                    Kind::Network,
-                    format!("{what}: {} has kept another part of it", session.endpoint.host),
-                ));
-            }
+            // What it says in Range is not to be relied on (ECR says that of the first piece for ever); that it has
+            // something else it finds by the digest.
             place = location(&response, what)?;
             sent = end;
         }
-        // Reads to the end, where the digest is held against the bytes.
-        std::io::copy(&mut reader, &mut std::io::sink()).map_err(|e| Error::io(what, e))?;
-        let url = place.with_query("digest", &blob.digest.to_string());
-        let response = session.once(&|| Request::new(Method::PUT, url.clone()), scopes)?;
-        finished(session, response, blob, what)
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Timeouts {
     pub stall: Duration,
     /// For a whole document or token.
     pub document: Duration,
+    /// For the next 64 KiB of a blob: slower ones are given to keep somebody waiting.
+    pub trickle: Duration,
 }
 
 impl Default for Timeouts {
@@ -42,6 +44,7 @@ impl Default for Timeouts {
             commit: Duration::from_secs(900),
             stall: Duration::from_secs(30),
             document: Duration::from_secs(120),
+            trickle: Duration::from_secs(60),
         }
     }
 }

@@ -284,3 +284,53 @@ fn only_a_registry_here_may_send_one_here() {
     assert!(server.log().is_empty());
     assert_eq!(ask("127.0.0.1", true).unwrap(), 200);
 }
+
+/// Sends `head`, then `drop` again and again, until the client goes; one connection after another.
+fn dripping(head: &'static str, drop: &'static [u8], wait: u64) -> String {
+    use std::io::{BufRead, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let Ok(mut connection) = connection else { return };
+            std::thread::spawn(move || {
+                let mut first = [0u8; 1];
+                if !matches!(connection.peek(&mut first), Ok(1)) || first == [0x16] {
+                    return;
+                }
+                let mut reader = std::io::BufReader::new(connection.try_clone().unwrap());
+                let mut line = String::new();
+                while reader.read_line(&mut line).is_ok_and(|n| n > 2) {
+                    line.clear();
+                }
+                let mut sent = connection.write_all(head.as_bytes());
+                while sent.is_ok() {
+                    std::thread::sleep(Duration::from_millis(wait));
+                    sent = connection.write_all(drop);
+                }
+            });
+        }
+    });
+    format!("{address}/app")
+}
+
+#[test]
+fn drop_by_drop_for_ever() {
+    let started = Instant::now();
+    // A head that has no end, a document, and a blob; each byte comes in time.
+    let head = dripping("HTTP/1.1 200 X\r\n", b"x", 20);
+    assert_fails(impatient(&head).resolve(), Kind::Network, "no progress");
+    let headers = dripping("HTTP/1.1 200 X\r\n", b"x: y\r\n", 20);
+    assert_fails(impatient(&headers).resolve(), Kind::Network, "");
+    let document = dripping("HTTP/1.1 200 X\r\ncontent-length: 100000\r\n\r\n", b"{", 20);
+    assert_fails(impatient(&document).resolve(), Kind::Network, "the answer stopped");
+    assert_fails(impatient(&document).tags(), Kind::Network, "the answer stopped");
+    let blob = dripping("HTTP/1.1 200 X\r\ncontent-length: 320000\r\n\r\n", b"x", 20);
+    assert_fails(read_blob(&impatient(&blob), &Image::new().layer()), Kind::Network, "too slow");
+    // Interim answers, and a head that is fast and has no end.
+    let interim = dripping("", b"HTTP/1.1 100 Continue\r\n\r\n", 1);
+    assert_fails(impatient(&interim).resolve(), Kind::Network, "");
+    let large = dripping("HTTP/1.1 200 X\r\n", &[b'x'; 4096], 0);
+    assert_fails(impatient(&large).resolve(), Kind::Network, "");
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+}

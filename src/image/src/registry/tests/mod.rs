@@ -8,6 +8,7 @@ mod pull;
 mod push;
 mod server;
 mod vendors;
+mod vendors_push;
 
 use std::io::Read;
 use std::sync::{Arc, Mutex};
@@ -118,6 +119,7 @@ fn settings(credential: Option<Credential>) -> (Settings, Arc<Mutex<Vec<String>>
             commit: Duration::from_secs(30),
             stall: Duration::from_secs(30),
             document: Duration::from_secs(30),
+            trickle: Duration::from_secs(30),
         },
         say: Say(Arc::new(move |text| there.lock().unwrap().push(text.to_owned()))),
         ..Settings::default()
@@ -133,8 +135,13 @@ fn registry(reference: &str, credential: Option<Credential>) -> Registry {
 fn impatient(reference: &str) -> Registry {
     let mut settings = settings(user("me")).0;
     let short = Duration::from_millis(200);
-    settings.timeouts =
-        Timeouts { answer: short, stall: short, document: short, ..settings.timeouts };
+    settings.timeouts = Timeouts {
+        answer: short,
+        stall: short,
+        document: short,
+        trickle: short,
+        ..settings.timeouts
+    };
     Registry::new(&Reference::parse(reference).unwrap(), settings).unwrap()
 }
 

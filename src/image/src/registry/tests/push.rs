@@ -10,16 +10,16 @@ use crate::registry::{Destination, PushOptions};
 
 /// What a registry has been given.
 #[derive(Default)]
-struct Kept {
-    blobs: HashMap<String, Vec<u8>>,
-    upload: Vec<u8>,
-    manifests: HashMap<String, Vec<u8>>,
+pub(super) struct Kept {
+    pub(super) blobs: HashMap<String, Vec<u8>>,
+    pub(super) upload: Vec<u8>,
+    pub(super) manifests: HashMap<String, Vec<u8>>,
 }
 
-type Shelf = Arc<Mutex<Kept>>;
+pub(super) type Shelf = Arc<Mutex<Kept>>;
 
 /// A registry that takes what is pushed; `twist` may answer first.
-fn taking(
+pub(super) fn taking(
     twist: impl Fn(&Asked, &mut Kept) -> Option<Answer> + Send + Sync + 'static,
 ) -> (Server, Shelf) {
     let shelf = Shelf::default();
@@ -49,6 +49,11 @@ fn taking(
             }
             "PUT" if asked.path().contains("/uploads/") => {
                 assert_eq!(asked.query("state"), ["x/y"]);
+                let here = kept.upload.len();
+                let range = format!("{here}-{}", (here + asked.body.len()).saturating_sub(1));
+                if asked.header("content-range").is_some_and(|said| said != range) {
+                    return Answer::new(416);
+                }
                 let mut body = std::mem::take(&mut kept.upload);
                 body.extend_from_slice(&asked.body);
                 let digest = Digest::of(&body).to_string();
@@ -71,27 +76,36 @@ fn taking(
     (server, shelf)
 }
 
-fn origin(image: &Image) -> Server {
+pub(super) fn origin(image: &Image) -> Server {
     let image = image.clone();
     Server::start(move |asked| image.answer(asked))
 }
 
-fn push_from(from: &str, to: &str, chunk: Option<u64>) -> Result<Digest, Error> {
-    let source = registry(from, None);
-    let destination =
-        Destination::new(&Reference::parse(to).unwrap(), settings(user("me")).0).unwrap();
+pub(super) fn push_from(
+    from: &str,
+    reader: Option<Credential>,
+    to: &str,
+    writer: Option<Credential>,
+    chunk: Option<u64>,
+) -> Result<Digest, Error> {
+    let source = registry(from, reader);
+    let destination = Destination::new(&Reference::parse(to).unwrap(), settings(writer).0).unwrap();
     let (root, bytes) = source.resolve()?;
     let options = PushOptions { chunk, limits: &Limits::default(), done: &|_, _| {} };
     destination.push(&source, Some(&source), (&root, &bytes), &options)?;
     Ok(root.digest)
 }
 
-fn push(image: &Image, server: &Server, chunk: Option<u64>) -> Result<Digest, Error> {
-    let from = origin(image);
-    push_from(&format!("{}/from", from.host()), &format!("{}/app:v1", server.host()), chunk)
+fn push_as_me(from: &str, to: &str, chunk: Option<u64>) -> Result<Digest, Error> {
+    push_from(from, None, to, user("me"), chunk)
 }
 
-fn assert_whole(shelf: &Shelf, image: &Image) {
+fn push(image: &Image, server: &Server, chunk: Option<u64>) -> Result<Digest, Error> {
+    let from = origin(image);
+    push_as_me(&format!("{}/from", from.host()), &format!("{}/app:v1", server.host()), chunk)
+}
+
+pub(super) fn assert_whole(shelf: &Shelf, image: &Image) {
     let kept = shelf.lock().unwrap();
     assert!(kept.blobs[&image.layer().digest.to_string()] == image.layer);
     assert!(kept.blobs[&Digest::of(&image.config).to_string()] == image.config);
@@ -101,7 +115,7 @@ fn assert_whole(shelf: &Shelf, image: &Image) {
 #[test]
 fn in_one_piece_and_in_pieces() {
     let image = Image::new();
-    for (chunk, patches) in [(None, 0), (Some(100_000), 5), (Some(1 << 30), 2)] {
+    for (chunk, patches) in [(None, 0), (Some(100_000), 3), (Some(1 << 30), 0)] {
         let (server, shelf) = taking(|_, _| None);
         assert_eq!(push(&image, &server, chunk).unwrap(), Digest::of(&image.manifest));
         assert_whole(&shelf, &image);
@@ -147,7 +161,7 @@ fn blobs_of_the_same_registry_are_mounted() {
         }
         None
     });
-    push_from(&format!("{}/from", server.host()), &format!("{}/app:v1", server.host()), None)
+    push_as_me(&format!("{}/from", server.host()), &format!("{}/app:v1", server.host()), None)
         .unwrap();
     assert_eq!(shelf.lock().unwrap().blobs.len(), 2);
     assert!(
@@ -205,7 +219,7 @@ fn a_source_that_lies_is_not_passed_on() {
     });
     for chunk in [None, Some(100_000)] {
         let (server, shelf) = taking(|_, _| None);
-        let pushed = push_from(
+        let pushed = push_as_me(
             &format!("{}/from", from.host()),
             &format!("{}/app:v1", server.host()),
             chunk,
@@ -214,4 +228,94 @@ fn a_source_that_lies_is_not_passed_on() {
         let kept = shelf.lock().unwrap();
         assert!(kept.manifests.is_empty() && kept.blobs.is_empty());
     }
+}
+
+#[test]
+fn a_mount_that_is_refused_is_no_obstacle() {
+    let image = Image::new();
+    // ECR Public answers so, and a token server may give no token for the other repository.
+    for refusal in [400, 401, 403, 404, 405] {
+        let served = image.clone();
+        let (server, shelf) = taking(move |asked, _| {
+            if asked.path().starts_with("/v2/from/") {
+                return Some(served.answer(asked));
+            }
+            (!asked.query("mount").is_empty()).then(|| Answer::new(refusal))
+        });
+        push_as_me(&format!("{}/from", server.host()), &format!("{}/app:v1", server.host()), None)
+            .unwrap();
+        assert_whole(&shelf, &image);
+        // Once is enough to know.
+        let mounts = server.log().iter().filter(|asked| !asked.query("mount").is_empty()).count();
+        assert!(mounts == 1 || refusal == 401, "{refusal}: {mounts}");
+    }
+    // One that knows no mounts begins an upload, which is given back.
+    let served = image.clone();
+    let (server, shelf) =
+        taking(move |asked, _| asked.path().starts_with("/v2/from/").then(|| served.answer(asked)));
+    push_as_me(&format!("{}/from", server.host()), &format!("{}/app:v1", server.host()), None)
+        .unwrap();
+    assert_whole(&shelf, &image);
+    assert_eq!(server.log().iter().filter(|asked| asked.method == "DELETE").count(), 2);
+}
+
+#[test]
+fn pieces_shrink_until_they_fit() {
+    let image = Image::new();
+    // GHCR takes no more than 4 MiB in a piece; here it is less.
+    let (server, shelf) = taking(|asked, _| (asked.body.len() > 70_000).then(|| Answer::new(416)));
+    push(&image, &server, Some(300_000)).unwrap();
+    assert_whole(&shelf, &image);
+    let (server, shelf) = taking(|asked, _| {
+        (asked.path().contains("/uploads/") && !asked.body.is_empty()).then(|| Answer::new(416))
+    });
+    assert_fails(push(&image, &server, Some(1 << 20)), Kind::Generic, "answers 416");
+    assert!(shelf.lock().unwrap().manifests.is_empty());
+}
+
+#[test]
+fn a_push_that_nobody_reads_ends() {
+    let image = Image::new();
+    let from = origin(&image);
+    // It takes the connection for the upload and no byte more; the body is larger than what the sockets hold.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let held = std::thread::spawn(move || {
+        use std::io::{BufRead, Write};
+        let mut open = Vec::new();
+        while let Ok((mut connection, _)) = listener.accept() {
+            let mut first = [0u8; 1];
+            if connection.peek(&mut first).is_ok_and(|n| n == 1) && first == [0x16] {
+                continue;
+            }
+            let mut line = String::new();
+            std::io::BufReader::new(connection.try_clone().unwrap()).read_line(&mut line).unwrap();
+            match line.split(' ').next() {
+                Some("END") => return,
+                Some("HEAD") => connection.write_all(b"HTTP/1.1 404 X\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap(),
+                Some("POST") => connection.write_all(b"HTTP/1.1 202 X\r\nconnection: close\r\nlocation: /v2/x\r\ncontent-length: 0\r\n\r\n").unwrap(),
+                Some("PUT") => open.push(connection),
+                _ => {}
+            }
+        }
+    });
+    let source = registry(&format!("{}/from", from.host()), None);
+    let mut settings = settings(None).0;
+    let short = Duration::from_millis(200);
+    settings.timeouts =
+        Timeouts { answer: short, stall: short, commit: short, ..settings.timeouts };
+    let destination =
+        Destination::new(&Reference::parse(&format!("{address}/app")).unwrap(), settings).unwrap();
+    let (root, bytes) = source.resolve().unwrap();
+    let options = PushOptions { chunk: None, limits: &Limits::default(), done: &|_, _| {} };
+    let began = std::time::Instant::now();
+    assert_fails(
+        destination.push(&source, None, (&root, &bytes), &options),
+        Kind::Network,
+        "no progress",
+    );
+    assert!(began.elapsed() < Duration::from_secs(30));
+    std::io::Write::write_all(&mut std::net::TcpStream::connect(address).unwrap(), b"END \n")
+        .unwrap();
+    held.join().unwrap();
 }
