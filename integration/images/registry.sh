@@ -105,13 +105,18 @@ test_registry_plain() {
     refused 3 image tags "docker://$ADDRESS/nobody/here"
 }
 
-test_registry_with_a_password() {
-    begin
+# htpasswd: $HERE/htpasswd, in which the password of me is hush.
+htpasswd() {
     local hash
     # The C library's; the salt says bcrypt, which is all that the registry takes.
     hash=$(perl -e 'print crypt("hush", q($2y$05$abcdefghijklmnopqrstuu))') || hash=
     [[ $hash == \$2y\$* ]] || { echo 'nothing makes a bcrypt hash here'; exit 75; }
     printf 'me:%s\n' "$hash" >"$HERE/htpasswd"
+}
+
+test_registry_with_a_password() {
+    begin
+    htpasswd
     start_registry locked "auth: {htpasswd: {realm: here, path: $HERE/htpasswd}}"
     refused 4 image push "oci:$HERE/made:v1" "docker://$ADDRESS/app:v1"
     refused 4 image push --creds me:wrong "oci:$HERE/made:v1" "docker://$ADDRESS/app:v1"
@@ -265,4 +270,97 @@ test_registry_that_sends_elsewhere() {
     refused 7 env "XDG_CONFIG_HOME=$HERE/config" "$SKEP_IMAGE" tags "127.0.0.1:$PORT/app"
     said UnknownIssuer
     same "$(cat "$HERE/inner.log")" '' 'what the other host was asked'
+}
+
+# helper NAME LINE...: a credential helper, which has read the server's name into $server.
+helper() {
+    mkdir -p "$HERE/bin"
+    # shellcheck disable=SC2016
+    { printf '#!/bin/sh\n[ "$1" = get ] || exit 9\nread -r server\n'; printf '%s\n' "${@:2}"; } >"$HERE/bin/docker-credential-$1"
+    chmod 755 "$HERE/bin/docker-credential-$1"
+}
+
+# configuration JSON: the content of the user's Docker configuration, in which HOST is the registry.
+configuration() {
+    mkdir -p "$HERE/docker"
+    echo "${1//HOST/$ADDRESS}" >"$HERE/docker/config.json"
+    chmod 600 "$HERE/docker/config.json"
+}
+
+test_registry_with_a_token_server() {
+    begin
+    authority ca
+    start_server tokens token "$HERE/ca.crt" "$HERE/ca.key" here
+    start_registry guarded "auth: {token: {realm: 'http://127.0.0.1:$PORT/token', service: here, issuer: test, rootcertbundle: $HERE/ca.crt}}"
+    refused 4 image push "oci:$HERE/made:v1" "$ADDRESS/public/app:v1"
+    refused 4 image push --creds me:wrong "oci:$HERE/made:v1" "$ADDRESS/public/app:v1"
+    said wrong
+    : >"$HERE/tokens.log"
+    image push --creds me:hush "oci:$HERE/made:v1" "$ADDRESS/public/app:v1"
+    # One token does for all of it.
+    same "$(cat "$HERE/tokens.log")" 'GET repository:public/app:pull,push repository:public/app:pull' 'what tokens were for'
+    image pull "$ADDRESS/public/app:v1"
+    image tags "docker://$ADDRESS/public/app"
+    # Blobs of the neighbour are mounted with a token for both.
+    : >"$HERE/tokens.log"
+    image copy --creds me:hush "docker://$ADDRESS/public/app:v1" "docker://$ADDRESS/private/app:v1" --json >"$HERE/events"
+    grep -q 'repository:private/app:pull,push repository:public/app:pull' "$HERE/tokens.log"
+    same "$(jq -r 'select(.event == "blob_done") | .cached' "$HERE/events" | sort -u)" true 'whether blobs were there'
+    refused 4 image pull "docker://$ADDRESS/private/app:v1"
+    # An identity token goes as OAuth2's refresh token, from a file and from a helper.
+    configuration '{"auths":{"HOST":{"auth":"MDAwMDo=","identitytoken":"refresh"}}}'
+    : >"$HERE/tokens.log"
+    DOCKER_CONFIG=$HERE/docker image verify "docker://$ADDRESS/private/app:v1"
+    same "$(sort -u "$HERE/tokens.log")" 'POST repository:private/app:pull' 'what tokens were for'
+    helper azure 'echo "{\"ServerURL\":\"x\",\"Username\":\"<token>\",\"Secret\":\"refresh\"}"'
+    configuration '{"credsStore":"azure"}'
+    PATH=$HERE/bin:$PATH DOCKER_CONFIG=$HERE/docker image verify "docker://$ADDRESS/private/app:v1"
+    configuration '{"auths":{"HOST":{"identitytoken":"stale"}}}'
+    refused 4 env "DOCKER_CONFIG=$HERE/docker" "$SKEP_IMAGE" verify "docker://$ADDRESS/private/app:v1"
+    unsaid stale
+    # skopeo reads what was pushed, and what it pushes is read.
+    skopeo_ copy -q --src-tls-verify=false --src-creds me:hush "docker://$ADDRESS/private/app:v1" "dir:$HERE/out"
+}
+
+test_registry_and_credential_helpers() {
+    begin
+    htpasswd
+    start_registry locked "auth: {htpasswd: {realm: here, path: $HERE/htpasswd}}"
+    image push --creds me:hush "oci:$HERE/made:v1" "$ADDRESS/app:v1"
+    export PATH=$HERE/bin:$PATH DOCKER_CONFIG=$HERE/docker
+    helper good "[ \"\$server\" = $ADDRESS ] || exit 8" 'echo "{\"ServerURL\":\"x\",\"Username\":\"me\",\"Secret\":\"hush\"}"'
+    configuration '{"credHelpers":{"HOST":"good","other.example":"absent"}}'
+    image tags "docker://$ADDRESS/app"
+    # A store knows what an empty entry leaves out; what the entry says counts before it.
+    configuration '{"auths":{"HOST":{}},"credsStore":"good"}'
+    image tags "docker://$ADDRESS/app"
+    # Nothing known is nobody; all else that is wrong is an error which says so, and says no secret.
+    helper none 'echo credentials not found in native keychain' 'exit 1'
+    helper garbage 'echo hush'
+    helper broken 'echo "{\"Username\":\"me\",\"Secret\":\"hush"'
+    helper large 'head -c 100000 /dev/zero | tr "\0" x'
+    helper failing 'echo hush >&2' 'echo the keychain is locked' 'exit 3'
+    helper deaf 'exec <&-' 'exit 0'
+    local name
+    for name in none garbage broken large failing deaf absent ../x; do
+        configuration '{"credHelpers":{"HOST":"'"$name"'"}}'
+        refused 4 image tags "docker://$ADDRESS/app"
+        unsaid hush
+        [[ $name == none ]] || said credential
+    done
+    said 'is not the name'
+    # Of a store it is a warning.
+    configuration '{"credsStore":"failing"}'
+    refused 4 image tags "docker://$ADDRESS/app"
+    said 'the keychain is locked'
+    # Files that are none.
+    local bad
+    for bad in '{"auths":' '[]' '{"auths":{"HOST":{"auth":"!!!"}}}' '{"auths":{"HOST":7}}'; do
+        configuration "$bad"
+        refused 4 image tags "docker://$ADDRESS/app"
+    done
+    refused 4 image tags --authfile "$HERE/none.json" "docker://$ADDRESS/app"
+    configuration '{}'
+    refused 4 image tags "docker://$ADDRESS/app"
+    refused 4 image tags --no-creds "docker://$ADDRESS/app"
 }

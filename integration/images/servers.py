@@ -2,16 +2,22 @@
 """Small servers for registry.sh, on loopback. Each prints its port when it listens, and logs one line a request to LOG.
 
   servers.py proxy LOG [USER:PASSWORD]          a CONNECT proxy, to whom all names are 127.0.0.1
+  servers.py token LOG CERT KEY SERVICE         a token server: everything for me:hush and for the refresh token `refresh`, pulls
+                                                from public/ for everybody
   servers.py gate LOG NEXT [AUTH [CERT KEY]]    sends everybody on to NEXT, once they show AUTH (USER:PASSWORD, or - for nothing)
 """
 
 import base64
 import http.server
+import json
 import select
 import socket
 import ssl
+import subprocess
 import sys
 import threading
+import time
+import urllib.parse
 
 
 def proxy(log, credentials=None):
@@ -90,5 +96,58 @@ def gate(log, following, credentials="-", certificate=None, key=None):
     server.serve_forever()
 
 
+def token(log, certificate, key, service):
+    wanted = "Basic " + base64.b64encode(b"me:hush").decode()
+    chain = ssl.PEM_cert_to_DER_cert(open(certificate).read())
+
+    def encoded(data):
+        return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+    def signed(access):
+        head = {"typ": "JWT", "alg": "RS256", "x5c": [base64.b64encode(chain).decode()]}
+        now = int(time.time())
+        claims = {"iss": "test", "sub": "me", "aud": service, "exp": now + 300, "nbf": now - 10, "iat": now, "jti": "1", "access": access}
+        text = b".".join(encoded(json.dumps(part).encode()) for part in (head, claims))
+        made = subprocess.run(["openssl", "dgst", "-sha256", "-sign", key], input=text, stdout=subprocess.PIPE, check=True)
+        return (text + b"." + encoded(made.stdout)).decode()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self, how, fields, known):
+            scopes = [scope for text in fields.get("scope", []) for scope in text.split()]
+            with open(log, "a") as file:
+                print(how, " ".join(scopes), file=file)
+            access = []
+            for scope in scopes:
+                kind, rest = scope.split(":", 1)
+                name, actions = rest.rsplit(":", 1)
+                granted = [a for a in actions.split(",") if known or (a == "pull" and name.startswith("public/"))]
+                access.append({"type": kind, "name": name, "actions": granted})
+            good = fields.get("service") == [service] and known is not None
+            body = json.dumps({"access_token" if how == "POST" else "token": signed(access)} if good else {"details": "wrong"}).encode()
+            self.send_response(200 if good else 401)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self):
+            said = self.headers.get("authorization")
+            known = True if said == wanted else False if said is None else None
+            self.answer("GET", urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query), known)
+
+        def do_POST(self):
+            fields = urllib.parse.parse_qs(self.rfile.read(int(self.headers["content-length"])).decode())
+            good = fields.get("grant_type") == ["refresh_token"] and fields.get("refresh_token") == ["refresh"]
+            self.answer("POST", fields, True if good else None)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    print(server.server_address[1], flush=True)
+    server.serve_forever()
+
+
 if __name__ == "__main__":
-    {"proxy": proxy, "gate": gate}[sys.argv[1]](*sys.argv[2:])
+    {"proxy": proxy, "token": token, "gate": gate}[sys.argv[1]](*sys.argv[2:])
