@@ -11,15 +11,23 @@ cases![
     the_directory_of_a_user_is_private_and_kept,
     root_ignores_the_directory_of_a_session,
     a_default_root_that_is_missing_is_empty,
+    a_directory_of_somebody_elses_is_refused,
+    a_user_without_a_session_is_told_what_to_do,
     an_explicit_root_that_is_missing_is_an_error,
 ];
 
 /// `list --quiet` without --root, as this user, with a session directory.
 fn list(t: &Test, user: u32, args: &[&str]) -> Output {
+    session(t);
+    call(t, user, args)
+}
+
+/// The same with the directory as it is.
+fn call(t: &Test, user: u32, args: &[&str]) -> Output {
     t.need(t.kind() == Kind::Skep, "the directory is named after the runtime");
     t.need_program("setpriv");
     let (uid, gid) = (format!("--reuid={user}"), format!("--regid={user}"));
-    let call = t.bare_call(args).env("XDG_RUNTIME_DIR", session(t).to_str().unwrap());
+    let call = t.bare_call(args).env("XDG_RUNTIME_DIR", t.path("session").to_str().unwrap());
     call.env("USER", "root").by(&["setpriv", &uid, &gid, "--clear-groups"]).run()
 }
 
@@ -69,6 +77,54 @@ fn root_ignores_the_directory_of_a_session(t: &Test) {
     let dir = entry(t, "not-roots");
     list(t, 0, &["delete", "--force", "not-roots"]).ok();
     assert!(dir.exists());
+}
+
+fn a_directory_of_somebody_elses_is_refused(t: &Test) {
+    let session = session(t);
+    let own = session.join("skep");
+    let mode = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let refused = |why: &str| {
+        for args in [&["list"][..], &["delete", "--force", "x"], &["state", "x"]] {
+            call(t, 1000, args).fails().one_line().names(why).names("--root");
+        }
+    };
+    // Whoever owns the session, or may write to it, may put there what he likes.
+    chown(&session, Some(1001), Some(1001)).unwrap();
+    refused("it belongs to user 1001, not to 1000");
+    chown(&session, Some(1000), Some(1000)).unwrap();
+    mode(&session, 0o777);
+    refused("others may write to it");
+    // But not where it is sticky, as /tmp is: only what is there already counts.
+    mode(&session, 0o1777);
+    call(t, 1000, &["list", "--quiet"]).ok();
+    fs::create_dir(&own).unwrap();
+    chown(&own, Some(1001), Some(1001)).unwrap();
+    refused("it belongs to user 1001, not to 1000");
+    fs::remove_dir(&own).unwrap();
+    // A link somewhere of the user's own.
+    fs::create_dir(session.join("home")).unwrap();
+    chown(session.join("home"), Some(1000), Some(1000)).unwrap();
+    std::os::unix::fs::symlink("home", &own).unwrap();
+    std::os::unix::fs::lchown(&own, Some(1001), Some(1001)).unwrap();
+    refused("it belongs to user 1001, not to 1000");
+    std::os::unix::fs::lchown(&own, Some(1000), Some(1000)).unwrap();
+    call(t, 1000, &["list", "--quiet"]).ok();
+}
+
+fn a_user_without_a_session_is_told_what_to_do(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "the directory is named after the runtime");
+    t.need_program("setpriv");
+    session(t);
+    // Nobody's number, so that there is no /run/user of his.
+    let by = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"];
+    for args in [&["list"][..], &["state", "x"], &["kill", "x"]] {
+        let output = t.bare_call(args).by(&by).run().fails().one_line();
+        output.names("$XDG_RUNTIME_DIR").names("--root");
+    }
+    // What needs no state works.
+    t.bare_call(&["features"]).by(&by).run().ok();
 }
 
 fn a_default_root_that_is_missing_is_empty(t: &Test) {

@@ -4,6 +4,8 @@
 //! rename(2), so a reader needs no lock. `config.json` is the configuration as it was at `create`: later edits of the bundle
 //! change nothing.
 
+mod place;
+
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -12,6 +14,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, mkdirat};
 use serde::{Deserialize, Serialize};
+
+pub use place::check_private;
 
 use crate::cgroup;
 use crate::error::{Context, Error, Kind, Result, io_errno};
@@ -236,7 +240,12 @@ fn make_directories(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o1700);
-    builder.create(path).on("mkdir", path)
+    builder.create(path).on("mkdir", path).map_err(|error| match error.raw_errno() {
+        Some(Errno::EACCES | Errno::EPERM | Errno::EROFS) => {
+            error.hint("set $XDG_RUNTIME_DIR to a directory of this user's own, or use --root")
+        }
+        _ => error,
+    })
 }
 
 /// The directory of one container.

@@ -1,10 +1,14 @@
 //! The flags before the command.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use libcontainer::cgroup::Driver;
+use libcontainer::store::check_private;
+use libcontainer::sys::creds;
 use libcontainer::{Error, Result, error};
+use nix::unistd::{getegid, geteuid};
 
 use super::flag::{self, Flag};
 use super::parse::Args;
@@ -57,10 +61,10 @@ impl<'a> Globals<'a> {
     /// Returns the directory for the state of containers.
     ///
     /// # Errors
-    /// `/`, and a relative path when the current directory is gone.
+    /// `/`, a relative path when the current directory is gone, and a default that is not the user's own.
     pub(crate) fn root(&self) -> Result<Root> {
         let Some(given) = self.0.path(&flag::ROOT) else {
-            return Ok(Root { path: default_root(), explicit: false });
+            return Ok(Root { path: default_root()?, explicit: false });
         };
         let path = std::path::absolute(given)
             .map_err(|e| Error::os("make --root absolute", error::io_errno(&e)).path(given))?;
@@ -101,18 +105,35 @@ impl<'a> Globals<'a> {
     }
 }
 
-fn default_root() -> PathBuf {
+fn default_root() -> Result<PathBuf> {
     // Almost every caller is root without the variable (Podman: with an empty one) and needs no more questions.
     let xdg = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-    if xdg.is_none() {
-        return PathBuf::from(DEFAULT_ROOT);
+    if xdg.is_none() && creds::started_as_root() {
+        return Ok(PathBuf::from(DEFAULT_ROOT));
     }
-    choose_root(&Caller {
+    let uid = geteuid();
+    // Where logind makes it, for who has come past it: by su(1), say, or from a timer of the system's.
+    let xdg = xdg.or_else(|| own_directory(uid.as_raw()));
+    let path = choose_root(&Caller {
         xdg_runtime_dir: xdg.as_deref(),
         user: std::env::var_os("USER").as_deref(),
-        is_root: nix::unistd::geteuid().is_root(),
+        is_root: uid.is_root(),
         in_user_namespace: std::fs::read("/proc/self/uid_map").is_ok_and(|map| !is_initial(&map)),
-    })
+    });
+    if path != Path::new(DEFAULT_ROOT) {
+        check_private(&path, uid.as_raw(), getegid().as_raw())?;
+    } else if !uid.is_root() {
+        return Err(Error::config("there is no place for the state of containers")
+            .hint("set $XDG_RUNTIME_DIR to a directory of your own, or use --root"));
+    }
+    Ok(path)
+}
+
+/// `/run/user/UID`, if it is there and his.
+fn own_directory(uid: u32) -> Option<OsString> {
+    let path = format!("/run/user/{uid}");
+    let his = uid != 0 && std::fs::metadata(&path).is_ok_and(|found| found.uid() == uid);
+    his.then(|| path.into())
 }
 
 const DEFAULT_ROOT: &str = "/run/skep";

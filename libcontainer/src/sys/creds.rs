@@ -119,6 +119,13 @@ pub fn set_no_new_privs() -> Result<(), Errno> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop)
 }
 
+/// Whether this program was started as root of its user namespace, as the kernel told it then (getauxval(3)): no system
+/// call.
+pub fn started_as_root() -> bool {
+    // SAFETY: getauxval reads what the kernel has left on the stack.
+    unsafe { libc::getauxval(libc::AT_EUID) == 0 }
+}
+
 /// Whether no_new_privs is set.
 pub fn has_no_new_privs() -> bool {
     prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0) == Ok(1)
