@@ -28,7 +28,7 @@ dbus        sys
 foreground  notify terminal spec::ConsoleSize sys
 cgroup      dbus path::clean spec sys
 resctrl     spec::IntelRdt
-store       id cgroup resctrl spec::Map spec::MemoryPolicy spec::Personality spec::Str sys
+store       id cgroup process::Init resctrl spec::Map spec::MemoryPolicy spec::Personality spec::Str sys
 bundle      spec sys
 exeseal     sys
 criu        cgroup::V1View path plan spec sys

@@ -12,6 +12,7 @@ cases![
     ps_knows_the_init,
     a_limit_without_a_cgroup,
     the_cgroup_of_another_container_is_left_alone,
+    a_damaged_record_still_leads_to_the_init,
 ];
 
 /// Without a pid namespace either, where nothing but a signal ends anything.
@@ -94,8 +95,28 @@ fn the_cgroup_of_another_container_is_left_alone(t: &Test) {
     assert_eq!(first.status(), "running");
     assert!(wait::is_alive(first.pid()), "another container was killed");
     first.exec(&["true"]).ok();
-    // Nobody knows the init of the second any more.
-    let pid = nix::unistd::Pid::from_raw(second.pid());
-    let _gone = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-    wait::for_exit(second.pid());
+    // What is left of the record says who its init was.
+    assert!(!wait::is_alive(second.pid()));
+}
+
+fn a_damaged_record_still_leads_to_the_init(t: &Test) {
+    let c = uncgrouped(t);
+    let state = t.root.join(&c.id).join("state.json");
+    let text = fs::read_to_string(&state).unwrap();
+    let end = text.find("\"bundle\"").unwrap();
+    fs::write(&state, &text[..end]).unwrap();
+    c.delete_force().ok();
+    assert!(!wait::is_alive(c.pid()));
+    t.assert_nothing_left();
+    // Of another process with that pid nothing is known.
+    let c = uncgrouped(t);
+    let state = t.root.join(&c.id).join("state.json");
+    let text = fs::read_to_string(&state).unwrap();
+    let (head, _) = text.split_once("\"init_process_start\":").unwrap();
+    fs::write(&state, format!("{head}\"init_process_start\":1,")).unwrap();
+    c.delete_force();
+    assert!(wait::is_alive(c.pid()), "a process was killed that is not known to be the init");
+    let pid = nix::unistd::Pid::from_raw(c.pid());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    wait::for_exit(c.pid());
 }

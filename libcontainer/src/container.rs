@@ -335,12 +335,7 @@ impl<'a> Container<'a> {
     fn kill_all(&self) -> Result<()> {
         let init = self.init.pidfd().doing("pidfd_open")?;
         let killed = self.cgroup.signal_all(libc::SIGKILL);
-        let Some(init) = init else { return killed };
-        match pidfd::send_signal(init.as_fd(), libc::SIGKILL) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(errno) => return Err(Error::os("kill init", errno)),
-        }
-        wait_for_end(&init, KILL_WAIT)?;
+        init.map_or(Ok(()), |init| end(&init))?;
         killed
     }
 
@@ -419,6 +414,14 @@ impl<'a> Container<'a> {
 
 fn not_running() -> Error {
     Error::lifecycle("container not running")
+}
+
+/// Kills an init and waits for its end.
+fn end(init: &OwnedFd) -> Result<()> {
+    match pidfd::send_signal(init.as_fd(), libc::SIGKILL) {
+        Ok(()) | Err(Errno::ESRCH) => wait_for_end(init, KILL_WAIT),
+        Err(errno) => Err(Error::os("kill init", errno)),
+    }
 }
 
 fn wait_for_end(init: &OwnedFd, limit: Duration) -> Result<()> {

@@ -4,6 +4,7 @@
 //! rename(2), so a reader needs no lock. `config.json` is the configuration as it was at `create`: later edits of the bundle
 //! change nothing.
 
+mod damaged;
 mod place;
 
 use std::ffi::CString;
@@ -15,6 +16,7 @@ use nix::errno::Errno;
 use nix::sys::stat::{Mode, mkdirat};
 use serde::{Deserialize, Serialize};
 
+pub use damaged::find_init;
 pub use place::check_private;
 
 use crate::cgroup;

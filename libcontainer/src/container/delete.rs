@@ -1,8 +1,8 @@
 //! Taking a container away: what `create` made for it, whatever became of it since.
 
-use super::{Container, Saved, Status};
+use super::{Container, Saved, Status, end};
 use crate::bundle;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::hooks::Phase;
 use crate::id::ContainerId;
 use crate::launch::{Launched, Others, cgroup_of};
@@ -51,14 +51,14 @@ fn delete_locked(
         Ok(bytes) => Saved { state, bytes },
         // A create that was killed half-way.
         Err(error) if error.kind() == Kind::NotFound && force => {
-            return remove_damaged(&state, &others, false);
+            return remove_damaged(&state, &others, None);
         }
         Err(error) => return Err(error),
     };
     let container = match saved.container() {
         Err(error) if force => {
             log.warn(&error.to_string());
-            return remove_damaged(&saved.state, &others, true);
+            return remove_damaged(&saved.state, &others, Some(&saved.bytes));
         }
         other => other?,
     };
@@ -127,12 +127,17 @@ impl Container<'_> {
 /// `create` has looked whether that cgroup is free before it wrote the configuration, and what that does not say, such as
 /// another cgroup driver, it records at once. So without either there is no cgroup, and else it is this one's, unless
 /// another container has taken it since.
-fn remove_damaged(state: &StateDir, others: &Others<'_>, recorded: bool) -> Result<()> {
+fn remove_damaged(state: &StateDir, others: &Others<'_>, record: Option<&[u8]>) -> Result<()> {
     let config = state.read(store::CONFIG)?.unwrap_or_default();
     let spec = match bundle::parse(&config) {
-        Err(_incomplete) if !recorded => return state.remove(),
+        Err(_incomplete) if record.is_none() => return state.remove(),
         other => other.unwrap_or_default(),
     };
     others.clear(&cgroup_of(&spec, others.id())?, true)?;
+    // One without a cgroup has nothing else that could be found; its processes end with it if it has its own pids.
+    let init = record.and_then(store::find_init);
+    if let Some(init) = init.map(|init| init.pidfd().doing("pidfd_open")).transpose()?.flatten() {
+        end(&init)?;
+    }
     state.remove()
 }
