@@ -14,6 +14,7 @@ cases![
     idle_is_set,
     realtime_policies_are_set,
     deadline_is_set,
+    a_hook_that_could_not_be_forked_is_refused,
     reset_on_fork_is_set,
     a_created_container_has_its_scheduler,
     realtime_works_in_a_user_namespace,
@@ -106,6 +107,17 @@ fn realtime_policies_are_set(t: &Test) {
 fn deadline() -> Value {
     json!({"policy": "SCHED_DEADLINE", "flags": ["SCHED_FLAG_RESET_ON_FORK"], "nice": 19,
            "runtime": 42_000, "deadline": 1_000_000, "period": 10_000_000})
+}
+
+fn a_hook_that_could_not_be_forked_is_refused(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc's hook fails with EAGAIN");
+    let mut schedule = deadline();
+    schedule["flags"] = json!([]);
+    let c = t.container().hook("startContainer", "true").set("/process/scheduler", schedule);
+    c.run().fails().names("process.scheduler.flags").names("SCHED_FLAG_RESET_ON_FORK");
+    t.assert_nothing_left();
+    let c = realtime(t.container()).hook("startContainer", "true");
+    scheduler(c, deadline()).run().ok();
 }
 
 fn deadline_is_set(t: &Test) {

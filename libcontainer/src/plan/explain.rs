@@ -180,7 +180,7 @@ fn explain_target(error: Error, op: &MountOp, target: &str, errno: Errno) -> Err
             }
             Errno::EPERM if matches!(&op.action, Action::New(new) if new.kind.as_c_str() == c"proc" || new.kind.as_c_str() == c"sysfs") => {
                 error.hint(
-                    "inside another container the kernel refuses a new procfs or sysfs while the outer one is masked",
+                    "inside another container the kernel refuses a new procfs or sysfs while the outer one is masked: unmask that, bind its /proc with the host's pid namespace, or give sysfs the option ro",
                 )
             }
             Errno::EPERM if matches!(op.action, Action::Bind(_)) => error.hint(

@@ -188,6 +188,10 @@ impl Plan {
             hooks::check_all(hooks)?;
         }
         let has = |pick: fn(&spec::Hooks<'_>) -> bool| hooks.is_some_and(pick);
+        let start_container_hooks = has(|hooks| !hooks.start_container.is_empty());
+        if start_container_hooks {
+            process.scheduling.check_forks()?;
+        }
         Ok(Self {
             devices: if host_dev { Vec::new() } else { devices::plan(&linux.devices)? },
             bind_devices: namespaces.has(libc::CLONE_NEWUSER),
@@ -200,7 +204,7 @@ impl Plan {
             domainname: uts_name(spec.domainname.as_deref(), "domainname", &namespaces)?,
             sysctl: sysctl::plan(&linux.sysctl, &namespaces, spec.domainname.as_deref())?,
             keyring: keyring(request.no_new_keyring, id)?,
-            start_container_hooks: has(|hooks| !hooks.start_container.is_empty()),
+            start_container_hooks,
             create_runtime_hooks: !linux.net_devices.is_empty()
                 || has(|hooks| !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty()),
             cgroup_owner: cgroup_owner(linux, &namespaces, &mounts, process.uid),

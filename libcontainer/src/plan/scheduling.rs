@@ -48,6 +48,21 @@ const IO_CLASSES: [(&str, u16); 3] =
 const IO_CLASS_SHIFT: u32 = 13;
 
 impl Scheduling {
+    /// Checks that a process so scheduled can fork, as it has to for startContainer hooks.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::Kind::Config): sched(7) lets nobody fork under `SCHED_DEADLINE` whose children would inherit it.
+    pub fn check_forks(&self) -> Result<()> {
+        match &self.attributes {
+            Some(attributes) if attributes.policy == 6 && attributes.flags & 1 == 0 => {
+                Err(Error::config("under SCHED_DEADLINE a startContainer hook cannot be forked")
+                    .field("process.scheduler.flags")
+                    .hint("add SCHED_FLAG_RESET_ON_FORK"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Plans the three.
     ///
     /// # Errors
