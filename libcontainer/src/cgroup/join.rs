@@ -151,6 +151,10 @@ impl Cgroup {
                 directory.push_str(sub);
             }
             if !member.is_v2() {
+                // What a killed `update` has made and not filled: nobody can enter a cpuset without CPUs.
+                if sub.is_none() && !self.fresh && member.is_optional() && is_unfilled(&directory) {
+                    continue;
+                }
                 let tasks = format!("{directory}/tasks");
                 let opened = file::open_with(&tasks, OFlag::O_WRONLY).on("open", &tasks);
                 join.tasks.push(match opened {
@@ -186,6 +190,14 @@ impl Cgroup {
         }
         Ok(join)
     }
+}
+
+/// Whether it is a cpuset that has no CPUs or nodes yet.
+fn is_unfilled(directory: &str) -> bool {
+    let is_empty = |name: &str| {
+        file::read(&format!("{directory}/{name}")).is_ok_and(|text| text.trim().is_empty())
+    };
+    is_empty("cpuset.cpus") || is_empty("cpuset.mems")
 }
 
 /// In runc's words, which has cloned the process by then and moves it.
