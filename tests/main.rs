@@ -72,6 +72,7 @@ mod mount_options;
 mod mount_sources;
 mod mounts;
 mod namespaces;
+mod nested;
 mod net_devices;
 mod pause;
 mod printing;
@@ -80,6 +81,7 @@ mod resctrl;
 mod resources;
 mod root;
 mod rootless;
+mod rootless_cgroups;
 mod run;
 mod saved_state;
 mod scheduling;
@@ -146,6 +148,8 @@ fn main() -> ExitCode {
         keyring::CASES,
         rootless::CASES,
         id_maps::CASES,
+        rootless_cgroups::CASES,
+        nested::CASES,
         cve_process::CASES,
         default_root::CASES,
         delegation::CASES,

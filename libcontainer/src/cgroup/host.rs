@@ -289,7 +289,7 @@ impl Host {
 ///
 /// # Errors
 /// The failed read.
-pub(super) fn is_host_root() -> Result<bool> {
+pub fn is_host_root() -> Result<bool> {
     const MAP: &str = "/proc/self/uid_map";
     if !nix::unistd::geteuid().is_root() {
         return Ok(false);

@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result};
 
 pub use freeze::Frozen;
-pub use host::{Host, Layout, own_path};
+pub use host::{Host, Layout, is_host_root, own_path};
 pub use join::Join;
 pub use oom::{OomEvent, OomWatch};
 pub use plan::{CgroupPlan, Request, V1View};

@@ -58,7 +58,7 @@ pub(crate) struct InitChild<'a> {
     /// The container's v1 cgroups.
     pub(crate) v1_views: Vec<V1View>,
     /// The container's v2 cgroup on the host, where cgroup2 cannot be mounted.
-    pub(crate) v2_directory: Option<std::ffi::CString>,
+    pub(crate) v2_directory: Option<V2Directory>,
     /// Hooks that run in here, and what they read.
     pub(crate) hooks: Option<ChildHooks<'a>>,
     /// Descriptors from 3 on that the process keeps.
@@ -69,6 +69,14 @@ pub(crate) struct InitChild<'a> {
     pub(crate) privileged: bool,
     /// The clone of the directory with the notify socket, to mount at /run/notify.
     pub(crate) notify_mount: Option<OwnedFd>,
+}
+
+/// A directory of the host's v2 hierarchy.
+#[derive(Debug)]
+pub(crate) struct V2Directory {
+    pub(crate) path: std::ffi::CString,
+    /// Whether it is not the container's own: then it may look, and no more (CVE-2023-25809).
+    pub(crate) shared: bool,
 }
 
 /// The `tasks` files of v1 cgroups, into each of which the child writes `0`.

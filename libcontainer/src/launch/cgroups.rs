@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use super::Launch;
 use crate::cgroup::{self, Cgroup, CgroupPlan, Held};
 use crate::error::Result;
+use crate::init::V2Directory;
 use crate::{resctrl, spec};
 
 impl Launch<'_> {
@@ -40,10 +41,10 @@ impl Launch<'_> {
         if !denied {
             return Err(error);
         }
-        // Permissions keep nobody from anything who is the host's root: EACCES is for root of a user namespace around the
-        // runtime, as under rootless Podman.
-        let nested = error.raw_errno() == Some(Errno::EACCES);
-        if self.facts.euid == 0 && !nested && !self.plan.namespaces.has(libc::CLONE_NEWUSER) {
+        // Whoever is the host's root and may not is told. Root of a user namespace around the runtime, as under rootless
+        // Podman, is not, and finds what belongs to others, or a read-only mount.
+        let own = self.plan.namespaces.has(libc::CLONE_NEWUSER);
+        if self.facts.euid == 0 && !own && cgroup::is_host_root()? {
             return Err(error);
         }
         if self.wants_limits() {
@@ -98,13 +99,12 @@ impl Launch<'_> {
 }
 
 /// What a container without a cgroup namespace sees as its /sys/fs/cgroup: its own cgroup, or without one the runtime's.
-pub(super) fn v2_directory(host: &cgroup::Host, cgroup: &Cgroup) -> Option<CString> {
+pub(super) fn v2_directory(host: &cgroup::Host, cgroup: &Cgroup) -> Option<V2Directory> {
     if !host.is_v2() {
         return None;
     }
-    let path = match cgroup.driver() {
-        cgroup::Driver::Disabled => cgroup::own_path().ok()?,
-        _ => cgroup.path().to_owned(),
-    };
-    Some(CString::new(format!("/sys/fs/cgroup{path}")).unwrap_or_default())
+    let shared = cgroup.driver() == cgroup::Driver::Disabled;
+    let path = if shared { cgroup::own_path().ok()? } else { cgroup.path().to_owned() };
+    let path = CString::new(format!("/sys/fs/cgroup{path}")).unwrap_or_default();
+    Some(V2Directory { path, shared })
 }

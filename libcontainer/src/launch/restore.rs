@@ -144,7 +144,7 @@ impl Launch<'_> {
             opts.cgroup_root(&controller, &path);
         }
         let v2 = cgroups::v2_directory(host, cgroup);
-        let v2 = v2.as_ref().and_then(|directory| directory.to_str().ok());
+        let v2 = v2.as_ref().and_then(|directory| directory.path.to_str().ok());
         let mountinfo = std::fs::read("/proc/self/mountinfo").on("read", "/proc/self/mountinfo")?;
         let views = plan.v1_views();
         let notify = state.path().join("notify");

@@ -1,12 +1,12 @@
 //! The container's view of its own cgroups.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::super::InitChild;
 use super::super::rootfs::empty_directory;
+use super::super::{InitChild, V2Directory};
 use super::{MountAttributes, target};
 use crate::cgroup::V1View;
 use crate::path::Make;
@@ -119,9 +119,13 @@ fn new_cgroup2(op: &MountOp) -> Result<OwnedFd, Errno> {
     context.mount(op.attr.set)
 }
 
-fn bind_cgroup2(op: &MountOp, directory: &CStr) -> Result<OwnedFd, Errno> {
-    let tree = open_tree_clone(CWD, directory, Recursive::No, false)?;
-    let attr = Attr { propagation: libc::MS_PRIVATE, ..op.attr };
+fn bind_cgroup2(op: &MountOp, directory: &V2Directory) -> Result<OwnedFd, Errno> {
+    let tree = open_tree_clone(CWD, &directory.path, Recursive::No, false)?;
+    let mut attr = Attr { propagation: libc::MS_PRIVATE, ..op.attr };
+    if directory.shared {
+        attr.set |= libc::MOUNT_ATTR_RDONLY;
+        attr.clear &= !libc::MOUNT_ATTR_RDONLY;
+    }
     mount_setattr(tree.as_fd(), Recursive::No, attr)?;
     Ok(tree)
 }

@@ -80,7 +80,8 @@ pub(super) fn mount_new(
 }
 
 /// What a user namespace may not mount, because it would show a namespace of the host's, is bound from the host, whose
-/// view is the same one: a /sys that is read-only as a whole, /proc, the message queues.
+/// view is the same one: a /sys that is read-only as a whole, /proc, the message queues. Inside another container whose
+/// own /sys is masked the kernel refuses a new one to everybody: there a read-only /sys shows that container's devices.
 fn bind_instead(
     i: usize,
     op: &MountOp,
@@ -91,15 +92,17 @@ fn bind_instead(
     let plan = child.plan;
     let read_only = op.attr.set & libc::MOUNT_ATTR_RDONLY;
     let (source, shown, below) = match new.kind.to_bytes() {
-        b"sysfs" if read_only != 0 => (c"/sys", libc::CLONE_NEWNET, read_only),
+        b"sysfs" if read_only != 0 => (c"/sys", 0, read_only),
         b"proc" => (c"/proc", libc::CLONE_NEWPID, 0),
         b"mqueue" => (c"/dev/mqueue", libc::CLONE_NEWIPC, 0),
         _ => return Err(Fault::new(Step::Mount, i, Errno::EPERM)),
     };
-    if !child.user_namespace || plan.namespaces.has(shown) {
-        return Err(Fault::new(Step::Mount, i, Errno::EPERM));
+    let denied = Fault::new(Step::Mount, i, Errno::EPERM);
+    let nested = child.user_namespace || is_in_user_namespace(child.proc.as_fd());
+    if !nested || plan.namespaces.has(shown) {
+        return Err(denied);
     }
-    let tree = open_tree_clone(CWD, source, Recursive::Yes, true).at(Step::Mount, i)?;
+    let Ok(tree) = open_tree_clone(CWD, source, Recursive::Yes, true) else { return Err(denied) };
     let whole = Attr { set: below, clear: 0, propagation: libc::MS_SLAVE };
     mount_setattr(tree.as_fd(), Recursive::Yes, whole).at(Step::Mount, i)?;
     if op.attr.set != 0 {
@@ -110,6 +113,14 @@ fn bind_instead(
     rest.apply(tree.as_fd()).at(Step::Mount, i)?;
     move_mount(tree.as_fd(), target.as_fd()).at(Step::Mount, i)?;
     Ok(tree)
+}
+
+/// Whether this process, and then the runtime, is in a user namespace that is not the first.
+fn is_in_user_namespace(proc: BorrowedFd<'_>) -> bool {
+    let map = fd::openat(proc, c"self/uid_map", libc::O_RDONLY, 0);
+    let map = map.and_then(|map| fd::read_all(&map, 1 << 16)).unwrap_or_default();
+    let words = map.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    !words.eq([b"0".as_slice(), b"0", b"4294967295"])
 }
 
 /// Labels the root of a file system that takes no label when it is mounted.
