@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use crate::harness::host::Layout;
 use crate::harness::runner::cases;
-use crate::harness::{Container, Kind, Output, Test, json, reaper, wait};
+use crate::harness::{Container, Kind, Output, Test, json, probe, reaper, wait};
 
 cases![
     a_scope_has_the_container_and_its_limits,
     the_program_is_born_under_its_limits,
     update_tells_systemd_and_the_kernel,
     devices_survive_daemon_reloads,
+    a_device_of_a_hook_survives_a_daemon_reload,
     limits_survive_a_daemon_reload,
     properties_come_from_annotations,
     a_property_systemd_refuses_is_explained,
@@ -191,42 +192,77 @@ fn update_tells_systemd_and_the_kernel(t: &Test) {
     gone(t);
 }
 
-/// Opens both devices, which have no driver, until the kernel forbids one, or it is killed.
-const LOOP: &str = "mknod /dev/a c 240 7; mknod /dev/b c 241 7; \
-    open() { case $( (: < $1) 2>&1 ) in *permitted*|*denied*) echo $1 >> /denied;; esac; }; \
-    while :; do open /dev/null; open /dev/a; [ ! -e /updated ] || open /dev/b; echo >> /rounds; done";
+/// Opens the devices, which have no driver, until the kernel forbids one, or it is killed.
+const LOOP: &str = "for n in 240 241 242; do mknod /dev/$n c $n 7; done; \
+    open() { case $( (: < /dev/$1) 2>&1 ) in *permitted*|*denied*) echo $1 >> /denied;; esac; }; \
+    while :; do open null; open 240; open 242; [ ! -e /updated ] || open 241; echo >> /rounds; done";
 
+/// Rules that allow these character devices, all of minor number 7.
+fn rules(majors: &[u32]) -> serde_json::Value {
+    let mut rules = vec![json!({"allow": false, "access": "rwm"})];
+    rules.extend(majors.iter().map(
+        |major| json!({"allow": true, "type": "c", "major": major, "minor": 7, "access": "rwm"}),
+    ));
+    rules.into()
+}
+
+/// Of the configuration, of a hook, of an update that says the configuration again, and of one that adds a device.
 fn devices_survive_daemon_reloads(t: &Test) {
     need_systemd(t);
     t.need_capability("CAP_MKNOD");
-    let rules = json!([
-        {"allow": false, "access": "rwm"},
-        {"allow": true, "type": "c", "major": 240, "minor": 7, "access": "rwm"},
-        {"allow": true, "type": "c", "major": 241, "minor": 7, "access": "m"},
-    ]);
+    let hook = format!("exec {} hook-device 242 7", probe::path(t).display());
     let c = container(t)
         .sh(LOOP)
         .with_capabilities(&["CAP_MKNOD"])
-        .set("/linux/resources/devices", rules);
+        .set("/linux/resources/devices", rules(&[240]))
+        .hook("createRuntime", &hook);
     create(&c);
     c.start().ok();
     c.wait_file("/rounds");
-    let more = json!({"devices": [
-        {"allow": false, "access": "rwm"},
-        {"allow": true, "type": "c", "major": 240, "minor": 7, "access": "rwm"},
-        {"allow": true, "type": "c", "major": 241, "minor": 7, "access": "rwm"},
-    ]});
-    c.call("update", &["--resources", "-"]).stdin(more.to_string()).run().ok();
-    fs::write(c.path("/updated"), "").unwrap();
     let rounds = || fs::metadata(c.path("/rounds")).map_or(0, |file| file.len());
-    for _ in 0..10 {
-        systemctl(&["daemon-reload"]);
+    let go_on = || {
         let before = rounds();
         wait::until("the loop goes on", || (rounds() > before + 1).then_some(()));
+        fs::read_to_string(c.path("/denied")).unwrap_or_default().replace('\n', " ")
+    };
+    let update = |resources: serde_json::Value| {
+        c.call("update", &["--resources", "-"]).stdin(resources.to_string()).run().ok();
+    };
+    let mut denied = vec![("the hook".to_owned(), go_on())];
+    update(json!({"devices": rules(&[240]), "pids": {"limit": 50}}));
+    denied.push(("an update with the rules there are".to_owned(), go_on()));
+    update(json!({"devices": rules(&[240, 241, 242])}));
+    fs::write(c.path("/updated"), "").unwrap();
+    denied.push(("an update with one more".to_owned(), go_on()));
+    for n in 1..=10 {
+        systemctl(&["daemon-reload"]);
+        denied.push((format!("daemon-reload {n}"), go_on()));
     }
-    let denied = fs::read_to_string(c.path("/denied")).unwrap_or_default();
     c.delete_force().ok();
-    assert_eq!(denied, "");
+    denied.retain(|(_, devices)| !devices.is_empty());
+    let first = denied.first().map(|(when, devices)| format!("denied after {when}: {devices}"));
+    assert_eq!(first.as_deref(), None);
+    gone(t);
+}
+
+/// As far as the hook's device goes; what another runtime's update does with it is another matter.
+fn a_device_of_a_hook_survives_a_daemon_reload(t: &Test) {
+    need_systemd(t);
+    t.need_capability("CAP_MKNOD");
+    let hook = format!("exec {} hook-device 242 7", probe::path(t).display());
+    let c = container(t)
+        .lasting()
+        .with_capabilities(&["CAP_MKNOD"])
+        .set("/linux/resources/devices", rules(&[240]))
+        .hook("createRuntime", &hook);
+    create(&c);
+    c.start().ok();
+    c.exec(&["mknod", "/dev/242", "c", "242", "7"]).ok();
+    let open = || c.exec(&["sh", "-c", ": < /dev/242"]).stderr;
+    assert!(open().contains("No such device or address"), "{}", open());
+    systemctl(&["daemon-reload"]);
+    assert!(open().contains("No such device or address"), "{}", open());
+    c.delete_force().ok();
     gone(t);
 }
 

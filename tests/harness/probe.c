@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
@@ -338,6 +339,71 @@ static int do_unfreezable(char **argv) {
     return write(ends[1], page, 1) == 1;
 }
 
+static int bpf(int command, union bpf_attr *attr) {
+    return (int)syscall(SYS_bpf, command, attr, sizeof *attr);
+}
+
+/* Puts in the place of each device program of this cgroup the same with one more device before all. */
+static int extend_programs(const char *path, int major, int minor) {
+    static struct bpf_insn code[4096];
+    unsigned ids[64];
+    int cgroup = open(path, O_RDONLY | O_DIRECTORY), changed = 0;
+    union bpf_attr attr = {.query = {.target_fd = (unsigned)cgroup, .attach_type = BPF_CGROUP_DEVICE,
+                                     .prog_ids = (unsigned long)ids, .prog_cnt = 64}};
+    if (cgroup < 0 || bpf(BPF_PROG_QUERY, &attr) < 0)
+        return -1;
+    for (unsigned i = 0, count = attr.query.prog_cnt; i < count; i++) {
+        const struct bpf_insn first[] = {
+            {.code = BPF_LDX | BPF_MEM | BPF_W, .dst_reg = 2, .src_reg = 1, .off = 4},
+            {.code = BPF_JMP | BPF_JNE | BPF_K, .dst_reg = 2, .off = 4, .imm = major},
+            {.code = BPF_LDX | BPF_MEM | BPF_W, .dst_reg = 2, .src_reg = 1, .off = 8},
+            {.code = BPF_JMP | BPF_JNE | BPF_K, .dst_reg = 2, .off = 2, .imm = minor},
+            {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .imm = 1},
+            {.code = BPF_JMP | BPF_EXIT},
+        };
+        const unsigned length = sizeof first / sizeof *first;
+        struct bpf_prog_info info = {.xlated_prog_len = sizeof code - sizeof first,
+                                     .xlated_prog_insns = (unsigned long)(code + length)};
+        memcpy(code, first, sizeof first);
+        attr = (union bpf_attr){.prog_id = ids[i]};
+        int old = bpf(BPF_PROG_GET_FD_BY_ID, &attr);
+        attr = (union bpf_attr){.info = {.bpf_fd = (unsigned)old, .info_len = sizeof info, .info = (unsigned long)&info}};
+        if (bpf(BPF_OBJ_GET_INFO_BY_FD, &attr) < 0)
+            return -1;
+        attr = (union bpf_attr){.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE, .insns = (unsigned long)code,
+                                .insn_cnt = length + info.xlated_prog_len / sizeof *code,
+                                .license = (unsigned long)"Apache-2.0"};
+        int new = bpf(BPF_PROG_LOAD, &attr);
+        attr = (union bpf_attr){.target_fd = (unsigned)cgroup, .attach_bpf_fd = (unsigned)new,
+                                .attach_type = BPF_CGROUP_DEVICE, .attach_flags = BPF_F_ALLOW_MULTI | BPF_F_REPLACE,
+                                .replace_bpf_fd = (unsigned)old};
+        if (new < 0 || bpf(BPF_PROG_ATTACH, &attr) < 0)
+            return -1;
+        changed++;
+    }
+    return changed;
+}
+
+/* hook-device MAJOR MINOR: a hook that allows its container a device as libnvidia-container does. */
+static int do_hook_device(char **argv) {
+    static char text[1 << 16];
+    char path[4096] = "/sys/fs/cgroup";
+    size_t length = fread(text, 1, sizeof text - 1, stdin), root = strlen(path);
+    char *pid = strstr(text, "\"pid\":");
+    FILE *file;
+    text[length] = 0;
+    sprintf(text, "/proc/%d/cgroup", pid ? atoi(pid + 6) : 0);
+    if (!(file = fopen(text, "r")) || fscanf(file, "0::%4000s", path + root) != 1)
+        return 1;
+    /* The limits may be those of a cgroup above. */
+    for (int changed = 0; strlen(path) > root && !changed; *strrchr(path, '/') = 0)
+        if ((changed = extend_programs(path, atoi(argv[0]), atoi(argv[1]))) < 0) {
+            perror(path);
+            return 1;
+        }
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (argc < 2)
         return 2;
@@ -366,6 +432,8 @@ int main(int argc, char **argv) {
         return do_inherited();
     if (!strcmp(verb, "kill-at") && argc > 4)
         return do_kill_at(argv + 2);
+    if (!strcmp(verb, "hook-device") && argc > 3)
+        return do_hook_device(argv + 2);
     if (!strcmp(verb, "unfreezable") && argc > 2)
         return do_unfreezable(argv + 2);
     if (!strcmp(verb, "listening") && argc > 2)

@@ -32,10 +32,11 @@ pub(super) fn apply(cgroup: &Cgroup, rules: &Rules) -> Result<()> {
 }
 
 /// Puts `rules` in the place of those in force, without a moment in which more is allowed than before or after.
-pub(super) fn replace(cgroup: &Cgroup, rules: &Rules) -> Result<()> {
+/// `first` are those the container was made with.
+pub(super) fn replace(cgroup: &Cgroup, rules: &Rules, first: &Rules) -> Result<()> {
     if cgroup.is_v2() {
         let Some(directory) = cgroup.v2() else { return Ok(()) };
-        return replace_program(&directory, rules);
+        return replace_program(&directory, rules, first);
     }
     let Some(directory) = cgroup.v1("devices") else { return Ok(()) };
     let path = format!("{directory}/devices.list");
@@ -105,16 +106,29 @@ fn denied(errno: Errno, line: &str, path: &str) -> Error {
     }
 }
 
+/// The first part of the name of programs of systemd's.
+const SYSTEMD: &[u8] = b"sd_";
+
 /// A program of ours is replaced in one step; beside others (systemd's) ours alone.
-fn replace_program(path: &str, rules: &Rules) -> Result<()> {
+///
+/// A hook may have put a program in the place of ours that allows more (libnvidia-container does). Engines that send the
+/// whole configuration again with each update, as containerd does, are not to take that away; who sends another list has
+/// that in force, and nothing but that.
+fn replace_program(path: &str, rules: &Rules, first: &Rules) -> Result<()> {
     let directory = open_directory(path)?;
     // Before the question what is attached, which takes the same privileges.
     let Some(program) = load(rules)? else { return Ok(()) };
-    let ours = our_programs(directory.as_fd())?;
-    if ours.is_empty() && rules.allow_all() {
+    let (mut old, others) = programs(directory.as_fd())?;
+    if old.is_empty() && !first.allow_all() {
+        old = others;
+        if !old.is_empty() && rules == first {
+            return Ok(());
+        }
+    }
+    if old.is_empty() && rules.allow_all() {
         return Ok(());
     }
-    let (old, more) = match ours.split_first() {
+    let (old, more) = match old.split_first() {
         Some((old, more)) => (Some(old.as_fd()), more),
         None => (None, &[][..]),
     };
@@ -127,17 +141,20 @@ fn replace_program(path: &str, rules: &Rules) -> Result<()> {
     Ok(())
 }
 
-fn our_programs(directory: BorrowedFd<'_>) -> Result<Vec<OwnedFd>> {
+/// The programs attached: ours, and those of neither us nor systemd.
+fn programs(directory: BorrowedFd<'_>) -> Result<(Vec<OwnedFd>, Vec<OwnedFd>)> {
     let ids = bpf::device_programs(directory).doing("list the device programs")?;
-    let mut ours = Vec::new();
+    let (mut ours, mut others) = (Vec::new(), Vec::new());
     for id in ids {
         let program = bpf::program_by_id(id).doing("open a device program")?;
         let name = bpf::program_name(program.as_fd()).doing("name a device program")?;
         if name.starts_with(device_program::NAME) {
             ours.push(program);
+        } else if !name.starts_with(SYSTEMD) {
+            others.push(program);
         }
     }
-    Ok(ours)
+    Ok((ours, others))
 }
 
 /// Nothing where this is not root of the host. Such a process may load no program, but neither can it, or anybody in

@@ -7,18 +7,23 @@ use super::plan::{check_holes, missing_controller};
 use super::writes::{LIMIT, Purpose, SWAP, Write, Writes};
 use super::{Cgroup, Driver, Host, Member, create, devices, file, processes, systemd, v1, v2};
 use crate::error::Context;
-use crate::spec::{Memory, Resources};
+use crate::spec::{DeviceRule, Memory, Resources};
 use crate::{Error, Result};
 
 impl Cgroup {
     /// Changes what `resources` names and leaves the rest alone; 0 is unset where `config.json` has it so. Device
-    /// rules, if there are any, take the place of all present ones. Returns warnings.
+    /// rules, if there are any, take the place of all present ones; if they are `first`, those the container was made
+    /// with, what a hook has made of them stays. Returns warnings.
     ///
     /// On version 1 the container may join another hierarchy: see [`Cgroup::extend`].
     ///
     /// # Errors
     /// The limit that cannot be set, naming its property. The others are what they were, as far as the kernel allows.
-    pub fn update(&mut self, resources: &Resources<'_>) -> Result<Vec<String>> {
+    pub fn update(
+        &mut self,
+        resources: &Resources<'_>,
+        first: &[DeviceRule<'_>],
+    ) -> Result<Vec<String>> {
         if self.record.driver == Driver::Disabled {
             return Err(Error::unsupported("the container has no cgroup: cgroups are disabled"));
         }
@@ -45,8 +50,10 @@ impl Cgroup {
         self.enter(&list)?;
         let before = self.before(&list);
         // The kernel first, whose word counts; systemd's last, which puts everything it knows of the unit in force.
-        let changed =
-            self.apply(&list, rules.as_ref()).and_then(|()| self.tell(&list, rules.as_ref()));
+        let first = Rules::new(first, true)?;
+        let changed = self
+            .apply(&list, rules.as_ref(), &first)
+            .and_then(|()| self.tell(&list, rules.as_ref()));
         if changed.is_err() {
             self.put_back(&list, &before);
         }
@@ -69,7 +76,7 @@ impl Cgroup {
         Ok(())
     }
 
-    fn apply(&self, list: &[Write], rules: Option<&Rules>) -> Result<()> {
+    fn apply(&self, list: &[Write], rules: Option<&Rules>, first: &Rules) -> Result<()> {
         if self.is_v2() {
             let (directory, mount) = self.unified()?;
             create::apply(list, &directory, &mount)?;
@@ -80,7 +87,7 @@ impl Cgroup {
                 create::apply(&mine, &self.directory(member), &member.mount)?;
             }
         }
-        rules.map_or(Ok(()), |rules| devices::replace(self, rules))
+        rules.map_or(Ok(()), |rules| devices::replace(self, rules, first))
     }
 
     fn tell(&self, list: &[Write], rules: Option<&Rules>) -> Result<()> {

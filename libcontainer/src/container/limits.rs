@@ -5,7 +5,8 @@ use crate::cgroup::{OomWatch, Stats};
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::resctrl::{self, ResctrlPlan, Schemata};
-use crate::spec::Resources;
+use crate::spec::{Resources, Spec};
+use crate::{bundle, store};
 
 impl Container<'_> {
     /// Changes limits of a container that was [opened locked](super::Saved::open_locked); what `resources` does not mention
@@ -20,7 +21,14 @@ impl Container<'_> {
             self.record.cgroup = self.cgroup.record().clone();
             self.state.save(&self.record)?;
         }
-        let warnings = self.cgroup.update(resources)?;
+        let config = match resources.devices.is_empty() {
+            true => Vec::new(),
+            false => self.state.read(store::CONFIG)?.unwrap_or_default(),
+        };
+        let spec = if config.is_empty() { Spec::default() } else { bundle::parse(&config)? };
+        let linux = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+        let first = linux.map_or(&[][..], |resources| &resources.devices);
+        let warnings = self.cgroup.update(resources, first)?;
         warnings.iter().for_each(|warning| log.warn(warning));
         Ok(())
     }

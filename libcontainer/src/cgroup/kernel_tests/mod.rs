@@ -148,7 +148,7 @@ impl Unit {
     }
 
     fn update(&mut self, json: &str) -> Result<Vec<String>> {
-        self.cgroup.update(&serde_json::from_str(json).unwrap())
+        self.cgroup.update(&serde_json::from_str(json).unwrap(), &[])
     }
 
     fn directories(&self) -> Vec<String> {
@@ -389,7 +389,7 @@ fn a_disabled_cgroup_is_no_cgroup() {
     assert_eq!(cgroup.pids().unwrap(), [] as [i32; 0]);
     assert!(!cgroup.is_frozen().unwrap());
     assert!(cgroup.freeze().is_err() && cgroup.stats().is_err());
-    assert!(cgroup.update(&Resources::default()).is_err());
+    assert!(cgroup.update(&Resources::default(), &[]).is_err());
     cgroup.remove().unwrap();
 }
 
