@@ -35,6 +35,7 @@ cases![
     exec_keeps_no_new_privileges_of_the_container,
     exec_takes_a_process_file,
     exec_takes_a_process_from_a_pipe,
+    exec_waits_for_the_writer_of_a_fifo,
     a_process_file_replaces_everything,
     a_process_file_inherits_the_resource_limits,
     a_process_file_that_is_missing_fails,
@@ -298,6 +299,22 @@ fn exec_takes_a_process_from_a_pipe(t: &Test) {
     pipe.write_all(second.as_bytes()).unwrap();
     drop(pipe);
     call.wait().ok().prints("from a pipe\n");
+}
+
+/// And as a script gives it: `mkfifo p; skep exec --process p … & jq … > p`.
+fn exec_waits_for_the_writer_of_a_fifo(t: &Test) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let c = running(t);
+    let path = t.path("pipe");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let call = t.call(&["exec", "--process", path.to_str().unwrap(), &c.id]).spawn();
+    let mut pipe = wait::until("the runtime to open the FIFO", || {
+        fs::File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&path).ok()
+    });
+    let process = json!({"args": ["echo", "from a FIFO"], "env": ["PATH=/bin"], "cwd": "/"});
+    std::io::Write::write_all(&mut pipe, process.to_string().as_bytes()).unwrap();
+    drop(pipe);
+    call.wait().ok().prints("from a FIFO\n");
 }
 
 fn exec_takes_a_process_file(t: &Test) {

@@ -6,7 +6,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde::Deserialize;
 
 use crate::error::{Context, Error, Kind, Result};
@@ -64,27 +63,23 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 /// # Errors
 /// Those of open(2) and read(2), naming the file; [`Kind::Config`] for one over 16 MiB or something else than a file.
 pub fn read_config(path: &Path) -> Result<Vec<u8>> {
-    read(&open(path)?, path)
+    // Whoever made the bundle does not get to keep the runtime waiting.
+    read(&open(path, libc::O_NONBLOCK)?, path)
 }
 
 /// Reads a JSON document that is an argument: it may come from a pipe, whose other end may take its time
-/// (`--process <(jq …)`).
+/// (`--process <(jq …)`), to come as well as to write.
 ///
 /// # Errors
 /// As for [`read_config`].
 pub fn read_document(path: &Path) -> Result<Vec<u8>> {
-    let file = open(path)?;
-    let wait = FcntlArg::F_SETFL(OFlag::empty());
-    fcntl(&file, wait).on("fcntl", path)?;
-    read(&file, path)
+    read(&open(path, 0)?, path)
 }
 
-/// Does not wait for the writer of a FIFO.
-fn open(path: &Path) -> Result<OwnedFd> {
+fn open(path: &Path, flags: libc::c_int) -> Result<OwnedFd> {
     let name = CString::new(path.as_os_str().as_bytes())
         .map_err(|_nul| Error::config("a path with NUL").path(path))?;
-    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
-    fd::openat(fd::CWD, &name, flags, 0).on("open", path)
+    fd::openat(fd::CWD, &name, libc::O_RDONLY | libc::O_NOCTTY | flags, 0).on("open", path)
 }
 
 fn read(file: &OwnedFd, path: &Path) -> Result<Vec<u8>> {
