@@ -10,6 +10,8 @@ mod commands;
 mod logging;
 mod output;
 
+use std::ffi::OsStr;
+
 use libcontainer::sys::entry::Arguments;
 use libcontainer::{Error, launch};
 
@@ -32,7 +34,7 @@ const EXEC_FAILURE: i32 = 255;
 fn run(arguments: Arguments) -> i32 {
     let mut sealed = libcontainer::exeseal::arrive();
     let of_image = arguments.iter().any(cli::is_image_flag);
-    if !sealed && !of_image && arguments.iter().any(is_sealed_command) {
+    if !sealed && !of_image && may_be_sealed(arguments) {
         // Before anything else is done, which would be done twice. What goes wrong is told when the log is open.
         sealed = libcontainer::exeseal::seal(arguments).is_ok();
     }
@@ -71,10 +73,13 @@ fn run(arguments: Arguments) -> i32 {
     }
 }
 
-/// Whether an argument may be the name of a command that puts a process into a container. One that is something else, the
-/// id of a container say, only costs the second start.
-fn is_sealed_command(argument: &std::ffi::OsStr) -> bool {
-    argument == "create" || argument == "run" || argument == "exec"
+/// Whether the command may be one that puts a process into a container. If the word is something else, the id of a container
+/// say, that only costs the second start. Before it there is no command of `skep-image`, which is looked for beside the file
+/// this program runs from.
+fn may_be_sealed(arguments: Arguments) -> bool {
+    let is_sealed = |word: &OsStr| word == "create" || word == "run" || word == "exec";
+    let found = arguments.iter().find(|word| is_sealed(word) || cli::is_image_command(word));
+    found.is_some_and(is_sealed)
 }
 
 fn perform(

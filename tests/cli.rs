@@ -49,6 +49,7 @@ cases![
     cgroup_manager_disabled_makes_no_cgroup,
     an_unknown_cgroup_manager_is_refused,
     the_systemd_driver_without_systemd_fails,
+    the_program_for_images_is_found_whatever_the_operands,
 ];
 
 const COMMANDS: [&str; 15] = [
@@ -484,4 +485,27 @@ fn the_systemd_driver_without_systemd_fails(t: &Test) {
     let c = t.container().set("/linux/cgroupsPath", json!(format!("system.slice:bb:{}", t.id)));
     c.bundle_call("run", &[]).global(&["--systemd-cgroup"]).run().fails().names("systemd");
     t.assert_nothing_left();
+}
+
+/// One that is also the name of a command has the runtime run from a mount of its own, before it looks beside its file.
+fn the_program_for_images_is_found_whatever_the_operands(t: &Test) {
+    use std::os::unix::fs::PermissionsExt as _;
+    t.need(t.kind() == Kind::Skep, "the others know no images");
+    let directory = t.path("bin");
+    fs::create_dir(&directory).unwrap();
+    fs::copy(&t.runtime.path, directory.join("skep")).unwrap();
+    std::os::unix::fs::symlink("bin/skep", t.path("link")).unwrap();
+    let program = directory.join("skep-image");
+    fs::write(&program, "#!/bin/sh\necho \"$0 $*\"\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["./bin/skep", "./link"] {
+        for operand in ["alpine", "run", "exec", "create"] {
+            let mut command = std::process::Command::new(name);
+            command.args(["inspect", operand]).current_dir(&t.dir).env_clear();
+            let output = crate::harness::reaper::output(&mut command).unwrap();
+            let expected = format!("{} inspect {operand}\n", program.display());
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(text, expected, "{name} {operand}: {output:?}");
+        }
+    }
 }

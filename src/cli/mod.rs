@@ -23,4 +23,4 @@ pub(crate) use completion::{Shell, completion};
 pub(crate) use globals::{Globals, Rootless};
 pub(crate) use help::{command_help, program_help};
 pub(crate) use man::{command_page, program_page};
-pub(crate) use parse::{Args, Request, is_image_flag, of_images, parse};
+pub(crate) use parse::{Args, Request, is_image_command, is_image_flag, of_images, parse};

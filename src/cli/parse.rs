@@ -75,11 +75,24 @@ pub(crate) fn parse<'a>(argv: &[&'a OsStr]) -> CommandLine<'a> {
     CommandLine { globals: Globals(globals), request }
 }
 
-/// Commands of `skep-image`.
-const IMAGE_COMMANDS: &[&str] = &[
-    "pull", "unpack", "bundle", "inspect", "tags", "resolve", "ls", "cat", "copy", "push",
-    "verify", "store",
-];
+/// Whether a word is a command of `skep-image`.
+pub(crate) fn is_image_command(word: &OsStr) -> bool {
+    matches!(
+        word.as_bytes(),
+        b"pull"
+            | b"unpack"
+            | b"bundle"
+            | b"inspect"
+            | b"tags"
+            | b"resolve"
+            | b"ls"
+            | b"cat"
+            | b"copy"
+            | b"push"
+            | b"verify"
+            | b"store"
+    )
+}
 
 /// Whether a word is `--image`, with which `run` and `create` are of an image and not of a bundle.
 pub(crate) fn is_image_flag(word: &OsStr) -> bool {
@@ -98,7 +111,7 @@ pub(crate) fn of_images(argv: &[&OsStr]) -> Option<usize> {
         b"run" | b"create" => {
             rest.iter().take_while(|word| **word != "--").any(|word| is_image_flag(word))
         }
-        word => IMAGE_COMMANDS.iter().any(|command| command.as_bytes() == word),
+        _ => is_image_command(command),
     };
     of_images.then(|| argv.len().saturating_sub(globals.operands.len()))
 }

@@ -4,20 +4,17 @@
 use std::ffi::{CString, OsStr};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use libcontainer::Error;
 use libcontainer::sys::exec::{CStrArray, execve};
 use nix::errno::Errno;
 
-/// Where the program is, seen from the directory this one is in; and where it is installed, if that is not known.
-const PLACES: &[&str] = &[
-    "skep-image",
-    "../libexec/skep/skep-image",
-    "../libexec/skep-image",
-    "/usr/local/libexec/skep/skep-image",
-    "/usr/libexec/skep/skep-image",
-];
+/// Where the program is, seen from the directory this one is in.
+const BESIDE: &[&str] = &["skep-image", "../libexec/skep/skep-image", "../libexec/skep-image"];
+/// Where it is installed, if it is not there.
+const INSTALLED: &[&str] = &["/usr/local/libexec/skep/skep-image", "/usr/libexec/skep/skep-image"];
 
 /// Becomes `skep-image`, with the command that is word `at` of `argv`. Returns only to say why not.
 ///
@@ -38,19 +35,28 @@ pub(crate) fn hand_over(argv: &[&OsStr], at: usize) -> Error {
     let environment = CStrArray::new(
         std::env::vars_os().filter_map(|(name, value)| variable(&name, &value)).collect(),
     );
-    let own =
-        fs::read_link("/proc/self/exe").unwrap_or_else(|_| PathBuf::from("/usr/local/bin/skep"));
-    let beside = own.parent().unwrap_or(Path::new("/"));
-    for place in PLACES {
-        let program = beside.join(place);
+    let own = own_file();
+    let directory = own.as_deref().and_then(Path::parent);
+    let beside = BESIDE.iter().filter_map(|place| Some(directory?.join(place)));
+    for program in beside.chain(INSTALLED.iter().map(PathBuf::from)) {
         let Ok(path) = CString::new(program.as_os_str().as_bytes()) else { continue };
         match execve(&path, &words, &environment) {
             Errno::ENOENT | Errno::ENOTDIR => {}
             errno => return Error::os("execute", errno).path(program),
         }
     }
+    let own = own.unwrap_or_else(|| PathBuf::from("skep"));
     Error::unsupported("images are the program skep-image's, which is not there")
         .hint(format!("install it beside {}, or in ../libexec/skep seen from there", own.display()))
+}
+
+/// The file of this program, unless it runs from a mount of its own, which to the kernel lies in no directory (`/`): what is
+/// executed beside it, as root perhaps, is to be beside this very file.
+fn own_file() -> Option<PathBuf> {
+    const EXE: &str = "/proc/self/exe";
+    let inode = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    let path = fs::read_link(EXE).ok()?;
+    (inode(&path)? == inode(Path::new(EXE))?).then_some(path)
 }
 
 fn variable(name: &OsStr, value: &OsStr) -> Option<CString> {
