@@ -6,7 +6,8 @@ use nix::errno::Errno;
 
 use super::entry::Arguments;
 
-/// At most so many read-only segments are given back; a program has three.
+/// At most so many read-only segments are given back. A static program has four of them: its headers, the text, the
+/// text that is put last (libcontainer/text-order.ld), constants.
 const SEGMENTS: usize = 4;
 
 /// Waits until a byte can be read from `fifo`; false if it cannot be read at all.
@@ -232,4 +233,24 @@ fn remap(file: BorrowedFd<'_>, segment: &libc::Elf64_Phdr) -> Result<(), Errno> 
 
 fn mapped(place: *mut libc::c_void) -> Result<*mut libc::c_void, Errno> {
     if place == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(place) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_read_only_segment_is_given_back() {
+        let mut ranges = [(0, 0); SEGMENTS];
+        text_ranges(&mut ranges);
+        let (base, headers) = program_headers().unwrap();
+        let read_only = || segments(headers).filter(|header| header.p_flags & libc::PF_W == 0);
+        assert!(read_only().count() <= SEGMENTS);
+        for header in read_only().filter(|header| header.p_memsz >= 2 * PAGE) {
+            let middle = number(base + header.p_vaddr + header.p_memsz / 2);
+            let given_back =
+                |range: &(usize, usize)| (range.0..range.0 + range.1).contains(&middle);
+            assert!(ranges.iter().any(given_back), "{header:?} {ranges:?}");
+        }
+    }
 }
