@@ -16,6 +16,10 @@ cases![
     a_create_that_fails_leaves_another_in_its_cgroup_alone,
     delete_leaves_another_in_its_cgroup_alone,
     delete_leaves_another_that_is_being_created_alone,
+    delete_does_not_take_a_stopped_container_for_an_owner,
+    delete_is_not_stopped_by_a_broken_entry,
+    a_create_that_fails_in_a_cgroup_it_found_ends_its_own,
+    kill_all_of_a_stopped_container_leaves_another_in_its_cgroup_alone,
 ];
 
 const ROUNDS: usize = 5;
@@ -200,5 +204,113 @@ fn delete_leaves_another_that_is_being_created_alone(t: &Test) {
     // And the last one clears the cgroup.
     fs::remove_file(&record).unwrap();
     creating.delete_force().ok();
+    t.assert_nothing_left();
+}
+
+/// A container of the host's pids that has ended and left a process in its cgroup; with the pid of that.
+fn ended_with_an_orphan<'t>(t: &'t Test, path: &str) -> (Container<'t>, i32) {
+    let c = t.container().without_namespace("pid").set("/linux/cgroupsPath", json!(path));
+    let c = c.sh("sleep 1000 & echo $! > /orphan");
+    c.run_detached();
+    c.wait_exit();
+    let orphan = c.wait_file("/orphan").trim().parse().unwrap();
+    assert!(wait::is_alive(orphan));
+    (c, orphan)
+}
+
+/// One that has stopped has no process, if its pid namespace was its own: those in the cgroup are the other's.
+fn delete_does_not_take_a_stopped_container_for_an_owner(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun clear the cgroup");
+    let path = format!("/{}-shared", t.id);
+    let stopped = t.container().set("/linux/cgroupsPath", json!(path));
+    stopped.run_detached();
+    stopped.wait_exit();
+    let (c, orphan) = ended_with_an_orphan(t, &path);
+    c.delete_force().ok();
+    assert!(!wait::is_alive(orphan), "nobody will find it any more");
+    stopped.delete().ok();
+    t.assert_nothing_left();
+}
+
+/// Whatever somebody has put into the state directory.
+fn delete_is_not_stopped_by_a_broken_entry(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "the state directory is skep's");
+    let path = format!("/{}-shared", t.id);
+    let junk = t.root.join("junk");
+    fs::create_dir(&junk).unwrap();
+    let (config, state) = (junk.join("config.json"), junk.join("state.json"));
+    let mode = nix::sys::stat::Mode::S_IRWXU;
+    for broken in ["directory", "fifo", "link", "device"] {
+        match broken {
+            "directory" => [&config, &state].map(|file| fs::create_dir(file).unwrap()),
+            "fifo" => [&config, &state].map(|file| nix::unistd::mkfifo(file, mode).unwrap()),
+            "link" => {
+                [&config, &state].map(|file| std::os::unix::fs::symlink("/dev/zero", file).unwrap())
+            }
+            _ => [&config, &state].map(|file| {
+                let (kind, zero) = (nix::sys::stat::SFlag::S_IFCHR, nix::sys::stat::makedev(1, 5));
+                nix::sys::stat::mknod(file, kind, mode, zero).unwrap();
+            }),
+        };
+        let (c, orphan) = ended_with_an_orphan(t, &path);
+        let output = c.delete_force();
+        for file in [&config, &state] {
+            fs::remove_file(file).or_else(|_| fs::remove_dir(file)).unwrap();
+        }
+        output.ok();
+        assert!(!wait::is_alive(orphan), "{broken}");
+    }
+    fs::remove_dir(&junk).unwrap();
+    t.assert_nothing_left();
+}
+
+/// What was there stays, and what the failed container has begun in there does not.
+fn a_create_that_fails_in_a_cgroup_it_found_ends_its_own(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun clear the cgroup");
+    let name = format!("{}-found", t.id);
+    let roots = t.host.cgroup_roots();
+    // In some of the hierarchies, then in all.
+    for count in [1, roots.len()] {
+        let found: Vec<_> = roots.iter().rev().take(count).map(|root| root.join(&name)).collect();
+        for directory in &found {
+            fs::create_dir(directory).unwrap();
+        }
+        let pid = t.path("daemon");
+        let daemon = "exec > /dev/null 2>&1 < /dev/null; setsid sleep 1000 & echo $!";
+        let c = t
+            .container()
+            .without_namespace("pid")
+            .set("/linux/cgroupsPath", json!(format!("/{name}")))
+            .hook("createContainer", &format!("({daemon} >&3) 3> {}", pid.display()))
+            .hook("createContainer", "exit 1");
+        c.try_create().fails().names("createContainer");
+        let daemon: i32 = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
+        assert!(!wait::is_alive(daemon), "{daemon} is left");
+        let mut left = t.cgroups();
+        left.sort();
+        let mut expected = found.clone();
+        expected.sort();
+        assert_eq!(left, expected);
+        for directory in &found {
+            fs::remove_dir(directory).unwrap();
+        }
+    }
+    t.assert_nothing_left();
+}
+
+/// It has no processes of its own any more.
+fn kill_all_of_a_stopped_container_leaves_another_in_its_cgroup_alone(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun clear the cgroup");
+    let path = format!("/{}-shared", t.id);
+    let stopped = t.container().set("/linux/cgroupsPath", json!(path));
+    stopped.run_detached();
+    stopped.wait_exit();
+    let c = t.container().lasting().set("/linux/cgroupsPath", json!(path));
+    c.run_detached();
+    stopped.call("kill", &["--all"]).run();
+    t.call(&["kill", "--all", &stopped.id, "KILL"]).run().ok();
+    c.exec(&["true"]).ok();
+    c.delete_force().ok();
+    stopped.delete().ok();
     t.assert_nothing_left();
 }

@@ -310,7 +310,9 @@ impl<'a> Container<'a> {
     pub fn kill(&self, signal: i32, all: bool) -> Result<()> {
         // Without a pid namespace of its own the container's processes outlive its init.
         if all || (!self.record.has_own_pids() && signal == libc::SIGKILL) {
-            if !self.init.is_alive() && self.cgroup.pids()?.is_empty() {
+            // With the init of their pid namespace all have ended: who is in the cgroup by now is another container's.
+            let ended = self.record.has_own_pids() && !self.record.creating;
+            if !self.init.is_alive() && (ended || self.cgroup.pids()?.is_empty()) {
                 return if all { Ok(()) } else { Err(not_running()) };
             }
             self.cgroup.signal_all(signal)?;

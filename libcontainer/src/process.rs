@@ -74,6 +74,14 @@ impl Init {
         Stat::read(self.pid).is_ok_and(|stat| self.is(&stat))
     }
 
+    /// Whether it certainly no longer runs: not being able to look is no answer.
+    pub fn has_ended(&self) -> bool {
+        match Stat::read(self.pid) {
+            Ok(stat) => !self.is(&stat),
+            Err(errno) => matches!(errno, Errno::ENOENT | Errno::ESRCH),
+        }
+    }
+
     fn is(&self, stat: &Stat) -> bool {
         stat.start_time == self.start_time && !stat.is_dead()
     }
@@ -113,9 +121,13 @@ mod tests {
         let pid = nix::unistd::getpid();
         let start_time = Stat::read(pid).unwrap().start_time;
         assert!(Init { pid, start_time }.is_alive());
+        assert!(!Init { pid, start_time }.has_ended());
+        assert!(Init { pid, start_time: start_time + 1 }.has_ended());
         assert!(!Stat::read(pid).unwrap().has_not_executed());
         assert!(!Init { pid, start_time: start_time + 1 }.is_alive());
         assert!(Init { pid, start_time }.pidfd().unwrap().is_some());
-        assert!(Init { pid: Pid::from_raw(0x3fff_fff0), start_time }.pidfd().unwrap().is_none());
+        let nobody = Init { pid: Pid::from_raw(0x3fff_fff0), start_time };
+        assert!(nobody.pidfd().unwrap().is_none());
+        assert!(nobody.has_ended());
     }
 }

@@ -292,7 +292,9 @@ impl StateDir {
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let path = || self.path.join(name);
         let file = CString::new(name).map_err(|_nul| Error::internal("a file name with NUL"))?;
-        let file = match fd::openat(self.fd(), &file, libc::O_RDONLY | libc::O_NOFOLLOW, 0) {
+        // Should it be a FIFO by mistake, nobody waits for it.
+        let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = match fd::openat(self.fd(), &file, flags, 0) {
             Err(Errno::ENOENT) => return Ok(None),
             other => other.on("open", path())?,
         };
@@ -436,6 +438,18 @@ impl StateDir {
         }
         let links = fd::stat(self.fd(), c"").on("stat", &self.path)?.links;
         if links == 0 { Err(not_found()) } else { Ok(()) }
+    }
+
+    /// Whether a command is at work on this container.
+    pub fn is_locked(&self) -> bool {
+        use std::os::fd::AsRawFd;
+        match crate::sys::fd::try_flock(self.dir.as_raw_fd()) {
+            Ok(()) => {
+                self.unlock();
+                false
+            }
+            Err(_) => true,
+        }
     }
 
     /// Lets other commands change this container again.

@@ -66,16 +66,18 @@ pub(super) fn complete(cgroup: &mut Cgroup, plan: &CgroupPlan, host: &Host) -> R
 
 fn born_in(plan: &CgroupPlan, host: &Host, undo: &mut Undo) -> Result<Cgroup> {
     let groups = plan.groups.iter().filter(|group| group.controllers.is_empty());
-    let mut fresh = true;
-    let hierarchies = make_groups(groups, plan, host, undo, &mut fresh)?;
+    let mut found = Vec::new();
+    let hierarchies = make_groups(groups, plan, host, undo, &mut found)?;
     let (driver, layout, path) = (plan.driver, plan.layout, plan.path.clone());
     let systemd = plan.unit.as_ref().map(|plan| plan.unit.clone());
-    Ok(Cgroup { record: Record { driver, layout, path, hierarchies, systemd }, fresh })
+    let record = Record { driver, layout, path, hierarchies, systemd };
+    Ok(Cgroup { record, fresh: found.is_empty(), found })
 }
 
 fn join_later(cgroup: &mut Cgroup, plan: &CgroupPlan, host: &Host, undo: &mut Undo) -> Result<()> {
     let groups = plan.groups.iter().filter(|group| !group.controllers.is_empty());
-    let members = make_groups(groups, plan, host, undo, &mut cgroup.fresh)?;
+    let members = make_groups(groups, plan, host, undo, &mut cgroup.found)?;
+    cgroup.fresh &= cgroup.found.is_empty();
     cgroup.record.hierarchies.splice(0..0, members);
     match &plan.devices {
         Some(rules) => devices::apply(cgroup, rules),
@@ -88,7 +90,7 @@ fn make_groups<'g>(
     plan: &CgroupPlan,
     host: &Host,
     undo: &mut Undo,
-    fresh: &mut bool,
+    found: &mut Vec<String>,
 ) -> Result<Vec<Member>> {
     let mut members = Vec::with_capacity(plan.groups.len());
     for group in groups {
@@ -96,11 +98,11 @@ fn make_groups<'g>(
         match make(&directory, &group.mount, &mut undo.0) {
             Ok(Made::New) => {}
             Ok(Made::Found) => {
-                *fresh = false;
                 // Who is in a unit that systemd has just made is its holder.
                 if plan.unit.is_none() {
                     check_unused(&directory)?;
                 }
+                found.push(directory.clone());
             }
             // A read-only or foreign mount, as inside another container.
             Err(Errno::EACCES | Errno::EPERM | Errno::EROFS) if group.optional => continue,

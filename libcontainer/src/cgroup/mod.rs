@@ -122,6 +122,8 @@ pub struct Cgroup {
     record: Record,
     /// Whether this process has made all its directories.
     fresh: bool,
+    /// Those that were there when it came to make them.
+    found: Vec<String>,
 }
 
 impl Cgroup {
@@ -173,7 +175,7 @@ impl Cgroup {
                 .path(&record.path)
                 .hint("it is damaged, or of another runtime"));
         }
-        Ok(Self { record, fresh: false })
+        Ok(Self { record, fresh: false, found: Vec::new() })
     }
 
     /// Whether all its directories were made for it just now: then who is in it has come with this container.

@@ -51,6 +51,41 @@ impl Cgroup {
         }
     }
 
+    /// Kills every process, unless `taken` says that the cgroup is another container's; false if it does.
+    ///
+    /// It is asked while nobody can take an empty cgroup: a frozen one is refused. So whoever is in it when it is not taken
+    /// was in it before.
+    ///
+    /// # Errors
+    /// Those of `taken` and of [`Cgroup::signal_all`].
+    pub fn kill_unless(&self, taken: &dyn Fn() -> Result<bool>) -> Result<bool> {
+        if !self.is_populated()? {
+            return Ok(true);
+        }
+        // Where that is not to be had, it is at least asked as late as can be.
+        let frozen = if self.is_v2() { self.begin_to_freeze() } else { self.freeze_for() };
+        if !self.is_populated()? {
+            return Ok(true);
+        }
+        if taken()? {
+            return Ok(false);
+        }
+        let killed = match self.kill_v2() {
+            Ok(true) if self.is_v2() => Ok(()),
+            other => other.and_then(|_| self.signal_each(libc::SIGKILL)),
+        };
+        drop(frozen);
+        killed.and(self.thaw_for_death())?;
+        Ok(true)
+    }
+
+    /// Whether there is a process in the cgroup or below it, be it one of another pid namespace.
+    fn is_populated(&self) -> Result<bool> {
+        let events = self.v2().and_then(|dir| file::read(&format!("{dir}/cgroup.events")).ok());
+        let populated = events.is_some_and(|text| file::keyed(&text, "populated") == Some(1));
+        Ok(populated || !self.pids()?.is_empty())
+    }
+
     fn signal_each(&self, signal: i32) -> Result<()> {
         for pid in self.pids()? {
             send(pid, signal)?;

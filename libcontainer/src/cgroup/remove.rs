@@ -29,6 +29,25 @@ impl Cgroup {
         }
     }
 
+    /// Removes what was made for this cgroup, in the hierarchies that had none of its name; waits until nobody is in the
+    /// others.
+    ///
+    /// # Errors
+    /// As for [`Cgroup::remove`].
+    pub fn remove_made(&self) -> Result<()> {
+        let deadline = Instant::now() + DEADLINE;
+        let mut result = Ok(());
+        for member in &self.record.hierarchies {
+            let directory = self.directory(member);
+            let done = match self.found.contains(&directory) {
+                true => wait_until_empty(&directory, deadline),
+                false => tree(&directory, deadline),
+            };
+            result = result.and(done);
+        }
+        result
+    }
+
     /// Other containers may be in a slice, which to stop would end.
     fn may_stop_unit(&self) -> bool {
         let slice = self.unit().is_some_and(|unit| unit.ends_with(".slice"));
@@ -102,6 +121,16 @@ fn tree(directory: &str, deadline: Instant) -> Result<()> {
         freeze::wait(events.as_ref(), left.min(pause))?;
         pause = (pause * 2).min(Duration::from_millis(100));
     }
+}
+
+fn wait_until_empty(directory: &str, deadline: Instant) -> Result<()> {
+    while !processes::all(directory)?.is_empty() {
+        if Instant::now() > deadline {
+            return Err(busy(directory));
+        }
+        freeze::wait(None, Duration::from_millis(1))?;
+    }
+    Ok(())
 }
 
 fn busy(directory: &str) -> Error {

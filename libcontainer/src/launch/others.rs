@@ -1,11 +1,14 @@
 //! The other containers of a store: who else may be in a cgroup.
 
+use nix::unistd::Pid;
+
 use crate::bundle;
 use crate::cgroup::{self, Cgroup, CgroupPlan, Driver};
 use crate::error::Result;
 use crate::id::ContainerId;
+use crate::process::Init;
 use crate::spec::Spec;
-use crate::store::{self, Store};
+use crate::store::{self, StateDir, Store};
 
 /// The cgroup that `create` makes for this configuration.
 pub(crate) fn cgroup_of(spec: &Spec<'_>, id: &ContainerId) -> Result<Cgroup> {
@@ -47,10 +50,20 @@ impl<'a> Others<'a> {
         if cgroup.remove_empty() || self.have(cgroup)? {
             return Ok(());
         }
-        if kill {
-            cgroup.signal_all(libc::SIGKILL)?;
+        // By now the last process may have ended and another container be inside.
+        if kill && !cgroup.kill_unless(&|| self.have(cgroup))? {
+            return Ok(());
         }
         cgroup.remove()
+    }
+
+    /// Ends who has come into `cgroup` with this container, and removes what was made for it: of a cgroup that was there
+    /// before it, that stays which was there.
+    pub(crate) fn leave(&self, cgroup: &Cgroup) -> Result<()> {
+        if self.have(cgroup)? || !cgroup.kill_unless(&|| self.have(cgroup))? {
+            return Ok(());
+        }
+        cgroup.remove_made()
     }
 
     /// Whether one of them is in `cgroup`, or may be: one that is still being created has written its configuration
@@ -58,21 +71,37 @@ impl<'a> Others<'a> {
     fn have(&self, cgroup: &Cgroup) -> Result<bool> {
         for other in self.store.ids()?.into_iter().filter(|other| other != self.id) {
             let Ok(state) = self.store.open(&other) else { continue };
-            let bytes = state.load().unwrap_or_default();
-            let record = store::parse(&bytes, state.path());
-            let theirs = match record.and_then(|record| Cgroup::from_record(record.cgroup)) {
-                Ok(theirs) => theirs,
-                Err(_unreadable) => {
-                    let config = state.read(store::CONFIG)?.unwrap_or_default();
-                    let Ok(spec) = bundle::parse(&config) else { continue };
-                    let Ok(theirs) = cgroup_of(&spec, &other) else { continue };
-                    theirs
+            let in_it = match place(&state, &other) {
+                Ok(Some(theirs)) => {
+                    theirs.driver() != Driver::Disabled && theirs.path() == cgroup.path()
                 }
+                Ok(None) => false,
+                // Nothing can be told of it, but whether somebody is creating it.
+                Err(_unreadable) => state.is_locked(),
             };
-            if theirs.driver() != Driver::Disabled && theirs.path() == cgroup.path() {
+            if in_it {
                 return Ok(true);
             }
         }
         Ok(false)
     }
+}
+
+/// The cgroup that processes of the container may be in; `None` if it has no processes, or is not even a container.
+///
+/// # Errors
+/// It cannot be told.
+fn place(state: &StateDir, id: &ContainerId) -> Result<Option<Cgroup>> {
+    let bytes = state.load().unwrap_or_default();
+    if let Ok(record) = store::parse(&bytes, state.path())
+        && let Ok(theirs) = Cgroup::from_record(record.cgroup.clone())
+    {
+        let init = Init { pid: Pid::from_raw(record.pid), start_time: record.start_time };
+        // With the init of their pid namespace all its processes have ended.
+        let ended = !record.creating && record.has_own_pids() && init.has_ended();
+        return Ok((!ended).then_some(theirs));
+    }
+    let config = state.read(store::CONFIG)?.unwrap_or_default();
+    let Ok(spec) = bundle::parse(&config) else { return Ok(None) };
+    Ok(cgroup_of(&spec, id).ok())
 }

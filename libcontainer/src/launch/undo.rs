@@ -62,11 +62,9 @@ impl<'a> Undo<'a> {
                 // A hook or a child of init may still be in there; or the init of another container, which has found it
                 // free before this one's was inside.
                 true => self.others.clear(&cgroup, true),
-                // It was there before: another container may be in it by now.
-                false => {
-                    cgroup.remove_empty();
-                    Ok(())
-                }
+                // Who was in a unit before is none of ours.
+                false if cgroup.unit().is_some() => Ok(()),
+                false => self.others.leave(&cgroup),
             };
             if let Err(error) = removed {
                 self.log.warn(&format!("clean up: {error}"));

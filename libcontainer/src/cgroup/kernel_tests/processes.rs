@@ -6,8 +6,8 @@ use std::os::unix::process::ExitStatusExt;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::super::{OomEvent, file, processes};
-use super::{Unit, has_swap, host, is_directory, until};
+use super::super::{Cgroup, OomEvent, file, processes};
+use super::{Unit, has_swap, host, is_directory, plan, unique_path, until};
 
 #[test]
 fn a_process_joins_every_hierarchy_by_itself() {
@@ -74,6 +74,56 @@ fn every_process_gets_the_signal() {
     unit.cgroup.signal_all(libc::SIGKILL).unwrap();
     assert_eq!(unit.children[0].wait().unwrap().signal(), Some(libc::SIGKILL));
     until("an empty cgroup", || unit.cgroup.pids().unwrap().is_empty());
+}
+
+#[test]
+fn nobody_takes_a_cgroup_while_it_is_asked_whose_it_is() {
+    let Some(host) = host() else { return };
+    let mut unit = Unit::new(&host, "{}");
+    assert!(unit.cgroup.kill_unless(&|| panic!("there is nobody to kill")).unwrap());
+    let pid = unit.sleeper();
+    let path = unit.cgroup.path().to_owned();
+    for taken in [true, false] {
+        let asked = || {
+            assert!(unit.cgroup.is_frozen().unwrap());
+            for directory in unit.directories() {
+                // Even if the last process ended now.
+                std::fs::write(format!("{directory}/../cgroup.procs"), pid.to_string()).unwrap();
+            }
+            assert!(unit.cgroup.pids().unwrap().is_empty());
+            let error = Cgroup::create(&plan(&host, &path, "{}").unwrap(), &host).unwrap_err();
+            assert!(error.to_string().contains("frozen"), "{error}");
+            Ok(taken)
+        };
+        assert_eq!(unit.cgroup.kill_unless(&asked).unwrap(), !taken);
+        assert!(!unit.cgroup.is_frozen().unwrap());
+        assert!(unit.children[0].try_wait().unwrap().is_none());
+        for directory in unit.directories() {
+            std::fs::write(format!("{directory}/cgroup.procs"), pid.to_string()).unwrap();
+        }
+    }
+    assert!(unit.cgroup.kill_unless(&|| Ok(false)).unwrap());
+    assert_eq!(unit.children[0].wait().unwrap().signal(), Some(libc::SIGKILL));
+}
+
+#[test]
+fn what_was_found_stays_and_what_was_made_goes() {
+    let Some(host) = host() else { return };
+    let path = unique_path();
+    let planned = plan(&host, &path, "{}").unwrap();
+    let all = Cgroup::from_record(planned.record()).unwrap();
+    let directories: Vec<_> =
+        all.record.hierarchies.iter().map(|member| all.directory(member)).collect();
+    let found = directories.last().unwrap();
+    std::fs::create_dir_all(format!("{found}/below")).unwrap();
+    let cgroup = Cgroup::create(&planned, &host).unwrap();
+    assert!(!cgroup.is_fresh());
+    cgroup.remove_made().unwrap();
+    for directory in &directories {
+        assert_eq!(is_directory(directory), directory == found, "{directory}");
+    }
+    assert!(is_directory(&format!("{found}/below")));
+    let _unit = Unit { cgroup: all, children: Vec::new() };
 }
 
 #[test]
