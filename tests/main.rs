@@ -55,6 +55,7 @@ mod finer_points;
 mod flags;
 mod granted;
 mod harness;
+mod hook_commands;
 mod hook_state;
 mod hooks;
 mod host_mounts;
@@ -134,6 +135,7 @@ fn main() -> ExitCode {
         annotations::CASES,
         seccomp_options::CASES,
         hooks::CASES,
+        hook_commands::CASES,
         hook_state::CASES,
         descriptors::CASES,
         terminal::CASES,

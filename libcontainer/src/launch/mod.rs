@@ -406,7 +406,11 @@ impl Launch<'_> {
             crate::exeseal::let_go();
             server.wait_for_exec()?;
             self.clock.step("the program runs");
-            server.run_poststart_hooks()?;
+            if self.spec.hooks.as_ref().is_some_and(|hooks| !hooks.poststart.is_empty()) {
+                // As at `start`: they may be commands on this container.
+                undo.share();
+                server.run_poststart_hooks()?;
+            }
         }
         Ok(init)
     }
@@ -423,7 +427,10 @@ impl Launch<'_> {
             undo.end_child();
             moved.move_back(self.log);
         }
-        undo.take_back();
+        if !undo.take_back() {
+            // Then so is this.
+            return;
+        }
         let hooks = self.spec.hooks.as_ref().map(|hooks| &hooks.poststop);
         if let Some(hooks) = hooks.filter(|hooks| !hooks.is_empty())
             && let Err(error) = server.run_hooks(Phase::Poststop, hooks, "stopped")

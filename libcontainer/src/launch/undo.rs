@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::Others;
 use crate::cgroup::{Cgroup, Held};
+use crate::error::Kind;
 use crate::log::Log;
 use crate::resctrl;
 use crate::store::StateDir;
@@ -20,6 +21,8 @@ pub(super) struct Undo<'a> {
     pub(super) resctrl: Option<resctrl::Group>,
     pub(super) child: Option<OwnedFd>,
     others: Others<'a>,
+    /// Whether other commands may change the container already.
+    shared: bool,
     committed: bool,
 }
 
@@ -33,6 +36,7 @@ impl<'a> Undo<'a> {
             resctrl: None,
             child: None,
             others,
+            shared: false,
             committed: false,
         }
     }
@@ -51,10 +55,38 @@ impl<'a> Undo<'a> {
         }
     }
 
-    /// Takes everything back now.
-    pub(super) fn take_back(&mut self) {
+    /// Lets other commands change the container, which is complete but for hooks that may be such commands.
+    pub(super) fn share(&mut self) {
+        if let Some(state) = &self.state {
+            self.shared = true;
+            state.unlock();
+        }
+    }
+
+    /// Whether the container is still this launch's to take back. Else `delete` has been faster, or can do it later.
+    fn is_own(&mut self) -> bool {
+        let (true, Some(state)) = (std::mem::take(&mut self.shared), &self.state) else {
+            return true;
+        };
+        match state.lock() {
+            Ok(()) => true,
+            Err(error) => {
+                if error.kind() != Kind::NotFound {
+                    self.log.warn(&format!("clean up: {error}"));
+                }
+                false
+            }
+        }
+    }
+
+    /// Takes everything back now; false if all but the child is left to another command.
+    pub(super) fn take_back(&mut self) -> bool {
         self.end_child();
         drop(self.held.take());
+        if !self.is_own() {
+            self.committed = true;
+            return false;
+        }
         // Descriptors may be what there is too little of.
         crate::exeseal::let_go();
         if let Some(cgroup) = self.cgroup.take() {
@@ -78,6 +110,7 @@ impl<'a> Undo<'a> {
         {
             self.log.warn(&format!("clean up: {error}"));
         }
+        true
     }
 }
 
