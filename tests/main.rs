@@ -37,6 +37,8 @@ mod bad_targets;
 mod cgroup_v2;
 mod cgroups;
 mod checkpoint;
+mod checkpoint_scripts;
+mod checkpoint_trust;
 mod cli;
 mod credentials;
 mod cve;
@@ -111,6 +113,8 @@ fn main() -> ExitCode {
         exec_user::CASES,
         cgroups::CASES,
         checkpoint::CASES,
+        checkpoint_scripts::CASES,
+        checkpoint_trust::CASES,
         cgroup_v2::CASES,
         update::CASES,
         resources::CASES,

@@ -7,7 +7,7 @@ mod mounts;
 mod streams;
 
 pub use checkpoint::Checkpoint;
-pub use delete::{delete, delete_ended};
+pub use delete::{delete, delete_checkpointed, delete_ended};
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};

@@ -45,9 +45,10 @@ pub(crate) fn checkpoint(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -
         status_fd: status_fd(args)?,
     };
     let saved = Saved::open_locked(&store, &id)?;
-    let ended = saved.container()?.checkpoint(&options, &how)?;
-    drop(saved);
-    if ended { container::delete(&store, &id, false, log) } else { Ok(()) }
+    if saved.container()?.checkpoint(&options, &how, log)? {
+        container::delete_checkpointed(&saved, &store, &id, log);
+    }
+    Ok(())
 }
 
 /// `restore`; the status is the container's, unless it is detached.
@@ -81,8 +82,13 @@ fn options(
     let on = SWITCHES.iter().chain(more).filter(|(flag, _)| args.flag(flag));
     let search = std::env::var_os("PATH").unwrap_or_default();
     let program = globals.value(&flag::CRIU).filter(|name| !name.is_empty());
+    let program = program.unwrap_or(OsStr::new("criu"));
     Ok(criu::Options {
-        program: program.unwrap_or(OsStr::new("criu")).to_owned(),
+        // A path is meant from here, not from the bundle, where a restore goes; a name is looked for.
+        program: match program.as_encoded_bytes().contains(&b'/') {
+            true => absolute(Path::new(program))?.into_os_string(),
+            false => program.to_owned(),
+        },
         search,
         images: absolute(args.path(&flag::IMAGE_PATH).unwrap_or(Path::new("checkpoint")))?,
         work: args.path(&flag::WORK_PATH).map(absolute).transpose()?,

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "the tests need pre_exec, received descriptors and three ioctls")]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -156,6 +156,17 @@ pub fn with_umask(command: &mut Command, mask: u32) {
     };
     // SAFETY: the hook makes one system call.
     unsafe { command.pre_exec(hook) };
+}
+
+/// Gives a file an extended attribute.
+pub fn set_attribute(path: &Path, name: &CStr, value: &[u8]) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let (bytes, length) = (value.as_ptr().cast(), value.len());
+    // SAFETY: path and name are C strings, value has length bytes; all outlive the call.
+    match unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), bytes, length, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Rows and columns of a terminal.

@@ -11,6 +11,7 @@ use crate::criu::external::{self, Known};
 use crate::criu::message::{self, Kind, Opts, Switch};
 use crate::criu::{self, Places, Session};
 use crate::error::{Context, Error, Result};
+use crate::log::Log;
 use crate::path;
 use crate::plan::namespaces::proc_name;
 use crate::spec::Spec;
@@ -31,11 +32,16 @@ pub struct Checkpoint {
 
 impl Container<'_> {
     /// Saves the processes of a container that was [opened locked](super::Saved::open_locked), and says whether they have
-    /// ended, so that it is to be deleted.
+    /// ended, so that it is to be [deleted](super::delete_checkpointed).
     ///
     /// # Errors
     /// [`crate::Kind::Lifecycle`] if it does not run; what CRIU says. The container runs on then.
-    pub fn checkpoint(&self, options: &criu::Options, how: &Checkpoint) -> Result<bool> {
+    pub fn checkpoint(
+        &self,
+        options: &criu::Options,
+        how: &Checkpoint,
+        log: &dyn Log,
+    ) -> Result<bool> {
         let status = self.status()?;
         if !matches!(status, Status::Running | Status::Paused) {
             return Err(Error::lifecycle(format!(
@@ -46,24 +52,45 @@ impl Container<'_> {
         check_parent(options, how)?;
         let config = self.config()?;
         let spec = bundle::parse(&config)?;
+        let stays = how.pre_dump || options.has(Switch::LeaveRunning);
+        match criu::check_restorable(&spec) {
+            Err(error) if stays => log.warn(&error.context("not to be restored so").to_string()),
+            other => other?,
+        }
+        criu::losses(&spec).for_each(|loss| log.warn(&loss));
         // First, so that without CRIU nothing is made.
         let mut session = Session::start(options, &[])?;
         check_features(&mut session, options, how)?;
-        let places = Places::make(options)?;
-        let dumped = self.dump(session, &places, options, how, &spec);
-        dumped.inspect_err(|_| places.discard())?;
-        if how.pre_dump || options.has(Switch::LeaveRunning) {
+        let places = Places::make(options, how.parent.as_deref())?;
+        let dumped = self.dump(&mut session, &places, options, how, &spec);
+        dumped.inspect_err(|_| {
+            // If CRIU has ended the container before it failed itself, the images are all there is of it.
+            if self.init.is_alive() {
+                places.discard();
+            }
+        })?;
+        // After a pre-dump CRIU waits for the dump, which will be another's. The images are whole in any case.
+        if !how.pre_dump
+            && let Err(error) = session.finish()
+        {
+            log.warn(&error.context("after the checkpoint was made").to_string());
+        }
+        if stays {
             return Ok(false);
         }
-        if let Some(init) = self.init.pidfd().doing("pidfd_open")? {
-            wait_for_end(&init, super::KILL_WAIT)?;
+        if let Some(init) = self.init.pidfd().doing("pidfd_open")?
+            && wait_for_end(&init, super::KILL_WAIT).is_err()
+        {
+            let pid = self.init.pid;
+            let what = format!("CRIU says that all is saved, but init (pid {pid}) runs on; see");
+            return Err(Error::lifecycle(what).path(&options.images));
         }
         Ok(true)
     }
 
     fn dump(
         &self,
-        mut session: Session,
+        session: &mut Session,
         places: &Places,
         options: &criu::Options,
         how: &Checkpoint,
@@ -104,8 +131,7 @@ impl Container<'_> {
             }
             Ok(())
         })?;
-        // After a pre-dump CRIU waits for the dump, which will be another's.
-        if kind == Kind::Dump { session.finish() } else { Ok(()) }
+        Ok(())
     }
 
     /// Namespaces of others stay outside: they are there at the restore.

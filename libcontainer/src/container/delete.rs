@@ -34,6 +34,17 @@ pub fn delete_ended(
     delete_locked(launched.state, store, id, true, Some(Status::Stopped), log)
 }
 
+/// Deletes a container that was opened locked, and whose processes a checkpoint has ended. That is made already: what
+/// stays of the container is only a warning.
+pub fn delete_checkpointed(saved: &Saved, store: &Store, id: &ContainerId, log: &dyn Log) {
+    let others = Others::new(store, id);
+    let container = saved.container();
+    let deleted = container.and_then(|it| it.delete_in(Status::Stopped, false, &others, log));
+    if let Err(error) = deleted {
+        log.warn(&format!("the checkpoint is made, but the container not deleted: {error}"));
+    }
+}
+
 fn delete_locked(
     state: StateDir,
     store: &Store,

@@ -121,7 +121,7 @@ fn absolute(path: &str) -> String {
     format!("/{}", path::clean(path).trim_start_matches('/'))
 }
 
-fn is_bind(mount: &spec::Mount<'_>) -> bool {
+pub(super) fn is_bind(mount: &spec::Mount<'_>) -> bool {
     mount.kind.as_deref() == Some("bind")
         || mount.options.iter().any(|option| matches!(option.as_str(), "bind" | "rbind"))
 }
@@ -129,7 +129,8 @@ fn is_bind(mount: &spec::Mount<'_>) -> bool {
 /// The mounts that CRIU is not to save, as (mount point, name).
 pub fn of_checkpoint(mountinfo: &str, known: &Known) -> Vec<(String, String)> {
     let mounts: Vec<Mounted> = mountinfo.lines().filter_map(Mounted::parse).collect();
-    let mut found = Vec::new();
+    let mut found: Vec<(String, String)> = Vec::new();
+    let masked = |point: &String| known.masked.contains(point);
     // The ids of mounts that belong to a bind mount, with its place.
     let mut bound: Vec<(u32, &Place)> = Vec::new();
     for mount in &mounts {
@@ -139,13 +140,15 @@ pub fn of_checkpoint(mountinfo: &str, known: &Known) -> Vec<(String, String)> {
             Some(place) => place.bind.then_some(place),
             None => above,
         };
+        // A device that the configuration binds there is what it will say then; on top of one may be a mask.
+        let configured = place.is_some_and(|place| place.bind) && !masked(&mount.point);
         let name = match mount.kind.as_str() {
-            "devtmpfs" if mount.root != "/" => Some(format!("/dev{}", mount.root)),
+            "devtmpfs" if mount.root != "/" && !configured => Some(format!("/dev{}", mount.root)),
             "cgroup" | "cgroup2" if belongs.is_none() => {
                 (!known.cgroup_namespace && mount.root != "/").then(|| mount.point.clone())
             }
             _ if mount.point == NOTIFY => Some(NOTIFY.to_owned()),
-            "tmpfs" if known.masked.contains(&mount.point) => None,
+            "tmpfs" if masked(&mount.point) => None,
             _ => belongs.map(|place| {
                 let below = mount.point.strip_prefix(&place.point).unwrap_or_default();
                 format!("{}{below}", place.destination)
@@ -154,6 +157,8 @@ pub fn of_checkpoint(mountinfo: &str, known: &Known) -> Vec<(String, String)> {
         if let (Some(place), Some(_)) = (belongs, &name) {
             bound.push((mount.id, place));
         }
+        // Of several in one place the last is what the container sees: by the name of another its mask would be lifted.
+        found.retain(|(point, _)| *point != mount.point);
         if let Some(name) = name {
             found.push((mount.point.clone(), name));
         }
@@ -284,6 +289,34 @@ not a line
         let own: Vec<_> =
             expected.into_iter().filter(|(point, _)| !point.contains("cgroup")).collect();
         assert_eq!(of_checkpoint(MOUNTINFO, &known(true)), pairs(&own));
+    }
+
+    #[test]
+    fn a_device_that_is_bound_is_what_the_configuration_says_unless_it_is_masked() {
+        let mountinfo = "\
+43 45 254:0 /b/rootfs / rw,relatime - ext4 /dev/vda rw
+44 43 0:6 /zero /data/device rw - devtmpfs devtmpfs rw
+45 43 254:0 /secret /data/file rw - ext4 /dev/vda rw
+46 45 0:6 /null /data/file rw - devtmpfs devtmpfs rw
+47 43 254:0 /secrets /data/directory rw - ext4 /dev/vda rw
+48 47 0:47 / /data/directory ro - tmpfs tmpfs ro
+";
+        let points = ["/data/device", "/data/file", "/data/directory"];
+        let place = |point: &str| Place {
+            destination: point.to_owned(),
+            point: point.to_owned(),
+            bind: true,
+        };
+        let known = Known {
+            places: points.map(place).to_vec(),
+            masked: vec!["/data/file".to_owned(), "/data/directory".to_owned()],
+            cgroup_namespace: true,
+        };
+        let named = |point: &str, name: &str| (point.to_owned(), name.to_owned());
+        assert_eq!(
+            of_checkpoint(mountinfo, &known),
+            [named("/data/device", "/data/device"), named("/data/file", "/dev/null")]
+        );
     }
 
     #[test]

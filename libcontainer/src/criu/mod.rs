@@ -6,20 +6,18 @@
 pub mod external;
 mod failure;
 pub mod message;
+mod places;
 pub(crate) mod session;
+mod trust;
 mod wire;
 
-use std::ffi::{CString, OsString};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::PathBuf;
 
-use nix::errno::Errno;
-
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::spec::{Spec, annotations};
-use crate::sys::fd;
 use message::{Opts, Switch};
+pub(crate) use places::Places;
 pub use session::Session;
 
 /// What CRIU reads where the configuration names no file of options.
@@ -81,9 +79,9 @@ impl Options {
 
     /// Asks for all of it, with `spec`'s file of more options.
     pub(crate) fn ask(&self, opts: &mut Opts, places: &Places, spec: &Spec<'_>) {
-        opts.images(places.images.as_raw_fd());
-        if let Some(work) = &places.work {
-            opts.work(work.as_raw_fd());
+        opts.images(places.images());
+        if let Some(work) = places.work() {
+            opts.work(work);
         }
         opts.log(places.log, 4);
         for switch in &self.switches {
@@ -116,129 +114,61 @@ fn config_file(spec: &Spec<'_>) -> Option<String> {
     CONFIG_FILES.iter().find(there).map(|path| (*path).to_owned())
 }
 
-/// The directories of a request.
-#[derive(Debug)]
-pub(crate) struct Places {
-    /// The images.
-    pub(crate) images: OwnedFd,
-    /// Logs and statistics, if not there.
-    pub(crate) work: Option<OwnedFd>,
-    /// The name of the log.
-    pub(crate) log: &'static str,
-    log_path: PathBuf,
-    made: Option<PathBuf>,
+/// Checks that a container of `spec` could be restored, as far as that is up to its configuration.
+///
+/// # Errors
+/// [`crate::Kind::Unsupported`] for what CRIU does not bring back.
+pub(crate) fn check_restorable(spec: &Spec<'_>) -> Result<()> {
+    let Some(linux) = &spec.linux else { return Ok(()) };
+    if linux.intel_rdt.is_some() {
+        return Err(Error::unsupported("CRIU cannot restore into a class of service")
+            .field("linux.intelRdt"));
+    }
+    for (index, namespace) in linux.namespaces.iter().enumerate() {
+        let joined = namespace.path.as_deref().filter(|path| !path.is_empty());
+        if let (Some(path), "cgroup" | "time") = (joined, namespace.kind.as_str()) {
+            return Err(Error::unsupported("CRIU cannot restore into such a namespace")
+                .path(path)
+                .field(format!("linux.namespaces[{index}]")));
+        }
+    }
+    Ok(())
 }
 
-impl Places {
-    /// Makes, where they are missing, and opens the directories of a checkpoint.
-    pub(crate) fn make(options: &Options) -> Result<Self> {
-        let made = make_directory(&options.images)?.then(|| options.images.clone());
-        let places = Self::open_all(options, "dump.log", made)?;
-        places.check_writable(&options.images)?;
-        Ok(places)
-    }
+/// What a restore will not bring back of a container of `spec`, a sentence each.
+pub(crate) fn losses(spec: &Spec<'_>) -> impl Iterator<Item = String> {
+    // CRIU makes the groups of shared mounts anew, and of what is outside it only joins masters.
+    let shared = |option: &str| matches!(option, "shared" | "rshared");
+    let mounts = spec.mounts.iter().enumerate();
+    let lost = mounts.filter(move |(_, mount)| {
+        external::is_bind(mount) && mount.options.iter().any(|option| shared(option.as_str()))
+    });
+    lost.map(|(index, mount)| {
+        let destination = mount.destination.as_str();
+        format!(
+            "once restored, {destination:?} (config.json: mounts[{index}]) shares no mounts with the \
+             host any more; rslave lets in what the host mounts there"
+        )
+    })
+}
 
-    /// Opens those of a restore. Whoever writes images decides what runs with which privileges: they have to be of
-    /// somebody the caller trusts.
-    pub(crate) fn open(options: &Options) -> Result<Self> {
-        let places = Self::open_all(options, "restore.log", None)?;
-        let stat = fd::stat(places.images.as_fd(), c"").on("stat", &options.images)?;
-        let caller = nix::unistd::geteuid().as_raw();
-        if stat.uid != caller && stat.uid != 0 {
-            return Err(Error::config(format!(
-                "the checkpoint belongs to user {}, who could make of it what he likes",
-                stat.uid
-            ))
-            .path(&options.images)
-            .hint("if he is to be trusted, chown it first"));
-        }
-        if stat.mode & libc::S_IWOTH != 0 {
-            return Err(Error::config("everybody may write to the checkpoint")
-                .path(&options.images)
-                .hint("if it is to be trusted, chmod o-w it first"));
-        }
-        Ok(places)
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn open_all(options: &Options, log: &'static str, made: Option<PathBuf>) -> Result<Self> {
-        let images = open_directory(&options.images).map_err(|error| match error.raw_errno() {
-            Some(Errno::ENOENT) => error.hint("--image-path names the directory of the checkpoint"),
-            _ => error,
-        })?;
-        let work = match &options.work {
-            Some(path) => {
-                make_directory(path)?;
-                Some(open_directory(path)?)
-            }
-            None => None,
+    #[test]
+    fn what_cannot_be_restored_is_told_before_it_is_saved() {
+        let check = |linux: &str| {
+            let text = format!(r#"{{"ociVersion": "1.0.0", "linux": {linux}}}"#);
+            check_restorable(&serde_json::from_str(&text).unwrap())
+                .map_err(|error| error.to_string())
         };
-        let log_path = options.work.as_ref().unwrap_or(&options.images).join(log);
-        let places = Self { images, work, log, log_path, made };
-        // What it said another time is not to be taken for what it says now.
-        let _none = nix::unistd::unlinkat(
-            places.log_directory(),
-            log,
-            nix::unistd::UnlinkatFlags::NoRemoveDir,
+        assert_eq!(
+            check(r#"{"namespaces": [{"type": "time"}, {"type": "cgroup", "path": ""}]}"#),
+            Ok(())
         );
-        Ok(places)
+        let refused = check(r#"{"namespaces": [{"type": "pid"}, {"type": "time", "path": "/t"}]}"#);
+        assert!(refused.unwrap_err().contains("\"/t\" (config.json: linux.namespaces[1])"));
+        assert!(check(r#"{"intelRdt": {}}"#).unwrap_err().contains("linux.intelRdt"));
     }
-
-    fn check_writable(&self, path: &Path) -> Result<()> {
-        match fd::is_read_only(self.images.as_fd()) {
-            Ok(true) => Err(Error::os("write the images to", Errno::EROFS).path(path)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Writes a file among the images.
-    pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<()> {
-        let path = CString::new(name).unwrap_or_default();
-        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOFOLLOW;
-        let file = fd::openat(self.images.as_fd(), &path, flags, 0o600).on("create", name)?;
-        fd::write_all(&file, content).on("write", name)
-    }
-
-    /// Reads a file among the images; nothing if it is not there.
-    pub(crate) fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let path = CString::new(name).unwrap_or_default();
-        let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        match fd::openat(self.images.as_fd(), &path, flags, 0) {
-            Err(Errno::ENOENT) => Ok(Vec::new()),
-            other => fd::read_all(&other.on("open", name)?, 1 << 20).on("read", name),
-        }
-    }
-
-    fn log_directory(&self) -> &OwnedFd {
-        self.work.as_ref().unwrap_or(&self.images)
-    }
-
-    /// Removes the images of a checkpoint that failed, if their directory was made for it; only the log stays.
-    pub(crate) fn discard(&self) {
-        let Some(made) = &self.made else { return };
-        let mut empty = true;
-        for entry in std::fs::read_dir(made).into_iter().flatten().flatten() {
-            if self.work.is_none() && entry.file_name() == self.log {
-                empty = false;
-            } else {
-                let _stays = std::fs::remove_file(entry.path());
-            }
-        }
-        if empty {
-            let _not_ours = std::fs::remove_dir(made);
-        }
-    }
-}
-
-fn make_directory(path: &Path) -> Result<bool> {
-    match nix::unistd::mkdir(path, nix::sys::stat::Mode::S_IRWXU) {
-        Ok(()) => Ok(true),
-        Err(Errno::EEXIST) => Ok(false),
-        Err(errno) => Err(Error::os("mkdir", errno).path(path)),
-    }
-}
-
-fn open_directory(path: &Path) -> Result<OwnedFd> {
-    let name = CString::new(path.as_os_str().as_bytes())
-        .map_err(|_nul| Error::config("a path with NUL").path(path))?;
-    fd::openat(fd::CWD, &name, libc::O_RDONLY | libc::O_DIRECTORY, 0).on("open", path)
 }

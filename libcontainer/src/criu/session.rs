@@ -4,8 +4,10 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::message::{self, Kind, Response};
 use super::wire::Message;
@@ -16,6 +18,8 @@ use crate::sys::{fd, process, socket};
 
 /// The oldest that is talked to: it came out with the oldest kernel that is supported, and knows all that is asked.
 const OLDEST: [u64; 3] = [3, 16, 0];
+/// How long CRIU may take to say what it is and can do. What it does takes as long as it takes.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Larger than any message of CRIU's by far.
 const MESSAGE: usize = 64 << 10;
 /// The number of CRIU's end of the socket; what else it inherits comes after it.
@@ -33,6 +37,8 @@ pub struct Session {
     child: Child,
     socket: Option<OwnedFd>,
     stderr: OwnedFd,
+    /// Whether it was asked for more than what it is.
+    at_work: bool,
 }
 
 impl Session {
@@ -62,7 +68,7 @@ impl Session {
             _ => Error::os("start CRIU", error.errno),
         })?;
         drop(theirs);
-        let mut session = Self { child, socket: Some(ours), stderr };
+        let mut session = Self { child, socket: Some(ours), stderr, at_work: false };
         session.check_version(&shown)?;
         Ok(session)
     }
@@ -90,7 +96,8 @@ impl Session {
     }
 
     fn ask(&mut self, kind: Kind, request: &Message) -> Result<Response> {
-        self.request(kind, request, None, &mut |_, _| Ok(()))
+        let deadline = Instant::now() + ANSWER;
+        self.talk(kind, request, None, Some(deadline), &mut |_, _| Ok(()))
     }
 
     /// Makes a request and waits until it is served. `notified` hears where CRIU has come to, and gets the descriptor that
@@ -105,10 +112,25 @@ impl Session {
         places: Option<&Places>,
         notified: &mut dyn FnMut(&Response, Option<OwnedFd>) -> Result<()>,
     ) -> Result<Response> {
+        self.at_work = true;
+        self.talk(kind, request, places, None, notified)
+    }
+
+    fn talk(
+        &mut self,
+        kind: Kind,
+        request: &Message,
+        places: Option<&Places>,
+        deadline: Option<Instant>,
+        notified: &mut dyn FnMut(&Response, Option<OwnedFd>) -> Result<()>,
+    ) -> Result<Response> {
         let mut refused = None;
         let mut buffer = vec![0; MESSAGE];
         self.send(request)?;
         loop {
+            if let Some(deadline) = deadline {
+                self.wait_until(deadline, kind)?;
+            }
             let (length, fd) = self.receive(&mut buffer)?;
             if length == 0 {
                 self.end();
@@ -154,9 +176,31 @@ impl Session {
         }
     }
 
-    /// Lets CRIU go and waits until it has; never kills it, which would leave stopped processes with its code in them.
+    /// Waits until there is something to be received.
+    fn wait_until(&self, deadline: Instant, kind: Kind) -> Result<()> {
+        let Some(socket) = &self.socket else { return Ok(()) };
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], timeout) {
+                Err(Errno::EINTR) => {}
+                Ok(0) => {
+                    let (kind, seconds) = (kind.name(), ANSWER.as_secs());
+                    let what = format!("CRIU has not answered {kind} for {seconds} seconds");
+                    return Err(Error::unsupported(what).hint("is it CRIU that --criu names?"));
+                }
+                other => return other.map(drop).doing("wait for CRIU"),
+            }
+        }
+    }
+
+    /// Lets CRIU go and waits until it has. One at work is never killed, which would leave stopped processes with its code
+    /// in them; one that was only asked what it is may hang, and has nothing to lose.
     fn end(&mut self) {
         if self.socket.take().is_some() {
+            if !self.at_work {
+                self.child.kill_group();
+            }
             let _reaped = self.child.wait();
         }
     }

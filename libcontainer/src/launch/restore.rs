@@ -56,10 +56,8 @@ impl Launch<'_> {
         plan: &CgroupPlan,
         host: &cgroup::Host,
     ) -> Result<Launched> {
-        if self.resctrl.is_some() {
-            return Err(Error::unsupported("CRIU cannot restore into a class of service")
-                .field("linux.intelRdt"));
-        }
+        criu::check_restorable(self.spec)?;
+        criu::losses(self.spec).for_each(|loss| self.log.warn(&loss));
         let mut undo = Undo::new(self.log, Others::new(self.options.store, &self.options.id));
         let state = self.options.store.reserve(&self.options.id)?;
         let state = undo.state.insert(state);
@@ -176,11 +174,8 @@ impl Launch<'_> {
         for join in &self.plan.namespaces.join {
             match join.kind {
                 libc::CLONE_NEWNET | libc::CLONE_NEWPID => {}
-                libc::CLONE_NEWCGROUP | libc::CLONE_NEWTIME => {
-                    return Err(Error::unsupported("CRIU cannot restore into such a namespace")
-                        .path(join.path.to_string_lossy().as_ref())
-                        .field(format!("linux.namespaces[{}]", join.index)));
-                }
+                // Refused before.
+                libc::CLONE_NEWCGROUP | libc::CLONE_NEWTIME => {}
                 kind => opts.join(proc_name(kind), join.path.to_bytes()),
             }
         }
