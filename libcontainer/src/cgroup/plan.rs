@@ -56,6 +56,7 @@ pub struct CgroupPlan {
     pub(super) devices: Option<Rules>,
     /// The unit, if systemd makes the cgroup.
     pub(super) unit: Option<UnitPlan>,
+    beside_caller: bool,
     warnings: Vec<String>,
 }
 
@@ -87,7 +88,9 @@ impl CgroupPlan {
             _ => String::new(),
         };
         let path = path::resolve(request.id, request.cgroups_path, &base)?;
-        Self::at(path, request, host)
+        let mut plan = Self::at(path, request, host)?;
+        plan.beside_caller = !base.is_empty();
+        Ok(plan)
     }
 
     /// The same for a unit of systemd's.
@@ -122,6 +125,7 @@ impl CgroupPlan {
             groups: Vec::new(),
             devices: None,
             unit: None,
+            beside_caller: false,
             warnings: Vec::new(),
         };
         if request.driver == Driver::Disabled {
@@ -148,6 +152,11 @@ impl CgroupPlan {
     /// The cgroup's path relative to the mount of each hierarchy.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Whether another caller, from another cgroup, would find another place.
+    pub fn is_beside_caller(&self) -> bool {
+        self.beside_caller
     }
 
     /// What `linux.resources` asks for and this kind of cgroup ignores.

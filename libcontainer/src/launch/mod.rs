@@ -290,7 +290,7 @@ impl Launch<'_> {
         };
         let notify_mount = self.prepare_notify(state)?;
         let proxy = self.bind_proxy(state, notify_mount.is_some())?;
-        if self.needs_early_record() {
+        if self.needs_early_record(cgroup_plan) {
             self.reserve_record(state, cgroup_plan)?;
         }
         self.clock.step("wrote the state directory");
@@ -376,7 +376,7 @@ impl Launch<'_> {
             let join = cgroup.join()?;
             server.send_tasks(join.tasks)?;
             self.clock.step("made the cgroup beside init");
-            if !self.needs_early_record() {
+            if !self.needs_early_record(plan) {
                 staged = Some(self.stage_record(state, cgroup, server.pid, false)?);
             }
         }
@@ -440,14 +440,18 @@ impl Launch<'_> {
     }
 
     /// Whether a record is needed before there is a process: a hook may ask for the state, and `delete --force` of what a
-    /// killed runtime leaves takes the cgroup from config.json, which does not say by whom it is made, nor where resctrl is.
-    fn needs_early_record(&self) -> bool {
+    /// killed runtime leaves takes the cgroup from config.json, which does not say by whom it is made, nor beside whom, nor
+    /// where resctrl is.
+    fn needs_early_record(&self, plan: &CgroupPlan) -> bool {
         let hooks = self.spec.hooks.as_ref().is_some_and(|hooks| {
             !(hooks.prestart.is_empty()
                 && hooks.create_runtime.is_empty()
                 && hooks.create_container.is_empty())
         });
-        hooks || self.resctrl.is_some() || self.options.cgroup_driver != cgroup::Driver::Cgroupfs
+        hooks
+            || self.resctrl.is_some()
+            || self.options.cgroup_driver != cgroup::Driver::Cgroupfs
+            || plan.is_beside_caller()
     }
 
     fn write_state_files(&self, state: &StateDir) -> Result<()> {
