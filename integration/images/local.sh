@@ -138,7 +138,7 @@ test_a_kill_at_any_time() {
     layout
     local n pid
     for n in 0.00 0.01 0.02 0.03 0.05 0.08 0.1; do
-        image pull -q oci:layout:one >/dev/null 2>&1 &
+        "$SKEP_IMAGE" --store store pull -q oci:layout:one >/dev/null 2>&1 &
         pid=$!
         # Not to wait for anything: to be anywhere in its work.
         read -rt "$n" <> <(:) || true

@@ -8,6 +8,7 @@
 //! | [`source`] | where an image is: layouts, archives, the store, a registry; and the reader that verifies what it gives |
 //! | [`store`], [`pull`](mod@pull) | the store, and how images come into it |
 //! | [`layer`] | one layer: decompression, tar, and its application to a directory |
+//! | [`unpack`] | the layers of an image, each verified while it is applied; [`draft`]: directories that are whole or not there |
 //! | [`registry`] | the client of the distribution specification |
 //! | [`convert`] | from an image's configuration to `config.json` |
 //! | [`bundle`], [`launch`] | directories that a runtime takes, and the runtime on one of them |
@@ -22,6 +23,7 @@ pub mod convert;
 pub mod descriptor;
 pub mod digest;
 pub mod document;
+pub mod draft;
 pub mod error;
 pub mod event;
 pub mod image;
@@ -36,6 +38,7 @@ pub mod reference;
 pub mod registry;
 pub mod source;
 pub mod store;
+pub mod unpack;
 
 pub use descriptor::Descriptor;
 pub use digest::Digest;

@@ -16,8 +16,8 @@ pub mod record;
 pub mod remove;
 pub mod userns;
 
-use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,9 @@ use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
 use crate::convert::{self, Conversion, Mapping, Request};
+use crate::draft::{self, Draft, lock, names, open_below, open_directory, split};
 use crate::error::{Error, Kind, Result};
+use crate::layer::remove_tree;
 pub use record::Record;
 
 /// How the directories begin that are not finished bundles, or no longer.
@@ -90,22 +92,13 @@ pub fn make(plan: &Plan<'_>, unpack: &Unpack<'_>) -> Result<Made> {
     if fd::stat(parent.as_fd(), &name).is_ok() {
         return Err(taken(plan.place));
     }
-    let draft = Draft::new(parent)?;
+    let draft = Draft::new(parent, UNFINISHED)?;
     let made = fill(&draft, plan, unpack);
-    let renamed = made.and_then(|made| {
-        let renamed = renameat2(
-            &draft.parent,
-            draft.name.as_os_str(),
-            &draft.parent,
-            name.as_c_str(),
-            RenameFlags::RENAME_NOREPLACE,
-        );
-        match renamed {
-            Ok(()) => Ok(made),
-            Err(Errno::EEXIST) => Err(taken(plan.place)),
-            Err(errno) => {
-                Err(Error::sys(format!("cannot name the bundle {}", plan.place.display()), errno))
-            }
+    let renamed = made.and_then(|made| match draft.publish(&name) {
+        Ok(()) => Ok(made),
+        Err(Errno::EEXIST) => Err(taken(plan.place)),
+        Err(errno) => {
+            Err(Error::sys(format!("cannot name the bundle {}", plan.place.display()), errno))
         }
     });
     match renamed {
@@ -171,7 +164,7 @@ fn mount_overlay(directory: BorrowedFd<'_>, plan: &Plan<'_>) -> Result<()> {
     let made = make_overlay(directory, plan);
     if made.is_err() {
         // What a copy has no use for.
-        let _leftover = remove::child(directory, c"overlay");
+        let _leftover = remove_tree(directory, "overlay");
     }
     made
 }
@@ -181,9 +174,7 @@ fn make_overlay(directory: BorrowedFd<'_>, plan: &Plan<'_>) -> Result<()> {
     let upper = make_directory(place.as_fd(), c"upper", 0o755)?;
     let work = make_directory(place.as_fd(), c"work", 0o700)?;
     let lowers = overlay::open_layers(plan.layers, plan.request.mapping.as_ref())?;
-    if let Some(top) = lowers.first() {
-        like(top.as_fd(), upper.as_fd())?;
-    }
+    like(&lowers, plan.request.mapping.as_ref(), upper.as_fd())?;
     overlay::mount(&lowers, Some((upper.as_fd(), work.as_fd())), directory, c"rootfs")
 }
 
@@ -267,7 +258,7 @@ pub fn collect(parent: &Path) -> Result<u32> {
 
 /// Takes the bundle its name away, then everything else: what is left of it at any moment is known for what it is.
 fn put_away(parent: BorrowedFd<'_>, name: &CString, directory: BorrowedFd<'_>) -> Result<()> {
-    let retired = unfinished_name();
+    let retired = draft::name(UNFINISHED);
     renameat2(parent, name.as_c_str(), parent, retired.as_os_str(), RenameFlags::RENAME_NOREPLACE)
         .map_err(|errno| {
             Error::sys(format!("cannot rename the bundle {}", name.to_string_lossy()), errno)
@@ -277,90 +268,8 @@ fn put_away(parent: BorrowedFd<'_>, name: &CString, directory: BorrowedFd<'_>) -
 
 /// Removes what is unfinished in `parent` and nobody is at.
 fn sweep(parent: BorrowedFd<'_>) -> u32 {
-    let mut removed = 0;
-    for name in names(parent).unwrap_or_default() {
-        if !name.to_bytes().starts_with(UNFINISHED.as_bytes()) {
-            continue;
-        }
-        let Ok(directory) = open_below(parent, &name) else { continue };
-        // In a directory that others write to, what they call so is theirs.
-        let own = nix::unistd::geteuid().as_raw();
-        if fd::stat(directory.as_fd(), c"").is_ok_and(|stat| stat.uid == own)
-            && lock(directory.as_fd()).is_ok()
-            && remove::bundle(parent, OsStr::from_bytes(name.to_bytes()), directory.as_fd()).is_ok()
-        {
-            removed += 1;
-        }
-    }
-    removed
-}
-
-fn names(directory: BorrowedFd<'_>) -> Result<Vec<CString>> {
-    let failed = |errno| Error::sys("cannot list the directory of the bundle", errno);
-    let listed =
-        fd::openat(directory, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0).map_err(failed)?;
-    let mut names = Vec::new();
-    fd::list(listed.as_fd(), |name, _, _| names.push(name.to_owned())).map_err(failed)?;
-    Ok(names)
-}
-
-/// A bundle that is being made.
-struct Draft {
-    parent: OwnedFd,
-    name: OsString,
-    directory: OwnedFd,
-}
-
-impl Draft {
-    fn new(parent: OwnedFd) -> Result<Self> {
-        let failed = |errno| Error::sys("cannot make the directory of the bundle", errno);
-        // Between making and locking it, somebody's sweep may have come: then once more.
-        for _ in 0..16 {
-            let name = unfinished_name();
-            mkdirat(&parent, name.as_os_str(), Mode::S_IRWXU).map_err(failed)?;
-            let path = CString::new(name.as_bytes()).map_err(|_nul| failed(Errno::EINVAL))?;
-            let Ok(directory) = open_below(parent.as_fd(), &path) else { continue };
-            if lock(directory.as_fd()).is_ok() && fd::stat(parent.as_fd(), &path).is_ok() {
-                return Ok(Self { parent, name, directory });
-            }
-        }
-        Err(failed(Errno::EAGAIN))
-    }
-}
-
-fn unfinished_name() -> OsString {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    format!("{UNFINISHED}{}-{number}-{:x}", std::process::id(), now.as_nanos()).into()
-}
-
-fn lock(directory: BorrowedFd<'_>) -> Result<(), Errno> {
-    fd::try_flock(directory.as_raw_fd())
-}
-
-/// The directory a path is in, and its name there.
-fn split(place: &Path) -> Result<(PathBuf, CString)> {
-    let bad = || Error::usage(format!("{} names no directory to make", place.display()));
-    let name = place.file_name().ok_or_else(bad)?;
-    let parent = match place.parent() {
-        Some(parent) if parent != Path::new("") => parent.to_path_buf(),
-        _ => PathBuf::from("."),
-    };
-    Ok((parent, CString::new(name.as_bytes()).map_err(|_nul| bad())?))
-}
-
-fn open_directory(path: &Path) -> Result<OwnedFd> {
-    nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::sys(format!("cannot open {}", path.display()), errno))
-}
-
-fn open_below(directory: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<OwnedFd> {
-    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    fd::openat(directory, name, flags, 0).map_err(|errno| {
-        Error::sys(format!("cannot open {} of the bundle", name.to_string_lossy()), errno)
+    draft::sweep(parent, UNFINISHED, &|name, directory| {
+        remove::bundle(parent, name, directory).is_ok()
     })
 }
 
@@ -389,14 +298,37 @@ fn write(directory: BorrowedFd<'_>, name: &std::ffi::CStr, content: &[u8]) -> Re
     })
 }
 
-/// Gives the directory `to` the owner and the mode of `from`: of a merged directory, overlayfs shows those of the upper.
-fn like(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+/// Gives the directory `to` what the root directory of the image is: of a merged directory, overlayfs shows the attributes of the upper.
+///
+/// That is what the topmost layer says, of those that say anything: one without an entry for the root has it as [`crate::layer::apply`] makes it,
+/// 0755, root's and of 1970.
+fn like(lowers: &[OwnedFd], mapping: Option<&Mapping>, to: BorrowedFd<'_>) -> Result<()> {
     let failed = |errno| Error::sys("cannot make the root directory of the overlay", errno);
-    let stat = fd::stat(from, c"").map_err(failed)?;
-    if (stat.uid, stat.gid) != (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()) {
-        fchown(to, Some(Uid::from_raw(stat.uid)), Some(Gid::from_raw(stat.gid))).map_err(failed)?;
+    let first = |map: &[convert::IdMap]| {
+        map.iter().find(|range| range.container == 0).map_or(0, |range| range.host)
+    };
+    let mapping = mapping.filter(|mapping| !mapping.rootless);
+    let root = mapping.map_or((0, 0), |mapping| (first(&mapping.uids), first(&mapping.gids)));
+    let mut said = None;
+    for lower in lowers {
+        let stat = nix::sys::stat::fstat(lower).map_err(failed)?;
+        let implied = (stat.st_mode & 0o7777, stat.st_mtime, stat.st_mtime_nsec) == (0o755, 0, 0)
+            && (stat.st_uid, stat.st_gid) == root;
+        said = Some(stat);
+        if !implied {
+            break;
+        }
     }
-    fchmod(to, Mode::from_bits_truncate(stat.mode & 0o7777)).map_err(failed)
+    let Some(stat) = said else { return Ok(()) };
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    if (uid, gid) != (nix::unistd::geteuid(), nix::unistd::getegid()) {
+        fchown(to, Some(uid), Some(gid)).map_err(failed)?;
+    }
+    fchmod(to, Mode::from_bits_truncate(stat.st_mode & 0o7777)).map_err(failed)?;
+    let time = |seconds, nanoseconds| nix::sys::time::TimeSpec::new(seconds, nanoseconds);
+    let (atime, mtime) =
+        (time(stat.st_atime, stat.st_atime_nsec), time(stat.st_mtime, stat.st_mtime_nsec));
+    nix::sys::stat::futimens(to, &atime, &mtime).map_err(failed)
 }
 
 /// The detached mount `mounted`, attached as `name` in `directory`.

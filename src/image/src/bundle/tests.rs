@@ -1,6 +1,7 @@
 //! What needs root to mount skips with its reason where there is none.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use super::*;
@@ -204,7 +205,7 @@ fn trees_of_any_depth_and_mode_are_removed() {
     fs::set_permissions(top.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
     symlink("/", top.join("link")).unwrap();
     let parent = open_directory(&place.0).unwrap();
-    remove::child(parent.as_fd(), c"top").unwrap();
+    remove_tree(parent.as_fd(), "top").unwrap();
     assert!(fs::symlink_metadata(&top).is_err());
 }
 

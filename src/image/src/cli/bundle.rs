@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use super::{Context, place, platform, platform_flag};
 use crate::bundle::{self, Plan};
 use crate::error::{Error, Result};
+use crate::event::{Event, Listener};
 use crate::launch::opened::Opened;
 use crate::launch::run::{self, Image};
 use crate::launch::wanted;
@@ -97,6 +98,21 @@ pub(super) fn run(command: &str, matches: &ArgMatches, context: &Context) -> Res
     })
 }
 
+/// Tells what is done, and not what was done before: a container of an image that is there begins without a word.
+struct News<'a>(&'a dyn Listener);
+
+impl Listener for News<'_> {
+    fn event(&self, event: Event<'_>) {
+        let known = matches!(
+            event,
+            Event::BlobDone { cached: true, .. } | Event::LayerApplied { cached: true, .. }
+        );
+        if !known {
+            self.0.event(event);
+        }
+    }
+}
+
 fn with_image<T>(
     text: &str,
     matches: &ArgMatches,
@@ -107,7 +123,9 @@ fn with_image<T>(
     let location = Location::parse(text)?;
     let source = place::open(&location, context)?;
     let store = context.open_store()?;
-    let opened = Opened::new(&*source, &store, platform(matches), &context.limits, mapping)?;
+    let listener = News(&context.progress);
+    let (platform, limits) = (platform(matches), &context.limits);
+    let opened = Opened::new(&*source, &store, platform, limits, mapping, &listener)?;
     use_it(&opened)
 }
 

@@ -8,6 +8,7 @@ mod progress;
 mod pull;
 mod remote;
 mod store;
+mod unpack;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -124,6 +125,7 @@ fn dispatch(name: &str, matches: &ArgMatches, context: &Context) -> Result<u8> {
         "copy" => copy::copy(matches, context),
         "push" => copy::push(matches, context),
         "store" => store::run(matches, context),
+        "unpack" => unpack::unpack(matches, context),
         "bundle" => bundle::bundle(matches, context),
         "run" | "create" => return bundle::run(name, matches, context),
         other => Err(Error::usage(format!("there is no command {other}"))),
@@ -152,6 +154,7 @@ fn program() -> Command {
                 inspect::tags_command(),
                 inspect::verify_command(),
                 store::command(),
+                unpack::command(),
                 bundle::command(),
                 bundle::run_command(),
                 bundle::create_command(),

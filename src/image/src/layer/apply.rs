@@ -19,7 +19,7 @@ use nix::unistd::{Gid, Uid, fchown, fchownat, getegid, geteuid, linkat, symlinka
 
 use super::archive::{Archive, Entry, Kind, Time};
 use super::name::{self, Name, Path};
-use super::tree::{Below, Directory, Record, Set, Tree, base, shown, whole};
+use super::tree::{Directory, Record, Set, Tree, base, shown, whole};
 use super::{Devices, Format, Options, Report, attributes, failed, finish};
 use crate::error::{Context, Error, Result};
 
@@ -63,24 +63,16 @@ impl<'a> Applier<'a> {
         Ok(applier)
     }
 
-    /// What becomes of the root without an entry.
+    /// What becomes of the root without an entry. Of a layer by itself it is not known: who mounts it passes over a root like this one.
     fn root(&mut self) -> Result<()> {
+        if self.options.format == Format::Plain && !self.options.first {
+            let _remembered = self.tree.find(&[])?; // with the times it has
+            return Ok(());
+        }
         let root = self.tree.root()?;
-        let default = || Record { made: false, ..Record::implied(Vec::new(), None) };
-        let overlay = self.options.format != Format::Plain;
-        let record = match finish::below(self.options, &[])? {
-            Below::Directory(record) if overlay => *record,
-            _ if overlay || self.options.first => {
-                let owner = attributes::owner(self.options, 0, 0)?;
-                let set = Set { mode: 0o755, owner, xattrs: Vec::new() };
-                Record { set: Some(set), ..default() }
-            }
-            _ => {
-                let _remembered = self.tree.find(&[])?; // with the times it has
-                return Ok(());
-            }
-        };
-        self.tree.records.insert(root.ino, Record { made: false, ..record });
+        let owner = attributes::owner(self.options, 0, 0)?;
+        let record = Record { made: false, ..Record::implied(Vec::new(), owner) };
+        self.tree.records.insert(root.ino, record);
         Ok(())
     }
 
@@ -95,7 +87,7 @@ impl<'a> Applier<'a> {
                 )));
             }
             self.entry(&entry, &mut archive)
-                .context(|| format!("{:?}", entry.name.escape_ascii().to_string()))?;
+                .context(|| format!("\"{}\"", name::shown(&entry.name)))?;
         }
         for remark in archive.remarks() {
             self.warn(remark.clone());
@@ -161,9 +153,9 @@ impl<'a> Applier<'a> {
         let options = self.options;
         let depends = std::cell::Cell::new(self.report.depends_on_lower);
         let implied = |at: &[Vec<u8>]| {
-            let below = finish::below(options, at)?;
-            depends.set(depends.get() || !matches!(below, Below::Nothing));
-            Ok(below)
+            // Also where there is nothing now: there may be something in another image.
+            depends.set(true);
+            finish::below(options, at)
         };
         let parent = self.tree.make(path, &implied)?;
         self.report.depends_on_lower = depends.get();

@@ -145,7 +145,7 @@ fn directories(applier: &mut Applier<'_>) -> Result<()> {
         std::cmp::Reverse((depth(&record.path), record.path.len()))
     });
     for (ino, record) in records {
-        let shown = || format!("{:?}", record.path.escape_ascii().to_string());
+        let shown = || format!("\"{}\"", super::name::shown(&record.path));
         let opened = applier.tree.reopen(ino, &record.path);
         let opened = opened.map_err(|errno| {
             failed(format_args!("{}: cannot open the directory again", shown()), errno)

@@ -29,8 +29,10 @@ mod hostile_tests;
 #[cfg(test)]
 mod testing;
 
+use std::ffi::{CString, OsStr};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
 
@@ -154,7 +156,7 @@ pub struct Report {
     /// What was done differently than the layer says, once for each cause.
     pub warnings: Vec<String>,
     /// The tree took something from the layers below (owners of directories that have no entry, the content of a hard
-    /// link): it is right above these and no others.
+    /// link), or would have if they had it: it is right above these and no others.
     pub depends_on_lower: bool,
 }
 
@@ -170,12 +172,18 @@ pub fn apply(tar: impl Read, root: BorrowedFd<'_>, options: &Options<'_>) -> Res
     apply::Applier::new(root, options)?.run(tar).map_err(|error| error.context(&options.name))
 }
 
-/// Removes `name`, one name below `parent`, and everything below it, read-only directories too.
+/// Removes `name`, one name below `parent`, and everything below it, read-only directories too. It need not be there.
 ///
 /// # Errors
-/// Those of unlinkat(2); EXDEV when something is mounted there.
-pub fn remove_tree(parent: impl AsFd, name: &std::ffi::CStr) -> Result<(), Errno> {
-    prune::remove(parent.as_fd(), name, &prune::Nothing).map(drop)
+/// Those of unlinkat(2), with the name; EXDEV when something is mounted there.
+pub fn remove_tree(parent: impl AsFd, name: impl AsRef<OsStr>) -> Result<()> {
+    let name = name.as_ref();
+    let failed = |errno| {
+        let error = Error::sys(format_args!("cannot remove {}", name.display()), errno);
+        if errno == Errno::EXDEV { error.hint("something is mounted in it") } else { error }
+    };
+    let base = CString::new(name.as_bytes()).map_err(|_nul| failed(Errno::EINVAL))?;
+    prune::remove(parent.as_fd(), &base, &prune::Nothing).map(drop).map_err(failed)
 }
 
 /// A failure of the system at an entry: its kind is not that of a missing image.

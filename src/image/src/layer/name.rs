@@ -30,6 +30,17 @@ pub(super) struct Path {
     pub(super) base: Vec<u8>,
 }
 
+/// A name for error messages: without control characters, and in the middle without what nobody reads.
+pub(super) fn shown(name: &[u8]) -> String {
+    const MOST: usize = 240;
+    match (name.get(..160), name.len().checked_sub(60).and_then(|at| name.get(at..))) {
+        (Some(start), Some(end)) if name.len() > MOST => {
+            format!("{}[...]{}", start.escape_ascii(), end.escape_ascii())
+        }
+        _ => name.escape_ascii().to_string(),
+    }
+}
+
 /// The components of a path. `..` takes one away, and above the root there is the root.
 pub(super) fn components(path: &[u8]) -> Vec<Vec<u8>> {
     let mut clean: Vec<Vec<u8>> = Vec::new();

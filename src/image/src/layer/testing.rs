@@ -1,9 +1,7 @@
 //! Archives and trees for the tests of this module.
 
-use std::ffi::CString;
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -234,8 +232,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         use std::os::fd::AsFd;
         let above: OwnedFd = fs::File::open(self.0.parent().unwrap()).unwrap().into();
-        let name = CString::new(self.0.file_name().unwrap().as_bytes()).unwrap();
-        remove_tree(above.as_fd(), &name).unwrap();
+        remove_tree(above.as_fd(), self.0.file_name().unwrap()).unwrap();
     }
 }
 

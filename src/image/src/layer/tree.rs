@@ -408,7 +408,7 @@ pub(super) fn base(path: &Path) -> Result<CString> {
 pub(super) fn shown(path: &Path) -> String {
     let mut all = path.parent.clone();
     all.push(path.base.clone());
-    all.join(&b'/').escape_ascii().to_string()
+    super::name::shown(&all.join(&b'/'))
 }
 
 /// All components of a path.

@@ -5,13 +5,15 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
 
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde_json::Value;
 
-use super::{Store, tree};
+use super::{Name, Store};
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::document;
 use crate::error::{Context, Error, Result};
+use crate::layer::remove_tree;
 use crate::manifest::Document;
 use crate::media::Media;
 use crate::source::layout::blob_name;
@@ -102,8 +104,9 @@ impl Store {
             }
         }
         for place in [".skep/ingest", ".skep/tmp"] {
+            let dir = self.open_below(place)?;
             for (name, size) in self.list(Path::new(place))? {
-                tree::remove(self.dir(), &Path::new(place).join(name))?;
+                remove_tree(&dir, name)?;
                 removed.unfinished += 1;
                 removed.bytes += size;
             }
@@ -148,7 +151,8 @@ impl Store {
                 if let Some(config) = self.read_small(&blob_name(&manifest.config.digest))?
                     && let Ok(config) = crate::manifest::ImageConfig::parse(&config, &manifest)
                 {
-                    marked.layers.extend(config.diff_ids);
+                    let names = Name::of(&config.diff_ids);
+                    marked.layers.extend(names.into_iter().flat_map(|n| [n.diff_id, n.stacked]));
                 }
             }
         }
@@ -166,7 +170,7 @@ impl Store {
             let bundle = value.get("bundle").and_then(Value::as_str).unwrap_or_default();
             if matches!(std::fs::symlink_metadata(bundle), Err(error) if error.kind() == std::io::ErrorKind::NotFound)
             {
-                tree::remove(self.dir(), Path::new(&name))?;
+                let _gone = unlinkat(self.dir(), name.as_str(), UnlinkatFlags::NoRemoveDir);
                 continue;
             }
             let layers = value.get("layers").and_then(Value::as_array).into_iter().flatten();

@@ -1,107 +1,136 @@
-//! Unpacked layers: directories for overlay, by diff ID.
+//! Unpacked layers: directories for overlay.
+//!
+//! A layer that is right above any other has its diff ID for a name, and all images share it. One that took something from those below it (the owner of
+//! a directory that it has no entry for, the content of a hard link) is right above those alone: its name is the [`Name::stacked`] one.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat2};
+use nix::fcntl::{AtFlags, RenameFlags, renameat, renameat2};
 use nix::sys::stat::{Mode, fstatat, mkdirat};
 
-use super::{Store, tree};
+use super::Store;
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
+use crate::layer::remove_tree;
 
-fn name_of(diff_id: &Digest) -> String {
-    format!("unpacked/{}/{}", diff_id.algorithm_name(), diff_id.hex())
+/// What the layers of an image are called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// The layer by itself.
+    pub diff_id: Digest,
+    /// The layer above those that the image has below it: its chain ID (image-spec config.md). Of the lowest layer that is its diff ID again, and here
+    /// the digest of a space and that: a layer that is above nothing may be wrong above something.
+    pub stacked: Digest,
+}
+
+impl Name {
+    /// Of all layers of an image, the lowest first.
+    #[must_use]
+    pub fn of(diff_ids: &[Digest]) -> Vec<Self> {
+        let mut chain: Option<Digest> = None;
+        let mut next = |diff_id: &Digest| {
+            let below = chain.as_ref().map(ToString::to_string).unwrap_or_default();
+            let stacked = Digest::of(format!("{below} {diff_id}").as_bytes());
+            let id = if chain.is_none() { diff_id.clone() } else { stacked.clone() };
+            chain = Some(id);
+            Self { diff_id: diff_id.clone(), stacked }
+        };
+        diff_ids.iter().map(&mut next).collect()
+    }
+}
+
+/// A layer that is in the store now.
+#[derive(Debug)]
+pub struct Unpacked<T> {
+    /// Its name.
+    pub key: Digest,
+    /// What the closure has returned; `None` when the layer was there.
+    pub done: Option<T>,
+}
+
+fn name_of(key: &Digest) -> String {
+    format!("unpacked/{}/{}", key.algorithm_name(), key.hex())
 }
 
 impl Store {
     /// Where an unpacked layer is, or would be.
     #[must_use]
-    pub fn layer_path(&self, diff_id: &Digest) -> PathBuf {
-        self.path.join(name_of(diff_id))
+    pub fn layer_path(&self, key: &Digest) -> PathBuf {
+        self.path.join(name_of(key))
     }
 
-    /// Whether a layer is there, unpacked.
+    /// The name under which a layer is there, unpacked.
     #[must_use]
-    pub fn has_layer(&self, diff_id: &Digest) -> bool {
-        fstatat(self.dir(), name_of(diff_id).as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+    pub fn has_layer<'a>(&self, name: &'a Name) -> Option<&'a Digest> {
+        let is_there = |key: &&Digest| {
+            fstatat(self.dir(), name_of(key).as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+        };
+        [&name.diff_id, &name.stacked].into_iter().find(is_there)
     }
 
-    /// Unpacks a layer with `unpack`, which gets an empty directory, unless it is there. It has its name only after `unpack` has succeeded.
-    /// Two processes at once share the work: the second waits. Returns `None` when it was there.
+    /// Unpacks a layer with `unpack`, which gets an empty directory, unless it is there. `unpack` says whether the layer took something from those below
+    /// it. It has its name only after `unpack` has succeeded. Two processes at once share the work: the second waits.
     ///
     /// # Errors
     /// Those of `unpack`, and of making and renaming the directory; then nothing is left.
     pub fn unpack_layer<T>(
         &self,
-        diff_id: &Digest,
-        unpack: impl FnOnce(OwnedFd) -> Result<T>,
-    ) -> Result<Option<T>> {
-        if self.has_layer(diff_id) {
-            return Ok(None);
+        name: &Name,
+        unpack: impl FnOnce(OwnedFd) -> Result<(bool, T)>,
+    ) -> Result<Unpacked<T>> {
+        let there = |key: &Digest| Ok(Unpacked { key: key.clone(), done: None });
+        if let Some(key) = self.has_layer(name) {
+            return there(key);
         }
-        let key = format!("layer-{}-{}", diff_id.algorithm_name(), diff_id.hex());
-        let _lock = self.lock(&key, true)?;
-        if self.has_layer(diff_id) {
-            return Ok(None);
+        let unfinished = format!("layer-{}-{}", name.diff_id.algorithm_name(), name.diff_id.hex());
+        let _lock = self.lock(&unfinished, true)?;
+        if let Some(key) = self.has_layer(name) {
+            return there(key);
         }
-        let temporary = format!(".skep/tmp/{key}");
+        let temporaries = self.open_below(".skep/tmp")?;
         // One who was killed has left it: the lock says that it is nobody's.
-        tree::remove(self.dir(), Path::new(&temporary))
-            .map_err(|e| e.context("a layer that was left half unpacked"))?;
-        mkdirat(self.dir(), temporary.as_str(), Mode::S_IRWXU)
-            .map_err(|e| self.failed("make", &temporary, e))?;
-        let result = self.fill(diff_id, &temporary, unpack);
-        if result.is_err()
-            && let Err(error) = tree::remove(self.dir(), Path::new(&temporary))
-        {
+        remove_tree(&temporaries, &unfinished).context(|| "a layer that was left half unpacked")?;
+        mkdirat(&temporaries, unfinished.as_str(), Mode::S_IRWXU)
+            .map_err(|errno| self.failed("make", &unfinished, errno))?;
+        let result = self.fill(name, &format!(".skep/tmp/{unfinished}"), unpack);
+        if result.is_err() {
             // The first error is the one to tell; the next unpacking tries this again.
-            drop(error);
+            let _tried_again = remove_tree(&temporaries, &unfinished);
         }
-        result.map(Some)
+        result
     }
 
     fn fill<T>(
         &self,
-        diff_id: &Digest,
+        name: &Name,
         temporary: &str,
-        unpack: impl FnOnce(OwnedFd) -> Result<T>,
-    ) -> Result<T> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let dir = openat(self.dir(), temporary, flags, Mode::empty())
-            .map_err(|errno| self.failed("open", temporary, errno))?;
-        let done = unpack(dir)?;
-        self.make_algorithm("unpacked", diff_id)?;
-        let name = name_of(diff_id);
-        let renamed = renameat2(
-            self.dir(),
-            temporary,
-            self.dir(),
-            name.as_str(),
-            RenameFlags::RENAME_NOREPLACE,
-        );
-        match renamed {
-            Ok(()) => Ok(done),
+        unpack: impl FnOnce(OwnedFd) -> Result<(bool, T)>,
+    ) -> Result<Unpacked<T>> {
+        let (depends, done) = unpack(self.open_below(temporary)?)?;
+        let key = if depends { &name.stacked } else { &name.diff_id };
+        self.make_algorithm("unpacked", key)?;
+        let to = name_of(key);
+        let flag = RenameFlags::RENAME_NOREPLACE;
+        match renameat2(self.dir(), temporary, self.dir(), to.as_str(), flag) {
             // Some file systems do not know the flag; the lock says that there is nothing to replace.
-            Err(Errno::EINVAL) => {
-                nix::fcntl::renameat(self.dir(), temporary, self.dir(), name.as_str())
-                    .map(|()| done)
-                    .map_err(|errno| self.failed("make", &name, errno))
-            }
-            Err(errno) => Err(self.failed("make", &name, errno)),
+            Err(Errno::EINVAL) => renameat(self.dir(), temporary, self.dir(), to.as_str()),
+            other => other,
         }
+        .map_err(|errno| self.failed("make", &to, errno))?;
+        Ok(Unpacked { key: key.clone(), done: Some(done) })
     }
 
     /// Notes that the bundle at `path` (absolute) is made of these layers, so that they are not removed while it is there.
     ///
     /// # Errors
     /// Those of writing.
-    pub fn register_bundle(&self, path: &Path, diff_ids: &[Digest]) -> Result<()> {
+    pub fn register_bundle(&self, path: &Path, keys: &[Digest]) -> Result<()> {
         let path = path.to_str().filter(|path| path.starts_with('/')).ok_or_else(|| {
             Error::usage(format!("{} is not an absolute path in UTF-8", path.display()))
         })?;
-        let content = serde_json::json!({"bundle": path, "layers": diff_ids});
+        let content = serde_json::json!({"bundle": path, "layers": keys});
         let key = Digest::of(path.as_bytes());
         self.replace(&format!(".skep/bundles/{}", key.hex()), content.to_string().as_bytes())
     }
@@ -109,11 +138,30 @@ impl Store {
     /// Removes an unpacked layer. It must be under a name of its own first: half of one must not be taken for the whole.
     pub(super) fn remove_layer(&self, algorithm: &str, hex: &str) -> Result<()> {
         let name = format!("unpacked/{algorithm}/{hex}");
-        let temporary = format!(".skep/tmp/gone-{algorithm}-{hex}-{}", std::process::id());
-        match nix::fcntl::renameat(self.dir(), name.as_str(), self.dir(), temporary.as_str()) {
-            Ok(()) => tree::remove(self.dir.as_fd(), Path::new(&temporary)),
+        let temporaries = self.open_below(".skep/tmp")?;
+        let temporary = format!("gone-{algorithm}-{hex}-{}", std::process::id());
+        match renameat(self.dir(), name.as_str(), &temporaries, temporary.as_str()) {
+            Ok(()) => remove_tree(&temporaries, &temporary),
             Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(self.failed("remove", &name, errno)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_chain_ids() {
+        let (a, b, c) = (Digest::of(b"a"), Digest::of(b"b"), Digest::of(b"c"));
+        let names = Name::of(&[a.clone(), b.clone(), c.clone()]);
+        let ids: Vec<&Digest> = names.iter().map(|name| &name.diff_id).collect();
+        assert_eq!(ids, [&a, &b, &c]);
+        // What is above nothing is not called as it is by itself.
+        assert_ne!(names[0].stacked, a);
+        let chain = Digest::of(format!("{a} {b}").as_bytes());
+        assert_eq!(names[1].stacked, chain);
+        assert_eq!(names[2].stacked, Digest::of(format!("{chain} {c}").as_bytes()));
     }
 }

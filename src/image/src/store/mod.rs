@@ -3,7 +3,7 @@
 //! | below the store | what |
 //! |---|---|
 //! | `oci-layout` `index.json` `blobs/` | the layout; an image's name is the annotation `org.opencontainers.image.ref.name` of its entry |
-//! | `unpacked/ALGORITHM/HEX/` | a layer as a directory for overlay, by diff ID |
+//! | `unpacked/ALGORITHM/HEX/` | a layer as a directory for overlay, by diff ID, or by [`Name::stacked`] where it depends on those below it |
 //! | `.skep/ingest/` | blobs that are being downloaded; a later pull goes on where they end |
 //! | `.skep/tmp/` | layers that are being unpacked, and small files that are being written |
 //! | `.skep/bundles/` | which bundles use which unpacked layers |
@@ -19,7 +19,6 @@ mod layers;
 mod lock;
 #[cfg(test)]
 mod tests;
-pub mod tree;
 
 use std::ffi::OsString;
 use std::hash::RandomState;
@@ -34,6 +33,7 @@ use nix::sys::stat::{Mode, mkdirat};
 pub use blob::Fetched;
 pub use gc::{Problem, Removed, Usage};
 pub use index::Entry;
+pub use layers::{Name, Unpacked};
 pub use lock::Lock;
 
 use crate::error::{Error, Kind, Result};
@@ -225,6 +225,13 @@ impl Store {
                 Err(errno) => return Err(self.failed("write", &temporary, errno)),
             }
         }
+    }
+
+    /// A directory of the store.
+    fn open_below(&self, name: &str) -> Result<OwnedFd> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(self.dir.as_fd(), name, flags, Mode::empty())
+            .map_err(|errno| self.failed("open", name, errno))
     }
 
     fn dir(&self) -> BorrowedFd<'_> {

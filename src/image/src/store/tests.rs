@@ -3,11 +3,12 @@
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Store, tree};
+use super::{Name, Store};
 use crate::event::Nobody;
+use crate::layer::remove_tree;
 use crate::source::{Select, Source};
 use crate::{Descriptor, Digest, Error, Kind, Limits, Result};
 
@@ -31,7 +32,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let parent = std::fs::File::open(self.0.parent().unwrap()).unwrap();
-        tree::remove(parent.as_fd(), Path::new(self.0.file_name().unwrap())).unwrap();
+        remove_tree(parent.as_fd(), self.0.file_name().unwrap()).unwrap();
     }
 }
 
@@ -181,6 +182,10 @@ fn image(store: &Store) -> (Descriptor, Digest) {
     (descriptor, diff_id)
 }
 
+fn name(diff_id: &Digest) -> Name {
+    Name::of(std::slice::from_ref(diff_id)).remove(0)
+}
+
 #[test]
 fn a_collection_keeps_what_is_needed() {
     let place = Place::new("gc");
@@ -191,12 +196,17 @@ fn a_collection_keeps_what_is_needed() {
     assert_eq!(store.entries().unwrap().len(), 1);
     let other = Digest::of(b"other");
     for id in [&diff_id, &other] {
-        store.unpack_layer(id, |_| Ok(())).unwrap().unwrap();
+        let name = name(id);
+        assert!(store.unpack_layer(&name, |_| Ok((false, ()))).unwrap().done.is_some());
+        // One that depends on what is below it is the image's too.
+        let stacked = Name { diff_id: Digest::of(name.stacked.hex().as_bytes()), ..name };
+        assert_eq!(store.unpack_layer(&stacked, |_| Ok((true, ()))).unwrap().key, stacked.stacked);
     }
     std::fs::create_dir(place.0.join(".skep/tmp/left")).unwrap();
     let removed = store.gc().unwrap();
-    assert_eq!((removed.blobs, removed.layers, removed.unfinished), (0, 1, 1));
-    assert!(store.has_layer(&diff_id) && !store.has_layer(&other));
+    assert_eq!((removed.blobs, removed.layers, removed.unfinished), (0, 2, 1));
+    assert!(store.has_layer(&name(&diff_id)).is_some());
+    assert!(store.has_layer(&name(&other)).is_none());
     // A bundle keeps its layers as long as it is there.
     let bundle = place.0.join("bundle");
     std::fs::create_dir(&bundle).unwrap();
@@ -204,7 +214,7 @@ fn a_collection_keeps_what_is_needed() {
     store.untag(&Select::Name("app:1".to_owned())).unwrap();
     assert_eq!(store.untag(&Select::Name("app:1".to_owned())).unwrap_err().kind(), Kind::NotFound);
     let removed = store.gc().unwrap();
-    assert_eq!((removed.blobs, removed.layers), (3, 0));
+    assert_eq!((removed.blobs, removed.layers), (3, 1));
     std::fs::remove_dir(&bundle).unwrap();
     assert_eq!(store.gc().unwrap().layers, 1);
     assert_eq!(store.usage().unwrap().blobs, 0);
@@ -237,21 +247,30 @@ fn a_layer_has_its_name_only_when_it_is_whole() {
         std::fs::set_permissions(path.join("locked"), std::fs::Permissions::from_mode(0o500))
             .unwrap();
     };
-    let failed: Result<Option<()>> = store.unpack_layer(&id, |dir| {
-        fill(&dir);
-        Err(Error::verification("wrong"))
-    });
-    assert_eq!(failed.unwrap_err().kind(), Kind::Verification);
-    assert!(!store.has_layer(&id));
-    assert_eq!(std::fs::read_dir(place.0.join(".skep/tmp")).unwrap().count(), 0);
-    // As a kill would leave it.
-    std::fs::create_dir(place.0.join(format!(".skep/tmp/layer-sha256-{}", id.hex()))).unwrap();
-    let done = store.unpack_layer(&id, |dir| {
-        fill(&dir);
-        Ok(())
-    });
-    assert_eq!(done.unwrap(), Some(()));
-    assert_eq!(store.unpack_layer(&id, |_| Ok(())).unwrap(), None);
+    let name = name(&id);
+    for depends in [false, true] {
+        let failed = store.unpack_layer(&name, |dir| -> Result<(bool, ())> {
+            fill(&dir);
+            Err(Error::verification("wrong"))
+        });
+        assert_eq!(failed.unwrap_err().kind(), Kind::Verification);
+        assert_eq!(store.has_layer(&name), None);
+        assert_eq!(std::fs::read_dir(place.0.join(".skep/tmp")).unwrap().count(), 0);
+        // As a kill would leave it.
+        let left = place.0.join(format!(".skep/tmp/layer-sha256-{}", id.hex()));
+        std::fs::create_dir(left).unwrap();
+        let done = store.unpack_layer(&name, |dir| {
+            fill(&dir);
+            Ok((depends, ()))
+        });
+        let key = if depends { &name.stacked } else { &name.diff_id };
+        assert_eq!(done.unwrap().key, *key);
+        assert_eq!(store.has_layer(&name), Some(key));
+        let again = store.unpack_layer(&name, |_| Ok((false, ()))).unwrap();
+        assert_eq!((again.key == *key, again.done), (true, None));
+        store.gc().unwrap();
+        assert_eq!(store.has_layer(&name), None);
+    }
 }
 
 #[test]
@@ -269,10 +288,10 @@ fn a_tree_is_removed_and_nothing_else() {
     std::os::unix::fs::symlink(&victim, top.join("link")).unwrap();
     std::fs::set_permissions(top.join("d"), std::fs::Permissions::from_mode(0o000)).unwrap();
     let dir = std::fs::File::open(&place.0).unwrap();
-    tree::remove(dir.as_fd(), Path::new("top")).unwrap();
+    remove_tree(dir.as_fd(), "top").unwrap();
     assert!(std::fs::symlink_metadata(&top).is_err());
     assert!(victim.join("file").is_file());
-    tree::remove(dir.as_fd(), Path::new("top")).unwrap();
+    remove_tree(dir.as_fd(), "top").unwrap();
 }
 
 #[test]
@@ -292,7 +311,7 @@ fn the_subject_of_an_artifact_keeps_what_it_needs() {
     let place = Place::new("subject");
     let store = place.store();
     let (subject, diff_id) = image(&store);
-    store.unpack_layer(&diff_id, |_| Ok(())).unwrap().unwrap();
+    store.unpack_layer(&name(&diff_id), |_| Ok((false, ()))).unwrap();
     let empty = Descriptor::of(crate::media::OCI_EMPTY, b"{}");
     store.put(&empty, b"{}").unwrap();
     let manifest = serde_json::json!({
@@ -322,7 +341,7 @@ fn the_subject_of_an_artifact_keeps_what_it_needs() {
         assert!(store.verify(false).unwrap().is_empty());
         let config = store.source(Select::Name("then:1".to_owned())).unwrap();
         assert!(crate::image::Image::find(&config, None, &Limits::default()).is_ok());
-        assert!(store.has_layer(&diff_id));
+        assert!(store.has_layer(&name(&diff_id)).is_some());
     }
 }
 

@@ -11,6 +11,7 @@ use std::io::{self, Read};
 use header::{BLOCK, Dialect, Header, until_nul};
 use pax::Pax;
 
+use super::name::shown;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 
@@ -145,8 +146,7 @@ impl<R: Read> Archive<R> {
 
     fn header(&mut self, block: &[u8; BLOCK], before: &mut Before) -> Result<Option<Entry>> {
         let header = Header::new(block).map_err(broken)?;
-        let shown = || header.name().escape_ascii().to_string();
-        let wrong = |what: String| broken(format!("{:?}: {what}", shown()));
+        let wrong = |what: String| broken(format!("{:?}: {what}", shown(&header.name())));
         let size = header.size().map_err(wrong)?;
         let extended = header.dialect() != Dialect::V7;
         match header.type_flag() {
@@ -430,10 +430,6 @@ fn check_places(places: &[(u64, u64)], data: u64, real_size: u64) -> Result<(), 
         return Err(format!("the pieces of the sparse file are {sum} bytes, its data {data}"));
     }
     Ok(())
-}
-
-fn shown(name: &[u8]) -> String {
-    name.escape_ascii().to_string()
 }
 
 fn broken(what: impl Into<String>) -> Error {

@@ -1,0 +1,152 @@
+# shellcheck shell=bash
+# Unpacking, through the whole command: what is wrong, what breaks off, and two at once.
+
+# craft LAYOUT PYTHON: an image of the layers that the expression is (see craft.py), tag t.
+craft() {
+    need python3
+    PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$DIRECTORY python3 -c "
+import os, craft
+craft.layout('$1', $2)"
+}
+
+# Many small files and some noise: it takes a while. (Only a simple command in the background is the program itself, to be killed.)
+slow_image() { craft layout "[[('d%d/f%d' % (n % 50, n), {'data': os.urandom(2000)}) for n in range(4000)], [('noise', {'data': os.urandom(6000000)})]]"; }
+
+# Names that are left of something unfinished, here and in the store.
+nothing_unfinished() {
+    same "$(find . -path ./layout -prune -o \( -name '.skep-*' ! -path './store/.skep' \) -print)" '' 'what is left here'
+    [[ ! -d store ]] || same "$(find store/.skep/tmp store/.skep/ingest -mindepth 1 -print)" '' 'what is left in the store'
+}
+
+test_hostile_images() {
+    need python3
+    HERE=$HERE SKEP_IMAGE=$SKEP_IMAGE "$DIRECTORY/hostile"
+}
+
+test_unpack_takes_a_new_or_empty_directory() {
+    craft layout "[[('f', {'data': b'x'})]]"
+    mkdir empty full
+    touch full/mine file
+    image unpack oci:layout:t new
+    image unpack oci:layout:t empty
+    [[ $(cat new/f empty/f) == xx ]]
+    refused 2 image unpack oci:layout:t full
+    refused 2 image unpack oci:layout:t new
+    refused 2 image unpack oci:layout:t file
+    refused 3 image unpack oci:layout:t absent/new
+    same "$(ls full)" mine 'the directory that is not empty'
+    nothing_unfinished
+}
+
+test_unpack_killed_at_any_time() {
+    slow_image
+    local n pid
+    for n in 0.01 0.03 0.06 0.1 0.15 0.2 0.3 0.4 0.6; do
+        "$SKEP_IMAGE" --store store unpack oci:layout:t out >/dev/null 2>&1 &
+        pid=$!
+        read -rt "$n" <> <(:) || true
+        kill -9 "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+        # Whole or not there.
+        [[ ! -e out ]] || { same "$(find out -type f | wc -l)" 4001 files; rm -rf out; }
+        "$SKEP_IMAGE" --store store bundle --rootfs=copy oci:layout:t copy -- /x >/dev/null 2>&1 &
+        pid=$!
+        read -rt "$n" <> <(:) || true
+        kill -9 "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+        [[ ! -e copy ]] || { same "$(find copy/rootfs -type f | wc -l)" 4001 files; rm -rf copy; }
+    done
+    # Who comes next takes away what is left.
+    image unpack oci:layout:t out
+    image bundle --rootfs=copy oci:layout:t copy -- /x
+    nothing_unfinished
+}
+
+test_a_bundle_killed_at_any_time() {
+    ((EUID == 0)) || { echo 'needs root'; return 75; }
+    slow_image
+    local n pid
+    for n in 0.01 0.03 0.06 0.1 0.15 0.2 0.3 0.4 0.6; do
+        "$SKEP_IMAGE" --store store bundle --rootfs=overlay oci:layout:t b -- /x >/dev/null 2>&1 &
+        pid=$!
+        read -rt "$n" <> <(:) || true
+        kill -9 "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+        [[ ! -e b ]] || image bundle --remove b
+        image store verify
+    done
+    image bundle --rootfs=overlay oci:layout:t b -- /x
+    same "$(find b/rootfs -type f | wc -l)" 4001 files
+    image store gc >/dev/null
+    same "$(find b/rootfs -type f | wc -l)" 4001 'files after a collection'
+    image bundle --remove b
+    nothing_unfinished
+    image store gc >/dev/null
+    same "$(find store/unpacked -mindepth 2)" '' 'layers that are left'
+}
+
+test_a_full_disk() {
+    ((EUID == 0)) || { echo 'needs root'; return 75; }
+    slow_image
+    mkdir disk
+    mount -t tmpfs -o size=12M,nr_inodes=3000 tmpfs disk || { echo 'no tmpfs'; return 75; }
+    refused 8 image unpack oci:layout:t disk/out
+    said 'No space left'
+    refused 8 image bundle --rootfs=copy oci:layout:t disk/b -- /x
+    refused 8 "$SKEP_IMAGE" --store disk/store bundle --rootfs=overlay oci:layout:t disk/b -- /x
+    same "$(cd disk && find . -mindepth 1 ! -path './store*')" '' 'what is left on the disk'
+    same "$(find disk/store/.skep/tmp disk/store/unpacked -mindepth 2 -maxdepth 2)" '' 'what is left in the store'
+    mount -o remount,size=100M,nr_inodes=20000 disk
+    "$SKEP_IMAGE" --store disk/store bundle --rootfs=overlay oci:layout:t disk/b -- /x
+    "$SKEP_IMAGE" --store disk/store bundle --remove disk/b
+    # And a store that cannot be written to.
+    "$SKEP_IMAGE" --store disk/store store rm none >/dev/null 2>&1 || true
+    mount -o remount,ro disk
+    refused 1 "$SKEP_IMAGE" --store disk/store pull oci:layout:t
+    said 'Read-only'
+    umount disk
+}
+
+test_two_at_once() {
+    slow_image
+    local n codes=''
+    for n in 1 2 3; do image unpack oci:layout:t out >/dev/null 2>"said$n" & done
+    for n in 1 2 3; do
+        local code=0
+        wait -n || code=$?
+        codes+="$code "
+    done
+    same "$(tr ' ' '\n' <<<"$codes" | sort | tr -d '\n')" 022 'exit codes'
+    same "$(find out -type f | wc -l)" 4001 files
+    nothing_unfinished
+    ((EUID == 0)) || return 0
+    # Each layer is unpacked by one of them.
+    for n in 1 2 3; do image --json bundle --rootfs=overlay oci:layout:t "b$n" -- /x >"out$n" & done
+    wait
+    same "$(cat out? | jq -r 'select(.event == "layer_applied" and .cached == false) | .digest' | sort | uniq -d)" '' 'layers that were unpacked twice'
+    for n in 1 2 3; do same "$(find "b$n/rootfs" -type f | wc -l)" 4001 files; image bundle --remove "b$n"; done
+    nothing_unfinished
+}
+
+test_layers_are_shared_where_they_can_be() {
+    need jq
+    ((EUID == 0)) || { echo 'needs root'; return 75; }
+    local upper="[('d', {'type': 'dir'}), ('d/f', {'data': b'x'})]" implied="[('tmp/f', {'data': b'x'}), ('l', {'type': 'link', 'linkname': 'etc/a'})]"
+    local etc="('etc', {'type': 'dir'}), ('etc/a', {'data': b'a'})"
+    craft one "[[('tmp', {'type': 'dir', 'mode': 0o1777}), $etc], $upper, $implied]"
+    craft two "[[('tmp', {'type': 'dir', 'mode': 0o700}), $etc], $upper, $implied]"
+    image bundle --rootfs=overlay oci:one:t b1 -- /x
+    image bundle --rootfs=overlay oci:two:t b2 -- /x
+    # The second layer is one, the third takes the mode of /tmp and a file from below.
+    same "$(find store/unpacked -mindepth 2 -maxdepth 2 | wc -l)" 5 'unpacked layers'
+    same "$(stat -c %a b1/rootfs/tmp b2/rootfs/tmp | tr '\n' ' ')" '1777 700 ' 'modes of /tmp'
+    same "$(cat b1/rootfs/l b2/rootfs/tmp/f)" ax contents
+    # By itself it is above nothing, and not taken for one above something.
+    craft three "[$implied[:1]]"
+    image bundle --rootfs=overlay oci:three:t b3 -- /x
+    craft four "[[('tmp', {'type': 'dir', 'mode': 0o1777})], $implied[:1]]"
+    image bundle --rootfs=overlay oci:four:t b4 -- /x
+    same "$(stat -c %a b3/rootfs/tmp b4/rootfs/tmp | tr '\n' ' ')" '755 1777 ' 'modes of /tmp'
+    local n
+    for n in 1 2 3 4; do image bundle --remove "b$n"; done
+}

@@ -1,0 +1,386 @@
+//! From a source to a tree: every layer verified, decompressed and hashed in one thread, and applied in the other.
+//!
+//! Content reaches the disk before all of it is known to be right, so what it goes to has no final name until [`stream`] has returned: that is an
+//! error if size, digest or diff ID are wrong, whatever was applied.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
+use crate::descriptor::Descriptor;
+use crate::digest::Digest;
+use crate::error::{Context as _, Error, Kind, Result};
+use crate::event::{Event, Listener};
+use crate::image::Image;
+use crate::layer::{self, Options, Used};
+use crate::limits::Limits;
+use crate::manifest::ImageConfig;
+use crate::media::Media;
+use crate::source::{self, Source};
+use crate::store::{Name, Store};
+
+/// Bytes of a piece.
+const PIECE: usize = 512 << 10;
+/// Pieces on their way: with those in hand 4 MiB.
+const PIECES: usize = 6;
+
+/// Applies all layers of an image to the directory `root`, which is empty. `options` says how; its name and what the layers use are set here.
+///
+/// # Errors
+/// Those of the source, of verification and of [`layer::apply`]. Then the tree is to be removed.
+pub fn flatten(
+    source: &dyn Source,
+    image: &Image,
+    config: &ImageConfig,
+    root: BorrowedFd<'_>,
+    options: &Options<'_>,
+    listener: &dyn Listener,
+) -> Result<()> {
+    check_layers(image, config)?;
+    let mut used = Used::default();
+    for (number, (descriptor, diff_id)) in
+        image.manifest.layers.iter().zip(&config.diff_ids).enumerate()
+    {
+        let options = Options {
+            name: called(number, descriptor),
+            used,
+            first: number == 0,
+            ..options.clone()
+        };
+        let one = One {
+            source,
+            name: &options.name,
+            descriptor,
+            diff_id,
+            limits: &options.limits,
+            used: used.bytes,
+            listener,
+        };
+        let report = stream(&one, |tar| layer::apply(tar, root, &options))?;
+        used = report.used;
+        report.warnings.iter().for_each(|warning| listener.event(Event::Warning(warning)));
+        listener.event(Event::LayerApplied { descriptor, diff_id, cached: false });
+    }
+    Ok(())
+}
+
+/// Unpacks the layers of an image into the store, those that are not there, in the form that overlay takes. Returns where they are, the lowest first.
+///
+/// # Errors
+/// As [`flatten`], and those of the store. Layers before the one that failed stay: they are right.
+pub fn lowers(
+    source: &dyn Source,
+    image: &Image,
+    config: &ImageConfig,
+    store: &Store,
+    options: &Options<'_>,
+    listener: &dyn Listener,
+) -> Result<Vec<(Digest, PathBuf)>> {
+    check_layers(image, config)?;
+    let _held = store.hold()?;
+    let mut used = Used::default();
+    let mut found: Vec<(Digest, PathBuf)> = Vec::new();
+    let names = Name::of(&config.diff_ids);
+    for (number, (descriptor, name)) in image.manifest.layers.iter().zip(&names).enumerate() {
+        let diff_id = &name.diff_id;
+        let unpacked = store.unpack_layer(name, |root| {
+            // Topmost first.
+            let below =
+                found.iter().rev().map(|(_, path)| open(path)).collect::<Result<Vec<OwnedFd>>>()?;
+            let options = Options {
+                name: called(number, descriptor),
+                used,
+                first: true,
+                lowers: &below,
+                ..options.clone()
+            };
+            let one = One {
+                source,
+                name: &options.name,
+                descriptor,
+                diff_id,
+                limits: &options.limits,
+                used: used.bytes,
+                listener,
+            };
+            let report = stream(&one, |tar| layer::apply(tar, root.as_fd(), &options))?;
+            Ok((report.depends_on_lower, report))
+        })?;
+        if let Some(report) = &unpacked.done {
+            used = report.used;
+            report.warnings.iter().for_each(|warning| listener.event(Event::Warning(warning)));
+        }
+        listener.event(Event::LayerApplied {
+            descriptor,
+            diff_id,
+            cached: unpacked.done.is_none(),
+        });
+        let path = store.layer_path(&unpacked.key);
+        found.push((unpacked.key, path));
+    }
+    Ok(found)
+}
+
+fn open(path: &std::path::Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path, flags, Mode::empty()).map_err(|errno| {
+        Error::sys(format_args!("cannot open the layer {}", path.display()), errno)
+    })
+}
+
+fn called(number: usize, descriptor: &Descriptor) -> String {
+    format!("layer {} ({})", number + 1, descriptor.digest.short())
+}
+
+/// Refuses an image with a layer that cannot be applied before anything is read.
+fn check_layers(image: &Image, config: &ImageConfig) -> Result<()> {
+    let (layers, diff_ids) = (image.manifest.layers.len(), config.diff_ids.len());
+    if layers != diff_ids {
+        return Err(Error::verification(format!(
+            "the image has {layers} layers and {diff_ids} diff IDs"
+        )));
+    }
+    image
+        .manifest
+        .layers
+        .iter()
+        .try_for_each(|layer| Media::must_be_layer(&layer.media_type).map(drop))
+}
+
+/// One layer that is to be read.
+#[derive(Clone, Copy)]
+pub struct One<'a> {
+    /// Where it is.
+    pub source: &'a dyn Source,
+    /// What messages call it.
+    pub name: &'a str,
+    /// What points at it.
+    pub descriptor: &'a Descriptor,
+    /// Its uncompressed digest.
+    pub diff_id: &'a Digest,
+    /// How much is too much.
+    pub limits: &'a Limits,
+    /// Uncompressed bytes of the layers before.
+    pub used: u64,
+    /// Who watches.
+    pub listener: &'a dyn Listener,
+}
+
+impl std::fmt::Debug for One<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "One({})", self.descriptor.digest)
+    }
+}
+
+/// Gives `apply` the uncompressed bytes of a layer, and holds them against its digests.
+///
+/// # Errors
+/// Those of the source; [`Kind::Verification`] for wrong size, digest or diff ID; [`Kind::NoSpace`] when it is too large; those of `apply`.
+pub fn stream<T>(one: &One<'_>, apply: impl FnOnce(&mut dyn Read) -> Result<T>) -> Result<T> {
+    let (full, pieces) = sync_channel::<Vec<u8>>(PIECES);
+    let (empty, used) = channel::<Vec<u8>>();
+    let (applied, produced) = std::thread::scope(|scope| {
+        let producer = scope.spawn(move || produce(one, &full, &used));
+        let mut reader = Pieces { pieces, empty, current: Vec::new(), position: 0 };
+        let applied = apply(&mut reader);
+        if applied.is_ok() {
+            // What follows the end of the archive belongs to the digests.
+            let _read = io::copy(&mut reader, &mut io::sink());
+        }
+        drop(reader);
+        (applied, producer.join())
+    });
+    let produced = produced.unwrap_or_else(|_| {
+        Err(Error::new(Kind::Generic, "the thread that reads the layer has panicked"))
+    });
+    // Content that is not what it should be explains what could not be applied.
+    produced.context(|| one.name)?;
+    applied
+}
+
+/// Reads, verifies, decompresses and hashes; stops when nobody takes it any more.
+fn produce(one: &One<'_>, full: &SyncSender<Vec<u8>>, used: &Receiver<Vec<u8>>) -> Result<()> {
+    let One { source, name, descriptor, diff_id, limits, used: before, listener } = *one;
+    let allowed = limits.unpacked.saturating_sub(before);
+    let failed = |error| Error::io("cannot read it", error);
+    let mut hasher = diff_id.hasher()?;
+    let verified = source::blob(source, descriptor)?;
+    let watched = Watched { inner: verified, descriptor, listener };
+    let mut reader = crate::layer::decompress(watched, &descriptor.media_type, limits)?;
+    let mut total = 0u64;
+    loop {
+        let mut piece = used.try_recv().unwrap_or_else(|_| vec![0; PIECE]);
+        piece.resize(PIECE, 0);
+        let filled = fill(&mut reader, &mut piece).map_err(failed)?;
+        if filled == 0 {
+            break;
+        }
+        piece.truncate(filled);
+        hasher.update(&piece);
+        total += filled as u64;
+        if total > allowed {
+            return Err(Error::no_space(format!(
+                "the image has more than {} uncompressed bytes",
+                limits.unpacked
+            ))
+            .hint("--max-size allows more"));
+        }
+        if full.send(piece).is_err() {
+            return Ok(());
+        }
+    }
+    for remark in reader.remarks() {
+        listener.event(Event::Warning(&format!("{name}: {remark}")));
+    }
+    let found = hasher.finish();
+    if found != *diff_id {
+        return Err(Error::verification(format!(
+            "its uncompressed content has the digest {found}, and its diff ID is {diff_id}"
+        )));
+    }
+    Ok(())
+}
+
+fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match reader.read(rest) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Says how far a blob has been read.
+struct Watched<'a, R> {
+    inner: R,
+    descriptor: &'a Descriptor,
+    listener: &'a dyn Listener,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.listener
+            .event(Event::BlobProgress { descriptor: self.descriptor, bytes: count as u64 });
+        Ok(count)
+    }
+}
+
+/// The pieces as one stream.
+struct Pieces {
+    pieces: Receiver<Vec<u8>>,
+    empty: Sender<Vec<u8>>,
+    current: Vec<u8>,
+    position: usize,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.position == self.current.len() {
+            let Ok(next) = self.pieces.recv() else { return Ok(0) };
+            let done = std::mem::replace(&mut self.current, next);
+            self.position = 0;
+            if done.capacity() > 0 {
+                // Nobody to take it back is nobody's loss.
+                let _unused = self.empty.send(done);
+            }
+        }
+        let rest = self.current.get(self.position..).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        self.position += count;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Nobody;
+
+    struct Bytes(Vec<u8>);
+
+    impl Source for Bytes {
+        fn resolve(&self) -> Result<(Descriptor, Vec<u8>)> {
+            Err(Error::not_found("nothing"))
+        }
+
+        fn manifest(&self, _: &Descriptor) -> Result<Vec<u8>> {
+            Err(Error::not_found("nothing"))
+        }
+
+        fn blob(&self, _: &Descriptor, _: u64) -> Result<Box<dyn Read + Send + '_>> {
+            Ok(Box::new(self.0.as_slice()))
+        }
+    }
+
+    fn run(
+        content: &[u8],
+        said: &[u8],
+        diff_id: &Digest,
+        limits: &Limits,
+        take: u64,
+    ) -> Result<usize> {
+        let descriptor = Descriptor::of("application/vnd.oci.image.layer.v1.tar", said);
+        let source = Bytes(content.to_vec());
+        let one = One {
+            source: &source,
+            name: "layer 1",
+            descriptor: &descriptor,
+            diff_id,
+            limits,
+            used: 0,
+            listener: &Nobody,
+        };
+        stream(&one, |tar| {
+            let mut bytes = Vec::new();
+            tar.take(take)
+                .read_to_end(&mut bytes)
+                .map_err(|error| Error::io("cannot read", error))?;
+            Ok(bytes.len())
+        })
+    }
+
+    #[test]
+    fn only_what_is_right_to_its_end_succeeds() {
+        let content = vec![b'x'; 5 << 20];
+        let id = Digest::of(&content);
+        let limits = Limits::default();
+        let all = u64::MAX;
+        assert_eq!(run(&content, &content, &id, &limits, all).unwrap(), content.len());
+        // An applier that stops early does not hide what follows.
+        assert_eq!(run(&content, &content, &id, &limits, 10).unwrap(), 10);
+        let mut changed = content.clone();
+        *changed.last_mut().unwrap() = b'y';
+        for take in [all, 10] {
+            assert_eq!(
+                run(&changed, &content, &id, &limits, take).unwrap_err().kind(),
+                Kind::Verification
+            );
+            assert_eq!(
+                run(&content[1..], &content, &id, &limits, take).unwrap_err().kind(),
+                Kind::Verification
+            );
+            let other = Digest::of(b"other");
+            assert_eq!(
+                run(&content, &content, &other, &limits, take).unwrap_err().kind(),
+                Kind::Verification
+            );
+            let small = Limits { unpacked: 1 << 20, ..limits };
+            assert_eq!(
+                run(&content, &content, &id, &small, take).unwrap_err().kind(),
+                Kind::NoSpace
+            );
+        }
+    }
+}
