@@ -54,7 +54,7 @@ const BOTH: &str = " 0 1000 1\n 1 300000 100\n 0 1000 1\n 1 300000 100\n";
 const ALONE: &str = " 0 1000 1\n 0 1000 1\n";
 
 /// Who the user is and what is his, unless `setup` changes the files: $D is a directory of the test's.
-const FILES: &str = "set -e; mkdir -p $D; cd $D; \
+const FILES: &str = "set -e; mkdir -p $D; mount -t tmpfs -o mode=755 none $D; cd $D; \
     printf 'root:x:0:0::/:/bin/sh\\nbox:x:1000:1000::/:/bin/sh\\n' > passwd; \
     echo box:300000:100 > subuid; cp subuid subgid; \
     for f in passwd subuid subgid; do mount --bind $f /etc/$f; done; cp $(command -v setpriv) setpriv; ";

@@ -269,9 +269,20 @@ impl ProcessPlan {
             Step::Groups => error.field("process.user.additionalGids"),
             Step::Uid => unmapped(error.field("process.user.uid"), fault.errno, "uid", self.uid),
             Step::Gid => unmapped(error.field("process.user.gid"), fault.errno, "gid", self.gid),
-            Step::Apparmor => error.field("process.apparmorProfile").hint(
-                "is AppArmor enabled and the profile loaded? see /sys/kernel/security/apparmor/profiles",
-            ),
+            Step::Apparmor => {
+                let profile = self.apparmor.as_deref().map(text).unwrap_or_default();
+                let error = error.field("process.apparmorProfile");
+                match fault.errno {
+                    Errno::ENOENT => error.hint(format!(
+                        "no profile {profile:?} is loaded: see /sys/kernel/security/apparmor/profiles, and load it with \
+                         apparmor_parser(8)"
+                    )),
+                    Errno::EACCES | Errno::EPERM => error.hint(format!(
+                        "the profile around the runtime, or no_new_privs, does not let it change to {profile:?}"
+                    )),
+                    _ => error.hint(format!("the profile is {profile:?}")),
+                }
+            }
             // Podman takes the path in these quotes for a label that could not be set.
             Step::Selinux => error
                 .context("write `/proc/self/attr/exec`")
