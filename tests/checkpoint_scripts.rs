@@ -120,14 +120,18 @@ fn a_criu_that_talks_nonsense_leaves_nothing(t: &Test) {
 fn a_criu_that_says_nothing_is_not_waited_for(t: &Test) {
     let c = running(t);
     let pid = t.path("hangs");
-    let hang = format!("echo $$ > {}; exec sleep 1000", pid.display());
+    let here = format!("echo $$ > {}", pid.display());
+    let hang = "exec sleep 1000";
     let gone = || {
         let pid = wait::for_file(&pid).trim().to_owned();
         assert!(fs::metadata(format!("/proc/{pid}")).is_err(), "the hanging CRIU is left");
     };
-    checkpoint(&c, &with_script(t, &hang), &[]).run().fails().names("has not answered VERSION");
+    checkpoint(&c, &with_script(t, &format!("{here}; {hang}")), &[])
+        .run()
+        .fails()
+        .names("has not answered VERSION");
     gone();
-    let later = with_script(t, &format!("{VERSION_4_2}; {hang}"));
+    let later = with_script(t, &format!("{here}; {VERSION_4_2}; {hang}"));
     let output = checkpoint(&c, &later, &["--pre-dump"]).run();
     output.fails().names("has not answered FEATURE_CHECK");
     gone();

@@ -25,6 +25,21 @@ pid_of() { inspect '{{.State.Pid}}' "${1:-$NAME}"; }
 # A container's command that waits, and ends at once with status 0 on SIGTERM.
 IDLE=(sh -c 'trap "exit 0" TERM; while :; do sleep 0.1; done')
 
+# A container's command that counts, and says how far it is with a word that only its memory knows.
+# shellcheck disable=SC2016
+COUNT=(sh -c 'w=$(cat /proc/sys/kernel/random/uuid); i=0; while :; do i=$((i + 1)); echo "$i $w" >/n; mv /n /count; done')
+
+# counts WORD NUMBER: it counts on from there.
+counts() {
+    local number word
+    read -r number word < <(engine exec "$NAME" cat /count) && [[ $word == "$1" ]] && ((number > $2))
+}
+
+needs_criu() {
+    [[ $RUNTIME_NAME != crun ]] || skip 'crun links libcriu'
+    criu check >/dev/null 2>&1 || skip 'no CRIU that works here'
+}
+
 # A container's command that prints which namespaces it is in, one line for each of its arguments.
 NAMESPACES=(sh -c 'for n; do readlink /proc/self/ns/$n; done' sh)
 

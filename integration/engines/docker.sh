@@ -14,9 +14,9 @@ docker_start() {
     # Old versions write a key to /etc/docker unless told another place; new ones refuse the setting.
     major=${ENGINE_VERSION["docker"]%%.*}
     if ((major < 23)); then
-        printf '{"deprecated-key-path": "%s"}' "$WORK/docker/key.json" >"$WORK/docker/daemon.json"
+        printf '{"experimental": true, "deprecated-key-path": "%s"}' "$WORK/docker/key.json" >"$WORK/docker/daemon.json"
     else
-        printf '{}' >"$WORK/docker/daemon.json"
+        printf '{"experimental": true}' >"$WORK/docker/daemon.json"
     fi
     dockerd_run
     engine import "$WORK/busybox.tar" e-busybox >/dev/null
@@ -186,6 +186,23 @@ D12() { # live-restore: the next dockerd takes over
     is "$(engine exec "$NAME" echo alive)" alive 'exec'
     engine stop -t 20 "$NAME" >/dev/null
     is "$(inspect '{{.State.ExitCode}}')" 12 'status'
+}
+
+D13() { # checkpoint create, start --checkpoint: it counts on
+    needs_criu
+    ((${ENGINE_VERSION["docker"]%%.*} != 25)) || skip 'Docker 25 finds no checkpoint (moby#47456)'
+    local number word
+    detached --security-opt seccomp=unconfined "$IMAGE" "${COUNT[@]}"
+    wait_for 20 'the counting' engine exec "$NAME" test -s /count
+    read -r number word < <(engine exec "$NAME" cat /count)
+    engine checkpoint create --leave-running "$NAME" first >/dev/null
+    wait_for 20 'counting on' counts "$word" "$number"
+    engine checkpoint create "$NAME" second >/dev/null
+    wait_for 20 'the end' state_is Running false
+    is "$(engine checkpoint ls "$NAME" | tail -n +2 | sort | tr -d ' \n')" firstsecond 'checkpoints'
+    # Until containerd has forgotten what the checkpoint left there, Docker cannot bring it back (moby#42900).
+    wait_for 50 'the start' engine start --checkpoint second "$NAME"
+    wait_for 20 'counting on' counts "$word" "$number"
 }
 
 D99() { # nothing left: cgroups, mounts, processes, state

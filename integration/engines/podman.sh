@@ -198,6 +198,27 @@ P16() { # init, rm: created, never started, removed
     wait_for 20 'the end of the state' nothing podman_new_state
 }
 
+P17() { # checkpoint, restore: in place, and from an archive under another name
+    needs_criu
+    local number word archive=$WORK/$NAME.tar.gz
+    detached "$IMAGE" "${COUNT[@]}"
+    wait_for 20 'the counting' engine exec "$NAME" test -s /count
+    read -r number word < <(engine exec "$NAME" cat /count)
+    engine container checkpoint --keep "$NAME" >/dev/null
+    is "$(inspect '{{.State.Running}} {{.State.Checkpointed}}')" 'false true' 'state'
+    engine container restore "$NAME" >/dev/null
+    wait_for 20 'counting on' counts "$word" "$number"
+    engine container checkpoint --leave-running "$NAME" >/dev/null
+    wait_for 20 'counting on' counts "$word" "$number"
+    engine container checkpoint --export "$archive" "$NAME" >/dev/null
+    engine rm "$NAME" >/dev/null
+    NAME=$NAME-2
+    engine container restore --import "$archive" --name "$NAME" >/dev/null
+    wait_for 20 'counting on' counts "$word" "$number"
+    engine rm -f -t 0 "$NAME" >/dev/null
+    rm -f "$archive"
+}
+
 P99() { # nothing left: cgroups, mounts, processes, state
     wait_for 20 'conmon' nothing ours 'conmon'
     wait_for 20 'cgroups' nothing podman_cgroups
