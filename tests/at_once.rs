@@ -20,6 +20,7 @@ cases![
     delete_is_not_stopped_by_a_broken_entry,
     a_create_that_fails_in_a_cgroup_it_found_ends_its_own,
     kill_all_of_a_stopped_container_leaves_another_in_its_cgroup_alone,
+    kill_from_inside_of_the_cgroup_does_not_stop_itself,
 ];
 
 const ROUNDS: usize = 5;
@@ -312,5 +313,21 @@ fn kill_all_of_a_stopped_container_leaves_another_in_its_cgroup_alone(t: &Test) 
     c.exec(&["true"]).ok();
     c.delete_force().ok();
     stopped.delete().ok();
+    t.assert_nothing_left();
+}
+
+/// As a curious administrator's shell may be.
+fn kill_from_inside_of_the_cgroup_does_not_stop_itself(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc stops itself");
+    let c = t.container().lasting();
+    c.run_detached();
+    let mut join = "set -e; ".to_owned();
+    for directory in t.cgroups() {
+        join.push_str(&format!("echo $$ > {}/cgroup.procs; ", directory.display()));
+    }
+    join.push_str("exec \"$0\" \"$@\"");
+    t.call(&["kill", "--all", &c.id, "CONT"]).by(&["sh", "-c", &join]).run().ok();
+    assert_eq!(c.status(), "running");
+    c.delete_force().ok();
     t.assert_nothing_left();
 }

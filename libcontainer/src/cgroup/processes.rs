@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::{Cgroup, file};
+use super::{Cgroup, Frozen, file};
 use crate::sys::pidfd;
 use crate::{Error, Result};
 
@@ -33,7 +33,7 @@ impl Cgroup {
             return result.and(self.thaw_for_death());
         }
         // Nobody forks while frozen. Where that is not to be had, the signal still reaches those there are.
-        let frozen = self.freeze_for();
+        let frozen = self.freeze_others(Self::freeze_for);
         let result = self.signal_each(signal);
         drop(frozen);
         if signal == libc::SIGKILL { result.and(self.thaw_for_death()) } else { result }
@@ -63,7 +63,11 @@ impl Cgroup {
             return Ok(true);
         }
         // Where that is not to be had, it is at least asked as late as can be.
-        let frozen = if self.is_v2() { self.begin_to_freeze() } else { self.freeze_for() };
+        // On version 2 who is about to stop cannot fork any more, and can be killed.
+        let frozen = match self.is_v2() {
+            true => self.freeze_others(Self::begin_to_freeze),
+            false => self.freeze_others(Self::freeze_for),
+        };
         if !self.is_populated()? {
             return Ok(true);
         }
@@ -77,6 +81,15 @@ impl Cgroup {
         drop(frozen);
         killed.and(self.thaw_for_death())?;
         Ok(true)
+    }
+
+    /// Freezes until the guard is dropped, if that can be done, and does not stop this process, for good, in its own cgroup.
+    fn freeze_others<'c>(
+        &'c self,
+        freeze: impl FnOnce(&'c Self) -> Result<Frozen<'c>>,
+    ) -> Option<Frozen<'c>> {
+        let own = i32::try_from(std::process::id()).unwrap_or_default();
+        if self.pids().ok()?.contains(&own) { None } else { freeze(self).ok() }
     }
 
     /// Whether there is a process in the cgroup or below it, be it one of another pid namespace.
