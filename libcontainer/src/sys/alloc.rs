@@ -8,7 +8,7 @@
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 const AREA: usize = 256 * 1024;
 const SMALLEST: usize = 16;
@@ -21,9 +21,12 @@ struct State {
     free: [*mut u8; CLASSES],
 }
 
-/// The allocator; install it with `#[global_allocator]`.
+/// The allocator, for programs with a single thread; install it with `#[global_allocator]`.
+///
+/// A locked instruction for every block would cost as much as all else about it.
 pub struct Bump {
-    busy: AtomicBool,
+    /// The thread that came first.
+    owner: AtomicUsize,
     state: UnsafeCell<State>,
 }
 
@@ -33,7 +36,7 @@ impl std::fmt::Debug for Bump {
     }
 }
 
-// SAFETY: `state` is only touched between `lock` and `unlock`.
+// SAFETY: `state` is only touched by the one thread that `state_of_owner` lets through.
 unsafe impl Sync for Bump {}
 
 impl Default for Bump {
@@ -46,20 +49,30 @@ impl Bump {
     /// An allocator without memory; the first block maps some.
     pub const fn new() -> Self {
         Self {
-            busy: AtomicBool::new(false),
+            owner: AtomicUsize::new(0),
             state: UnsafeCell::new(State { next: 0, end: 0, free: [null_mut(); CLASSES] }),
         }
     }
 
-    fn lock(&self) {
-        while self.busy.swap(true, Ordering::Acquire) {
-            std::hint::spin_loop();
+    /// The state, for the thread that has asked for it first; the end of the program for any other.
+    #[allow(clippy::mut_from_ref, reason = "one thread has it, for the length of one call")]
+    fn state_of_owner(&self) -> &mut State {
+        let own = thread();
+        let owner = self.owner.load(Relaxed);
+        if owner != own
+            && (owner != 0 || self.owner.compare_exchange(0, own, Relaxed, Relaxed).is_err())
+        {
+            std::process::abort();
         }
+        // SAFETY: only this thread gets here, and nothing it calls with the reference comes back to the allocator.
+        unsafe { &mut *self.state.get() }
     }
+}
 
-    fn unlock(&self) {
-        self.busy.store(false, Ordering::Release);
-    }
+/// What tells the threads of a process apart: the address of one's own thread-local storage, which a forked copy keeps.
+fn thread() -> usize {
+    thread_local!(static OWN: u8 = const { 0 });
+    OWN.with(|own| std::ptr::from_ref(own) as usize)
 }
 
 /// The class of blocks of `size` bytes, and how long these are: 16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, …
@@ -114,10 +127,8 @@ impl State {
 unsafe impl GlobalAlloc for Bump {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let (class, size) = class(layout.size());
-        self.lock();
-        // SAFETY: the lock is held.
-        let state = unsafe { &mut *self.state.get() };
-        let block = match state.free.get_mut(class) {
+        let state = self.state_of_owner();
+        match state.free.get_mut(class) {
             // Blocks of a greater alignment are rare and never reused.
             Some(head) if !head.is_null() && layout.align() <= SMALLEST => {
                 let block = *head;
@@ -126,9 +137,7 @@ unsafe impl GlobalAlloc for Bump {
                 block
             }
             _ => state.carve(size, layout.align().max(SMALLEST)),
-        };
-        self.unlock();
-        block
+        }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
@@ -136,9 +145,7 @@ unsafe impl GlobalAlloc for Bump {
             return;
         }
         let (class, size) = class(layout.size());
-        self.lock();
-        // SAFETY: the lock is held.
-        let state = unsafe { &mut *self.state.get() };
+        let state = self.state_of_owner();
         if block as usize + size == state.next {
             state.next = block as usize;
         } else if let Some(head) = state.free.get_mut(class) {
@@ -146,7 +153,6 @@ unsafe impl GlobalAlloc for Bump {
             unsafe { block.cast::<*mut u8>().write(*head) };
             *head = block;
         }
-        self.unlock();
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
@@ -156,15 +162,9 @@ unsafe impl GlobalAlloc for Bump {
             return block;
         }
         if layout.align() <= SMALLEST {
-            self.lock();
-            // SAFETY: the lock is held.
-            let state = unsafe { &mut *self.state.get() };
-            let last = block as usize + old == state.next && block as usize + new <= state.end;
-            if last {
+            let state = self.state_of_owner();
+            if block as usize + old == state.next && block as usize + new <= state.end {
                 state.next = block as usize + new;
-            }
-            self.unlock();
-            if last {
                 return block;
             }
         }
