@@ -4,7 +4,7 @@
 //
 //   steps OUTPUT COMMAND ARGUMENT...
 //
-// Each line of OUTPUT is "WHO ADDRESS": WHO is 0 for the command's own process and 1 for those it has
+// Each line of OUTPUT is "WHO ADDRESS STEP", STEP the number of the step that executed it first: WHO is 0 for the command's own process and 1 for those it has
 // made. Only a program at fixed addresses from 4 MiB on, below 12 MiB, is looked at: skep.
 
 #define _GNU_SOURCE
@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 enum { BASE = 4 << 20, LENGTH = 8 << 20 };
-static char executed[2][LENGTH];
+static unsigned first[2][LENGTH];
 
 int main(int argc, char **argv)
 {
@@ -32,6 +32,7 @@ int main(int argc, char **argv)
 		_exit(127);
 	}
 	int status, result = 1;
+	unsigned step = 0;
 	if (command < 0 || waitpid(command, &status, 0) != command)
 		return 1;
 	ptrace(PTRACE_SETOPTIONS, command, 0,
@@ -45,8 +46,10 @@ int main(int argc, char **argv)
 			break;
 		}
 		struct user_regs_struct registers;
-		if (ptrace(PTRACE_GETREGS, who, 0, &registers) == 0 && registers.rip - BASE < LENGTH)
-			executed[who != command][registers.rip - BASE] = 1;
+		step++;
+		if (ptrace(PTRACE_GETREGS, who, 0, &registers) == 0 && registers.rip - BASE < LENGTH &&
+		    first[who != command][registers.rip - BASE] == 0)
+			first[who != command][registers.rip - BASE] = step;
 		int given = WSTOPSIG(status);
 		// A new process stops by itself; a step ends with SIGTRAP.
 		long pass = given == SIGTRAP || given == SIGSTOP || status >> 16 ? 0 : given;
@@ -57,7 +60,7 @@ int main(int argc, char **argv)
 		return 1;
 	for (int who = 0; who < 2; who++)
 		for (long i = 0; i < LENGTH; i++)
-			if (executed[who][i])
-				fprintf(output, "%d %lx\n", who, BASE + i);
+			if (first[who][i])
+				fprintf(output, "%d %lx %u\n", who, BASE + i, first[who][i]);
 	return fclose(output) ? 1 : result;
 }
