@@ -11,6 +11,7 @@ cases![
     every_cgroup_mount_is_read_only,
     a_writable_cgroup_takes_children,
     a_cgroup_mount_on_a_bound_sys,
+    what_comes_after_the_cgroup_mount_lies_on_it,
     cgroup_mounts_have_their_attributes,
     cgroup2_on_a_host_of_version_1,
     a_cgroup_mount_in_a_user_namespace,
@@ -50,6 +51,33 @@ fn every_cgroup_mount_is_read_only(t: &Test) {
             assert!(options.split(',').any(|option| option == "ro"), "{own_namespace}: {line}");
         }
     }
+}
+
+/// The view of version 1 waits for the cgroups, other mounts do not wait for it; but those that touch it come after.
+fn what_comes_after_the_cgroup_mount_lies_on_it(t: &Test) {
+    t.need_layout(Layout::V1);
+    let mine = t.path("mine");
+    fs::create_dir(&mine).unwrap();
+    fs::write(mine.join("is-mine"), "").unwrap();
+    // A part of it, all of it, and what it lies on.
+    for at in ["/sys/fs/cgroup/pids", "/sys/fs/cgroup", "/sys/fs"] {
+        let c = with_cgroup(t, false, &["ro"]);
+        let c = c.mount(at, "bind", mine.to_str().unwrap(), &["bind", "ro"]);
+        c.sh(&format!("ls {at}")).run().ok().prints("is-mine\n");
+    }
+    let masked = with_cgroup(t, false, &["ro"]);
+    let masked =
+        masked.set("/linux/maskedPaths", json!(["/sys/fs/cgroup/pids", "/sys/fs/cgroup/cpu"]));
+    masked
+        .sh("ls /sys/fs/cgroup/pids /sys/fs/cgroup/cpu | grep -c tasks")
+        .run()
+        .code(1)
+        .prints("0\n");
+    let masked =
+        with_cgroup(t, false, &["ro"]).set("/linux/maskedPaths", json!(["/sys/fs/cgroup"]));
+    masked.sh("ls /sys/fs/cgroup").run().ok().prints("");
+    let cwd = with_cgroup(t, false, &["ro"]).set("/process/cwd", json!("/sys/fs/cgroup/pids"));
+    cwd.sh("ls tasks").run().ok().prints("tasks\n");
 }
 
 fn a_writable_cgroup_takes_children(t: &Test) {

@@ -143,6 +143,7 @@ fn text(plan: &Plan) -> String {
         cgroup_owner,
         net_devices,
         create_runtime_hooks,
+        joins_late,
         warnings,
     } = plan;
     let mut out = String::new();
@@ -163,8 +164,10 @@ fn text(plan: &Plan) -> String {
     )
     .unwrap();
     for mount in mounts {
-        writeln!(out, "mount: {mount:x?}").unwrap();
+        let last = if plan.is_made_last(mount) { "last " } else { "" };
+        writeln!(out, "{last}mount: {mount:x?}").unwrap();
     }
+    writeln!(out, "joins late: {joins_late}").unwrap();
     if let Some(label) = mount_label {
         writeln!(out, "mount label: {:?}={:?}", label.option, label.text).unwrap();
     }

@@ -89,6 +89,11 @@ pub(crate) enum Cgroups {
 }
 
 impl InitChild<'_> {
+    /// Whether the cgroups are still to be joined.
+    fn awaits_cgroups(&self) -> bool {
+        matches!(self.cgroups, Cgroups::Awaited)
+    }
+
     /// Closes the parent's copies of the descriptors.
     pub(crate) fn close(self) {
         let mut fds = match self.cgroups {

@@ -51,7 +51,9 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     }
     let root = rootfs::attach(child)?;
     let unsealed = mount::all(child, root.as_fd())?;
-    join_awaited_cgroups(child)?;
+    if !plan.joins_late {
+        join_awaited_cgroups(child)?;
+    }
     device::all(plan, root.as_fd(), child.proc.as_fd())?;
     if plan.create_runtime_hooks {
         child.channel.ask(Tag::RunHooks, 0)?;
@@ -69,11 +71,15 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     rootfs::masked_paths(plan, root.as_fd())?;
     make_cwd(plan, root.as_fd())?;
     apply_limits(child)?;
+    mount::last(child, root.as_fd())?;
     rootfs::unmount_bare(&child.bare_mounts)?;
     mount::seal(unsealed)?;
     rootfs::seal(plan, root.as_fd())?;
     rootfs::enter(child, root.as_fd())?;
     drop(root);
+    if says_ready_early(child) {
+        say_ready(child);
+    }
     standard_streams(plan, slave)?;
     SignalMask::EMPTY.set().at(Step::Stdio, 0)?;
     reset_dispositions();
@@ -92,6 +98,17 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
 /// Says SIGKILL for the runtime's death: until it has recorded this process, nobody else could find it.
 fn die_with_the_runtime() -> Result<(), Fault> {
     creds::set_parent_death_signal(libc::SIGKILL).at(Step::Parent, 1)
+}
+
+/// In `run`, an error in what is left is told all the same.
+fn says_ready_early(child: &InitChild<'_>) -> bool {
+    child.gate.is_none() && child.plan.finishes_alone()
+}
+
+fn say_ready(child: &InitChild<'_>) {
+    if child.channel.send(Frame::of(Tag::Ready, 0)).is_err() {
+        process::exit_now(1);
+    }
 }
 
 fn enter_namespaces(child: &mut InitChild<'_>) -> Result<(), Fault> {
@@ -137,7 +154,7 @@ fn join_given_cgroups(child: &mut InitChild<'_>) -> Result<(), Fault> {
 /// Joins the cgroups that the parent has made meanwhile: before anything of them is mounted, and before anything of the
 /// container runs.
 pub(super) fn join_awaited_cgroups(child: &mut InitChild<'_>) -> Result<(), Fault> {
-    if matches!(child.cgroups, Cgroups::Given(_)) {
+    if !child.awaits_cgroups() {
         return Ok(());
     }
     join_cgroups(child.channel.wait_for_tasks()?)?;
@@ -299,11 +316,13 @@ fn privileges<'c>(child: &'c InitChild<'_>, labels: &'c Labels) -> Privileges<'c
     }
 }
 
-/// Says ready, waits, runs the startContainer hooks, becomes the program.
+/// Says ready, unless it has, waits, runs the startContainer hooks, becomes the program.
 fn start(child: &InitChild<'_>, built: &Built) -> ! {
-    let ready = child.channel.send(Frame::of(Tag::Ready, 0));
+    if !says_ready_early(child) {
+        say_ready(child);
+    }
     // Go is said once the container is recorded; a runtime that was killed before has left nobody who could find this one.
-    if ready.is_err() || child.channel.wait().is_err() {
+    if child.channel.wait().is_err() {
         process::exit_now(1);
     }
     let fail_to = match &child.gate {

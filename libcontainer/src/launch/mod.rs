@@ -404,7 +404,7 @@ impl Launch<'_> {
         server.go()?;
         if self.options.mode != Mode::Create {
             crate::exeseal::let_go();
-            server.wait_for_exec()?;
+            server.wait_for_exec(cgroup, &mut undo.child)?;
             self.clock.step("the program runs");
             if self.spec.hooks.as_ref().is_some_and(|hooks| !hooks.poststart.is_empty()) {
                 // As at `start`: they may be commands on this container.

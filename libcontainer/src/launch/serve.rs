@@ -346,11 +346,17 @@ impl Server<'_, '_> {
     }
 
     /// Waits until execve closes the child's end, or the child says why it cannot.
-    pub(super) fn wait_for_exec(&self) -> Result<()> {
+    pub(super) fn wait_for_exec(&self, cgroup: &Cgroup, child: &mut Option<OwnedFd>) -> Result<()> {
+        let plan = self.launch.plan;
         loop {
             let (message, _) = receive(&self.socket)?;
             if message.is_empty() {
-                return check_program(&self.launch.plan.process, self.pid).map_err(in_init);
+                // It said ready before its last steps, in which it may have been killed too.
+                let early = plan.finishes_alone();
+                if early && Stat::read(self.pid).is_ok_and(|stat| stat.has_not_executed()) {
+                    return Err(in_init(why_died(child.take().as_ref(), cgroup)));
+                }
+                return check_program(&plan.process, self.pid).map_err(in_init);
             }
             match Frame::decode(&message) {
                 // The filter is loaded late when there are startContainer hooks.

@@ -109,6 +109,8 @@ pub struct Plan {
     pub net_devices: Vec<NetDeviceOp>,
     /// Whether the runtime has something to do before pivot_root(2): hooks to run, devices to move in.
     pub create_runtime_hooks: bool,
+    /// Whether the container can be finished before it is in its cgroups, but for [`Plan::is_made_last`].
+    pub joins_late: bool,
     /// What the user should know.
     pub warnings: Vec<String>,
 }
@@ -142,6 +144,32 @@ impl Plan {
         !namespaces.has(libc::CLONE_NEWUSER)
             && !namespaces.makes(libc::CLONE_NEWNS)
             && (namespaces.joins(libc::CLONE_NEWNS).is_some() || !self.mounts.is_empty())
+    }
+
+    /// Whether init needs nothing of the runtime once it is in its root: in `run` the container is recorded while it still
+    /// gives up its privileges.
+    pub fn finishes_alone(&self) -> bool {
+        let asks = self.process.seccomp.as_ref().is_some_and(|filter| filter.notify);
+        !asks && !self.namespaces.has(libc::CLONE_NEWUSER)
+    }
+
+    /// Whether the mount is the view of the cgroups, and can wait until they are there: nothing that comes after it
+    /// touches its place.
+    pub fn is_made_last(&self, op: &MountOp) -> bool {
+        if !self.joins_late || !matches!(op.action, mounts::Action::CgroupV1) {
+            return false;
+        }
+        let own = op.target.to_bytes();
+        let apart = |path: &CString| {
+            let path = path.to_bytes();
+            !mounts::is_within(path, own) && !mounts::is_within(own, path)
+        };
+        let cwd = path::clean(&self.process.cwd.to_string_lossy());
+        let later = self.mounts.iter().skip_while(|other| !std::ptr::eq(*other, op)).skip(1);
+        later.flat_map(MountOp::places).all(apart)
+            && self.masked.iter().chain(&self.readonly).all(apart)
+            && self.devices.iter().map(|device| &device.target).all(apart)
+            && !mounts::is_within(cwd.as_bytes(), own)
     }
 
     /// Plans the container that `spec` describes.
@@ -192,6 +220,12 @@ impl Plan {
         if start_container_hooks {
             process.scheduling.check_forks()?;
         }
+        let create_runtime_hooks = !linux.net_devices.is_empty()
+            || has(|hooks| !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty());
+        // A hook finds the container in its cgroups; and whoever asks the runtime gets the way there in answer.
+        let joins_late = !create_runtime_hooks
+            && !has(|hooks| !hooks.create_container.is_empty())
+            && process.terminal.is_none();
         Ok(Self {
             devices: if host_dev { Vec::new() } else { devices::plan(&linux.devices)? },
             bind_devices: namespaces.has(libc::CLONE_NEWUSER),
@@ -205,10 +239,10 @@ impl Plan {
             sysctl: sysctl::plan(&linux.sysctl, &namespaces, spec.domainname.as_deref())?,
             keyring: keyring(request.no_new_keyring, id)?,
             start_container_hooks,
-            create_runtime_hooks: !linux.net_devices.is_empty()
-                || has(|hooks| !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty()),
+            create_runtime_hooks,
             cgroup_owner: cgroup_owner(linux, &namespaces, &mounts, process.uid),
             net_devices: net_devices::plan(&linux.net_devices, &namespaces, host.euid)?,
+            joins_late,
             root,
             mount_label: mount_label::plan(spec, linux)?,
             namespaces,

@@ -43,6 +43,15 @@ impl MountOp {
     pub fn is_over_proc(&self) -> bool {
         self.target.as_c_str() == c"proc"
     }
+
+    /// Its places in the container's root: where it goes, and where its source is.
+    pub(super) fn places(&self) -> impl Iterator<Item = &CString> {
+        let inside = match &self.action {
+            Action::Bind(bind) => bind.inside.as_ref(),
+            _ => None,
+        };
+        std::iter::once(&self.target).chain(inside)
+    }
 }
 
 /// What a [`MountOp`] does.
@@ -95,6 +104,12 @@ pub enum Found {
     },
     /// A symlink to make anew, and what it says.
     Link(CString),
+}
+
+/// Whether `path` is `top` or below it; both relative to the root, clean.
+pub(super) fn is_within(path: &[u8], top: &[u8]) -> bool {
+    let rest = path.strip_prefix(top);
+    rest.is_some_and(|rest| rest.is_empty() || top.is_empty() || rest.starts_with(b"/"))
 }
 
 /// What surrounds the mounts.

@@ -158,12 +158,15 @@ pub(super) struct Unsealed {
     mount: OwnedFd,
 }
 
-/// Makes all mounts; returns those to seal.
+/// Makes all mounts, but for one that [`last`] is to make; returns those to seal.
 pub(super) fn all(child: &mut InitChild<'_>, root: BorrowedFd<'_>) -> Result<Vec<Unsealed>, Fault> {
     let plan = child.plan;
     let mut unsealed = Vec::new();
     for (i, op) in plan.mounts.iter().enumerate() {
         if matches!(op.action, Action::CgroupV1 | Action::CgroupV2) {
+            if child.awaits_cgroups() && plan.is_made_last(op) {
+                continue;
+            }
             prepare::join_awaited_cgroups(child)?;
         }
         if let Some(mount) = one(i, op, child, root)?
@@ -178,6 +181,19 @@ pub(super) fn all(child: &mut InitChild<'_>, root: BorrowedFd<'_>) -> Result<Vec
         move_mount(notify.as_fd(), target.as_fd()).at(Step::Mount, usize::MAX)?;
     }
     Ok(unsealed)
+}
+
+/// Joins the cgroups, unless that has been done, and makes the mount that had to wait for them.
+pub(super) fn last(child: &mut InitChild<'_>, root: BorrowedFd<'_>) -> Result<(), Fault> {
+    if !child.awaits_cgroups() {
+        return Ok(());
+    }
+    prepare::join_awaited_cgroups(child)?;
+    let plan = child.plan;
+    for (i, op) in plan.mounts.iter().enumerate().filter(|(_, op)| plan.is_made_last(op)) {
+        one(i, op, child, root)?;
+    }
+    Ok(())
 }
 
 /// Makes mounts read-only, when nothing is to be made in them any more.
