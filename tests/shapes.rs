@@ -49,7 +49,7 @@ fn features_is_indented_by_four_spaces(t: &Test) {
     assert!(output.stdout.starts_with("{\n    \"ociVersionMin\": "), "{output}");
     // Annotations of an image must not reach these.
     let unsafe_ones = &output.json()["potentiallyUnsafeConfigAnnotations"];
-    assert_eq!(*unsafe_ones, json!(["run.oci.", "org.criu.config"]));
+    assert_eq!(*unsafe_ones, json!(["run.oci.", "org.systemd.property.", "org.criu.config"]));
 }
 
 fn an_event_is_one_line(t: &Test) {
