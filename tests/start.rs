@@ -25,6 +25,7 @@ cases![
     a_program_that_ends_at_once_is_a_success,
     nothing_is_left_of_a_start_that_failed,
     the_configuration_of_create_counts_for_everything,
+    a_waiting_init_can_give_all_read_only_segments_back,
 ];
 
 /// Skips a test of what only skep promises.
@@ -254,4 +255,17 @@ fn the_configuration_of_create_counts_for_everything(t: &Test) {
     c.delete_force().ok();
     assert_eq!(fs::read_to_string(log).unwrap(), "first start\nfirst stop\n");
     t.assert_nothing_left();
+}
+
+/// It has room for four of them (elf(5)); the release binary has as many.
+fn a_waiting_init_can_give_all_read_only_segments_back(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "the others keep theirs");
+    let program = fs::read(&t.runtime.path).unwrap();
+    let half = |at: usize| usize::from(u16::from_le_bytes([program[at], program[at + 1]]));
+    let word = |at: usize| u32::from_le_bytes(program[at..at + 4].try_into().unwrap());
+    let table = u64::from_le_bytes(program[32..40].try_into().unwrap()) as usize;
+    let headers = (0..half(56)).map(|i| table + i * half(54));
+    let read_only =
+        headers.filter(|at| word(*at) == libc::PT_LOAD && word(at + 4) & libc::PF_W == 0);
+    assert!((1..=4).contains(&read_only.count()));
 }
