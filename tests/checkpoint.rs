@@ -51,7 +51,8 @@ fn criu(t: &Test) -> String {
     static FOUND: OnceLock<Result<String, String>> = OnceLock::new();
     let found = FOUND.get_or_init(|| {
         let path = std::env::var("SKEP_TEST_CRIU").unwrap_or_else(|_| "criu".to_owned());
-        let output = reaper::output(Command::new(&path).arg("check"));
+        // Where the host's configuration says so, it leaves a log.
+        let output = reaper::output(Command::new(&path).arg("check").current_dir(t.path("io")));
         let output = output.map_err(|error| format!("no CRIU here ({path}: {error})"))?;
         if output.status.success() {
             return Ok(path);
@@ -462,8 +463,9 @@ fn a_pre_dump_is_the_parent_of_a_dump(t: &Test) {
     let call = |flags: &[&str]| {
         c.call("checkpoint", flags).global(&["--criu", &criu]).limit(Duration::from_secs(120))
     };
-    let tracks =
-        reaper::output(Command::new(&criu).args(["check", "--feature", "mem_dirty_track"]));
+    let mut check = Command::new(&criu);
+    check.args(["check", "--feature", "mem_dirty_track"]).current_dir(t.path("io"));
+    let tracks = reaper::output(&mut check);
     let output = call(&["--pre-dump", "--image-path", &first]).run();
     if !tracks.is_ok_and(|output| output.status.success()) {
         output.fails().names("--pre-dump").one_line();
