@@ -3,7 +3,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: build run check test test-peers engines images conformance lab bench bench-check install clean help
+.PHONY: build run check test test-peers engines images fuzz conformance lab bench bench-check install clean help
 
 build: ## build skep and skep-image for release: static, musl where rustup has it
 	@hack/setup.sh build
@@ -37,6 +37,10 @@ images: ## skep-image against skopeo and umoci (root); ARGS chooses tests by nam
 	@hack/build.sh --images >/dev/null
 	@integration/images/run $(ARGS)
 
+fuzz: ## feed skep-image mutated names, challenges, auth files, manifests and layers; ARGS chooses, SECONDS_EACH (60) bounds
+	@hack/setup.sh check
+	@hack/fuzz.sh $(ARGS)
+
 conformance: ## the suites of runtime-tools, runc and crun on skep, or on RUNTIME=PATH (root)
 	@hack/setup.sh build
 	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/conformance/run $(ARGS)
@@ -62,4 +66,4 @@ clean: ## remove what was built
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
-	@echo; echo '  ARGS=... goes to engines, images, conformance, lab, bench and bench-check; PREFIX=$(PREFIX)'
+	@echo; echo '  ARGS=... goes to engines, images, fuzz, conformance, lab, bench and bench-check; PREFIX=$(PREFIX)'

@@ -26,6 +26,8 @@ pub mod document;
 pub mod draft;
 pub mod error;
 pub mod event;
+#[cfg(test)]
+mod fuzz;
 pub mod image;
 pub mod launch;
 pub mod layer;

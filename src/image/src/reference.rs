@@ -62,9 +62,12 @@ impl Reference {
         if !valid_host(host) {
             return Err(bad("the host is not one"));
         }
-        let host = match host {
+        // Capital letters alone can say that it is a host: without them it would be read as something else the next time.
+        let lower = host.to_ascii_lowercase();
+        let host = match lower.as_str() {
             "index.docker.io" | "registry-1.docker.io" => DEFAULT_HOST,
-            other => other,
+            lower if is_host(lower) => lower,
+            _ => host,
         };
         let repository = if host == DEFAULT_HOST && !repository.contains('/') {
             format!("library/{repository}")
@@ -82,7 +85,7 @@ impl Reference {
             (None, None) => Some("latest".to_owned()),
             (None, Some(_)) => None,
         };
-        Ok(Self { host: host.to_ascii_lowercase(), repository, tag, digest })
+        Ok(Self { host: host.to_owned(), repository, tag, digest })
     }
 
     /// The registry's host, with its port if the name has one; `docker.io` for Docker Hub (whose API is elsewhere).
@@ -241,7 +244,10 @@ mod tests {
             ("localhost:5000/x:1", "localhost:5000/x:1"),
             ("localhost", "docker.io/library/localhost:latest"),
             ("ghcr.io/a/b/c:v1.0-rc_2", "ghcr.io/a/b/c:v1.0-rc_2"),
-            ("HOST/x", "host/x:latest"),
+            ("HOST/x", "HOST/x:latest"),
+            ("HOST.example/x", "host.example/x:latest"),
+            ("Docker.IO/debian", "docker.io/library/debian:latest"),
+            ("LOCALHOST/x", "localhost/x:latest"),
             ("[::1]:5000/x", "[::1]:5000/x:latest"),
             ("a--b/c__d.e", "docker.io/a--b/c__d.e:latest"),
             ("quay.io/x", "quay.io/x:latest"),

@@ -25,6 +25,8 @@ mod tree;
 #[cfg(test)]
 mod apply_tests;
 #[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
 mod testing;

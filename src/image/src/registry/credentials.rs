@@ -476,4 +476,51 @@ mod tests {
         assert_eq!(all.lookup("r", "x", true, &|_| {}).unwrap(), basic("u"));
         assert_eq!(all.lookup("mirror", "x", false, &|_| {}).unwrap(), None);
     }
+
+    #[test]
+    fn fuzz_auth_files() {
+        let both = format!(
+            r#"{{"auths":{{"r.example":{{"auth":"{}","identitytoken":"hush"}},"https://index.docker.io/v1/":{}}},"credsStore":"x","credHelpers":{{"a":"b"}}}}"#,
+            base64::encode(b"me:hush"),
+            auth("hub")
+        );
+        let good: [&[u8]; 2] =
+            [both.as_bytes(), br#"{"r.example":{"username":"u","password":"hush"}}"#];
+        let words: [&[u8]; 10] = [
+            b"\"auth\":\"\"",
+            b"null",
+            b"{}",
+            b"[]",
+            b"\"auths\":",
+            b"\"r.example\":",
+            b"\"password\":\"hush\"",
+            b"==",
+            b"\\u0000",
+            b"/",
+        ];
+        crate::fuzz::fuzz("auth files", &good, &words, crate::fuzz::as_it_is, |input| {
+            let text = String::from_utf8_lossy(input);
+            let mut answer = String::new();
+            for legacy in [false, true] {
+                let Ok(file) = parse(&text, legacy) else { continue };
+                for host in ["r.example", "docker.io", "", "evil"] {
+                    // A store or helper of the input is not run.
+                    let Some(entry) = entry_for(&file.auths, host, "a/b") else { continue };
+                    match entry.credential() {
+                        Ok(found) => {
+                            let shown = format!("{found:?}");
+                            assert!(!shown.contains("hush") || shown.contains("(\""), "{shown}");
+                            answer += host;
+                            answer += if found.is_some() { " found " } else { " empty " };
+                        }
+                        Err(error) => {
+                            assert!(!error.to_string().contains("hush"));
+                            answer += &error.to_string();
+                        }
+                    }
+                }
+            }
+            answer
+        });
+    }
 }

@@ -1,6 +1,7 @@
 //! The client against servers that behave as registries' documentation says, and against those that nobody should
 //! have to meet.
 
+mod fuzz;
 mod hostile;
 mod listing;
 mod mirrors;
