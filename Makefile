@@ -3,7 +3,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: build run check test test-peers engines images fuzz conformance lab bench bench-check install clean help
+.PHONY: build run check test test-peers engines images fuzz conformance lab bench bench-check bench-image install clean help
 
 build: ## build skep and skep-image for release: static, musl where rustup has it
 	@hack/setup.sh build
@@ -57,6 +57,12 @@ bench: ## compare the kernel's floor, skep, crun and runc (root)
 bench-check: ## fail when skep is slower or larger than its budget (root)
 	@hack/setup.sh build
 	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/perf/bench-check $(ARGS)
+
+bench-image: ## CPU and memory of pulls from a registry on loopback, against skopeo; ARGS="--rounds N"
+	@hack/setup.sh build
+	@hack/setup.sh images
+	@hack/build.sh --images >/dev/null
+	@bash -c '. hack/env.sh && exec integration/images/bench-registry --skep-image "$$(image_binary)" "$$@"' - $(ARGS)
 
 install: ## install skep, manual pages and completions below DESTDIR and PREFIX
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' hack/install.sh

@@ -87,6 +87,7 @@ images)
     want python3 command -v python3
     want docker-registry command -v docker-registry
     want openssl command -v openssl
+    want curl command -v curl
     ;;
 lab)
     for pair in mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs cpio:cpio python3:python3 xz:xz-utils debootstrap:debootstrap; do

@@ -364,3 +364,10 @@ test_registry_and_credential_helpers() {
     refused 4 image tags "docker://$ADDRESS/app"
     refused 4 image tags --no-creds "docker://$ADDRESS/app"
 }
+
+# Not for its numbers: that it still works.
+test_registry_bench() {
+    need python3 skopeo curl
+    [[ -n $REGISTRY ]] || { echo 'no docker-registry here'; exit 75; }
+    "$DIRECTORY/bench-registry" --skep-image "$SKEP_IMAGE" --size 2 --layers 2 --rounds 1
+}
