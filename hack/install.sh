@@ -8,11 +8,13 @@ binary=$(release_binary)
 [[ -x $binary ]] || die 'nothing to install yet: make build'
 prefix=${DESTDIR:-}${PREFIX:-/usr/local}
 install -D -m 755 "$binary" "$prefix/sbin/skep"
-hack/man.sh "$binary" "$prefix"
-if [[ -x $(image_binary) ]]; then
-    install -D -m 755 "$(image_binary)" "$prefix/libexec/skep/skep-image"
+image=$(image_binary)
+if [[ -x $image ]]; then
+    hack/man.sh "$binary" "$prefix" "$image"
+    install -D -m 755 "$image" "$prefix/libexec/skep/skep-image"
     note "installed $prefix/libexec/skep/skep-image"
 else
+    hack/man.sh "$binary" "$prefix"
     note 'skep-image is not built, so the commands of images are not installed: make build'
 fi
 note "installed $prefix/sbin/skep, its manual pages and completions"

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Writes the manual pages and the shell completions that a package installs, made by the binary from its own table.
-# Usage: hack/man.sh SKEP PREFIX      (PREFIX/share/man/man8, PREFIX/share/bash-completion/completions, ...)
+# Usage: hack/man.sh SKEP PREFIX [SKEP-IMAGE]      (PREFIX/share/man/man8, PREFIX/share/bash-completion/completions, ...)
 set -eu
 
-[ $# -eq 2 ] || { sed -n '3s/^# //p' "$0" >&2; exit 2; }
+[ $# -eq 2 ] || [ $# -eq 3 ] || { sed -n '3s/^# //p' "$0" >&2; exit 2; }
 skep=$1
 share=$2/share
 
@@ -18,3 +18,12 @@ mkdir -p "$share/bash-completion/completions" "$share/zsh/site-functions" "$shar
 "$skep" completion bash > "$share/bash-completion/completions/skep"
 "$skep" completion zsh > "$share/zsh/site-functions/_skep"
 "$skep" completion fish > "$share/fish/vendor_completions.d/skep.fish"
+
+[ $# -eq 3 ] || exit 0
+image=$3
+"$image" man | while read -r command; do
+    "$image" man "$command" > "$man/skep-$command.8"
+done
+"$image" completion bash >> "$share/bash-completion/completions/skep"
+"$image" completion bash >> "$share/zsh/site-functions/_skep"
+"$image" completion fish >> "$share/fish/vendor_completions.d/skep.fish"

@@ -96,7 +96,8 @@ def snapshot(root, times=True):
                     hasher.update(piece)
             what += [str(stat.st_size), hasher.hexdigest()[:16]]
         if kind != "d" and stat.st_nlink > 1:
-            what.append("same as " + inodes.setdefault((stat.st_dev, stat.st_ino), shown))
+            # The links of a mounted overlay are counted below it, where some may be hidden.
+            inodes.setdefault((stat.st_dev, stat.st_ino), []).append(shown)
         names = []
         try:
             names = sorted(os.listxattr(path, follow_symlinks=False))
@@ -111,4 +112,5 @@ def snapshot(root, times=True):
                 visit(os.fsencode(path) + b"/" + name, shown + "/" + name.decode("utf-8", "backslashreplace"))
 
     visit(root, ".")
-    return lines
+    first = {name: names[0] for names in inodes.values() for name in names if len(names) > 1}
+    return [line + (f" same as {first[line.split(' ', 1)[0]]}" if line.split(" ", 1)[0] in first else "") for line in lines]

@@ -150,3 +150,35 @@ test_layers_are_shared_where_they_can_be() {
     local n
     for n in 1 2 3 4; do image bundle --remove "b$n"; done
 }
+
+test_trees_are_those_of_umoci_and_podman() {
+    need python3
+    ((EUID == 0)) || { echo 'needs root'; return 75; }
+    HERE=$HERE SKEP_IMAGE=$SKEP_IMAGE "$DIRECTORY/trees"
+}
+
+test_ls_and_cat() {
+    craft layout "[[('d', {'type': 'dir'}), ('d/f', {'data': b'one'}), ('d/g', {'data': b'two'}), ('bin', {'type': 'sym', 'linkname': 'd'})], [('d/.wh.g', {}), ('d/h', {'type': 'link', 'linkname': 'd/f'}), ('d/esc\x1b[31m', {})]]"
+    same "$(image ls oci:layout:t | tr '\n' ' ')" 'bin d ' 'what is at the top'
+    same "$(image ls oci:layout:t /bin | tr '\n' ' ')" 'esc\u{1b}[31m f h ' 'what is behind a symlink'
+    same "$(image ls -l oci:layout:t bin/f)" '-rw-r--r--     0     0          3 2001-09-09T01:46:40Z d/f' 'a file'
+    same "$(image ls --json oci:layout:t d/h | jq -c '[.name, .size, .layer]')" '["/d/h",3,1]' 'as JSON'
+    same "$(image cat oci:layout:t bin/h /d/f)" oneone contents
+    refused 3 image cat oci:layout:t d/g
+    refused 3 image ls oci:layout:t none
+    refused 2 image cat oci:layout:t d
+    local blob
+    blob=$(image inspect --layers oci:layout:t | awk 'NR == 1 { print $1 }' | cut -d: -f2)
+    printf x | dd of="layout/blobs/sha256/$blob" bs=1 seek=30 conv=notrunc status=none
+    refused 5 image cat oci:layout:t d/f
+    refused 5 image ls oci:layout:t
+    refused 5 image verify oci:layout:t
+}
+
+test_a_user_runs_an_image() {
+    need python3 busybox setpriv
+    ((EUID == 0)) || { echo 'needs root'; return 75; }
+    local skep=${SKEP:-${SKEP_IMAGE%/*}/skep}
+    [[ -x $skep ]] || { echo "no skep beside $SKEP_IMAGE"; return 75; }
+    SKEP=$skep SKEP_IMAGE=$SKEP_IMAGE "$DIRECTORY/rootless"
+}

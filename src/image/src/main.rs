@@ -5,9 +5,22 @@ use std::process::ExitCode;
 use skep_image::bundle::userns;
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|word| word == userns::HOLD) {
-        // For another process of this program, which says what went wrong.
-        return if userns::hold().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    }
-    ExitCode::from(skep_image::cli::run(std::env::args_os()))
+    let mut words = std::env::args_os();
+    let (program, first) = (words.next(), words.next());
+    let done = match first.as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some(userns::HOLD) => userns::hold().map(|()| 0),
+        Some(userns::REMOVE) => {
+            let (directory, name) = (words.next(), words.next());
+            userns::remove_inside(&directory.unwrap_or_default(), &name.unwrap_or_default())
+                .map(|()| 0)
+        }
+        Some(userns::UNPACK) => {
+            let directory = words.next().unwrap_or_default();
+            userns::enter(&directory)
+                .map(|into| skep_image::cli::run(program.into_iter().chain(words), Some(into)))
+        }
+        _ => Ok(skep_image::cli::run(std::env::args_os(), None)),
+    };
+    // For another process of this program, which says what went wrong.
+    done.map_or(ExitCode::FAILURE, ExitCode::from)
 }

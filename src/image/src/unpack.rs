@@ -3,7 +3,8 @@
 //! Content reaches the disk before all of it is known to be right, so what it goes to has no final name until [`stream`] has returned: that is an
 //! error if size, digest or diff ID are wrong, whatever was applied.
 
-use std::io::{self, Read};
+use std::collections::HashSet;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -14,9 +15,9 @@ use nix::sys::stat::Mode;
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::error::{Context as _, Error, Kind, Result};
-use crate::event::{Event, Listener};
+use crate::event::{Event, Listener, Nobody};
 use crate::image::Image;
-use crate::layer::{self, Options, Used};
+use crate::layer::{self, File, Listing, Options, Used};
 use crate::limits::Limits;
 use crate::manifest::ImageConfig;
 use crate::media::Media;
@@ -123,6 +124,78 @@ pub fn lowers(
         found.push((unpacked.key, path));
     }
     Ok(found)
+}
+
+/// Lists the files of an image: all of it is read and verified, and nothing written.
+///
+/// # Errors
+/// As [`flatten`].
+pub fn list(
+    source: &dyn Source,
+    image: &Image,
+    config: &ImageConfig,
+    limits: &Limits,
+    listener: &dyn Listener,
+) -> Result<Listing> {
+    check_layers(image, config)?;
+    let mut listing = Listing::default();
+    let mut used = Used::default();
+    let layers = image.manifest.layers.iter().zip(&config.diff_ids);
+    for (number, (descriptor, diff_id)) in layers.enumerate() {
+        let name = &called(number, descriptor);
+        let one = One { source, name, descriptor, diff_id, limits, used: used.bytes, listener };
+        used = stream(&one, |tar| listing.add(tar, limits, used).context(|| name))?;
+    }
+    Ok(listing)
+}
+
+/// Writes the content of a file that [`list`] has found in the same image. The layer it is in is read to its end: who gets an error has got something
+/// wrong.
+///
+/// # Errors
+/// As [`list`], and those of writing.
+pub fn write_file(
+    source: &dyn Source,
+    image: &Image,
+    config: &ImageConfig,
+    limits: &Limits,
+    file: &File,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let Some(number) = file.content_layer() else { return Ok(()) };
+    let layer = image.manifest.layers.get(number).zip(config.diff_ids.get(number));
+    let Some((descriptor, diff_id)) = layer else { return Ok(()) };
+    let (name, listener) = (&called(number, descriptor), &Nobody);
+    let one = One { source, name, descriptor, diff_id, limits, used: 0, listener };
+    stream(&one, |tar| file.write(tar, limits, out).context(|| name))
+}
+
+/// Reads all layers of an image and holds them against their digests and diff IDs.
+///
+/// # Errors
+/// Those of the source and of verification.
+pub fn verify(
+    source: &dyn Source,
+    image: &Image,
+    config: &ImageConfig,
+    limits: &Limits,
+    listener: &dyn Listener,
+) -> Result<()> {
+    check_layers(image, config)?;
+    let mut seen = HashSet::new();
+    let layers = image.manifest.layers.iter().zip(&config.diff_ids);
+    for (number, (descriptor, diff_id)) in layers.enumerate() {
+        // An image may have one twice.
+        if !seen.insert((&descriptor.digest, diff_id)) {
+            continue;
+        }
+        listener.event(Event::BlobStart { descriptor, offset: 0 });
+        let name = &called(number, descriptor);
+        let one = One { source, name, descriptor, diff_id, limits, used: 0, listener };
+        stream(&one, |_| Ok(()))?;
+        listener.event(Event::BlobDone { descriptor, cached: false });
+    }
+    Ok(())
 }
 
 fn open(path: &std::path::Path) -> Result<OwnedFd> {
@@ -306,7 +379,6 @@ impl Read for Pieces {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Nobody;
 
     struct Bytes(Vec<u8>);
 

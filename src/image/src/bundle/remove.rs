@@ -33,7 +33,12 @@ pub fn bundle(parent: BorrowedFd<'_>, name: &OsStr, directory: BorrowedFd<'_>) -
         drop(rootfs);
         unmount(directory, c"rootfs").map_err(failed)?;
     }
-    remove_tree(parent, name)
+    let removed = remove_tree(parent, name);
+    if removed.is_err() && !nix::unistd::geteuid().is_root() {
+        // Files of subordinate ids, in directories of theirs.
+        return super::userns::remove(parent, name).or(removed);
+    }
+    removed
 }
 
 /// Whether `rootfs` is the root of a mount and not just a directory of the bundle.

@@ -1,15 +1,143 @@
-//! A user namespace to map a mount's ids with (mount_setattr(2) takes them from one).
+//! User namespaces: one to map a mount's ids with (mount_setattr(2) takes them from one), and one that an ordinary user with subordinate
+//! ids unpacks and removes in.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
-use std::process::{Command, Stdio};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use libcontainer::sys::fd::set_cloexec;
 
 use crate::convert::{IdMap, Mapping};
+use crate::draft::open_directory;
 use crate::error::{Context, Error, Kind, Result};
+use crate::layer::remove_tree;
 
 /// The argument with which this program is only the owner of a namespace: see [`hold`].
 pub const HOLD: &str = "internal-user-namespace";
+
+/// The argument before a descriptor and a command line of this program, of which only the unpacking is done, in a namespace: see [`unpack`].
+pub const UNPACK: &str = "internal-unpack";
+
+/// The argument before a descriptor and a name, which is removed in a namespace: see [`remove`].
+pub const REMOVE: &str = "internal-remove";
+
+/// The ids that the caller has besides his own (subuid(5)), himself as root; `None` where he has none, or nobody maps them for him.
+#[must_use]
+pub fn subordinate() -> Option<Mapping> {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let user = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
+    let ranges = |file: &str, own: u32| {
+        let mut map = vec![IdMap { container: 0, host: own, size: 1 }];
+        let mut next = 1_u32;
+        for line in fs::read_to_string(file).unwrap_or_default().lines() {
+            let mut fields = line.trim().split(':');
+            let who = fields.next().unwrap_or_default();
+            let mut number = || fields.next()?.parse::<u32>().ok();
+            let (Some(host), Some(size)) = (number(), number()) else { continue };
+            let his = Some(who) == user.as_deref() || who == uid.to_string();
+            if let (true, Some(after)) = (his && size > 0, next.checked_add(size)) {
+                map.push(IdMap { container: next, host, size });
+                next = after;
+            }
+        }
+        (map.len() > 1).then_some(map)
+    };
+    let (uids, gids) = (ranges("/etc/subuid", uid.as_raw())?, ranges("/etc/subgid", gid.as_raw())?);
+    let mapping = Mapping { uids, gids, rootless: true };
+    make(&mapping).is_ok().then_some(mapping)
+}
+
+/// Whether a user needs help to have these ids: newuidmap(1).
+#[must_use]
+pub fn is_helped(mapping: &Mapping) -> bool {
+    mapping.rootless && mapping.uids.iter().chain(&mapping.gids).any(|map| map.size > 1)
+}
+
+/// Does what this process was told to do again, in a user namespace with the ids of `mapping`, as far as the unpacking into `root`. The store is at
+/// `store`: inside, the user is another.
+///
+/// # Errors
+/// Where there is no such namespace. Of what fails inside only the kind is known: it has said the rest.
+pub fn unpack(mapping: &Mapping, root: BorrowedFd<'_>, store: &Path) -> Result<()> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(UNPACK).arg(root.as_raw_fd().to_string());
+    command.args(std::env::args_os().skip(1)).env("SKEP_STORE", store);
+    inside(command, mapping, root, "the image could not be unpacked")
+}
+
+/// Removes `name` in `parent`, where files belong to subordinate ids.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+    let mapping =
+        subordinate().ok_or_else(|| Error::new(Kind::Generic, "its files belong to others"))?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(REMOVE).arg(parent.as_raw_fd().to_string()).arg(name);
+    inside(command, &mapping, parent, "it could not be removed")
+}
+
+fn inside(
+    mut command: Command,
+    mapping: &Mapping,
+    directory: BorrowedFd<'_>,
+    failed: &str,
+) -> Result<()> {
+    let raw = directory.as_raw_fd();
+    let pass = |on: bool| {
+        set_cloexec(raw, !on).map_err(|errno| Error::sys("cannot pass on a directory", errno))
+    };
+    pass(true)?;
+    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    pass(false)?;
+    let mut child = spawned.context(|| "cannot start the owner of a user namespace")?;
+    let mapped = map(&mut child, mapping);
+    // It goes on when its input ends, and only if it has its ids.
+    drop(child.stdin.take());
+    if mapped.is_err() {
+        let _ended = child.kill();
+    } else if let Some(mut output) = child.stdout.take() {
+        let _lost = std::io::copy(&mut output, &mut std::io::stdout());
+    }
+    let status = child.wait().context(|| "cannot wait for the owner of a user namespace")?;
+    mapped?;
+    let kind = match status.code() {
+        Some(0) => return Ok(()),
+        Some(3) => Kind::NotFound,
+        Some(4) => Kind::Auth,
+        Some(5) => Kind::Verification,
+        Some(6) => Kind::Unsupported,
+        Some(7) => Kind::Network,
+        Some(8) => Kind::NoSpace,
+        _ => Kind::Generic,
+    };
+    Err(Error::new(kind, failed))
+}
+
+/// Becomes the owner of a user namespace, and waits for its ids: the start of what [`unpack`] and [`remove`] start. The directory that was passed on.
+///
+/// # Errors
+/// Those of unshare(2), and of opening.
+pub fn enter(descriptor: &OsStr) -> Result<OwnedFd> {
+    hold()?;
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::new(Kind::Generic, "the user namespace has no ids"));
+    }
+    let number = descriptor.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = number.ok_or_else(|| Error::usage("that is no descriptor"))?;
+    open_directory(Path::new(&format!("/proc/self/fd/{number}")))
+}
+
+/// Removes `name`, inside.
+///
+/// # Errors
+/// Those of removing.
+pub fn remove_inside(descriptor: &OsStr, name: &OsStr) -> Result<()> {
+    remove_tree(enter(descriptor)?, name)
+}
 
 /// Makes a user namespace with the ids of `mapping`. It lives as long as the descriptor does.
 ///
@@ -29,7 +157,15 @@ pub fn make(mapping: &Mapping) -> Result<OwnedFd> {
     made
 }
 
-fn namespace_of(holder: &mut std::process::Child, mapping: &Mapping) -> Result<OwnedFd> {
+fn namespace_of(holder: &mut Child, mapping: &Mapping) -> Result<OwnedFd> {
+    map(holder, mapping)?;
+    let namespace = fs::File::open(format!("/proc/{}/ns/user", holder.id()))
+        .context(|| "cannot open a user namespace")?;
+    Ok(namespace.into())
+}
+
+/// Waits until `holder` has its namespace, and gives it its ids.
+fn map(holder: &mut Child, mapping: &Mapping) -> Result<()> {
     let mut ready = [0];
     let said = holder.stdout.as_mut().map(|output| output.read_exact(&mut ready));
     if !matches!(said, Some(Ok(()))) {
@@ -39,14 +175,41 @@ fn namespace_of(holder: &mut std::process::Child, mapping: &Mapping) -> Result<O
         )
         .hint("see user.max_user_namespaces in sysctl(8); --rootfs=copy needs none"));
     }
-    let process = format!("/proc/{}", holder.id());
+    let process = holder.id().to_string();
     for (name, map) in [("uid_map", &mapping.uids), ("gid_map", &mapping.gids)] {
-        fs::write(format!("{process}/{name}"), lines(map))
-            .context(|| format!("cannot write {name} of a user namespace"))?;
+        if is_helped(mapping) {
+            let helper = if name == "uid_map" { "newuidmap" } else { "newgidmap" };
+            helped(helper, &process, map)?;
+        } else {
+            fs::write(format!("/proc/{process}/{name}"), lines(map))
+                .context(|| format!("cannot write {name} of a user namespace"))?;
+        }
     }
-    let namespace =
-        fs::File::open(format!("{process}/ns/user")).context(|| "cannot open a user namespace")?;
-    Ok(namespace.into())
+    Ok(())
+}
+
+/// newuidmap(1) and newgidmap(1). Not by `$PATH`: what is setuid root is where root put it.
+fn helped(helper: &str, process: &str, map: &[IdMap]) -> Result<()> {
+    let places = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/run/wrappers/bin"];
+    let program = places
+        .iter()
+        .map(|place| Path::new(place).join(helper))
+        .find(|at| fs::metadata(at).is_ok_and(|found| found.is_file()));
+    let program = program.ok_or_else(|| {
+        Error::unsupported(format!("there is no {helper} to map subordinate ids"))
+    })?;
+    let numbers = map.iter().flat_map(|map| [map.container, map.host, map.size]);
+    let done = Command::new(&program)
+        .arg(process)
+        .args(numbers.map(|number| number.to_string()))
+        .stdin(Stdio::null())
+        .output()
+        .context(|| format!("cannot execute {}", program.display()))?;
+    if done.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&done.stderr);
+    Err(Error::unsupported(format!("{}: {}", program.display(), said.trim())))
 }
 
 fn lines(map: &[IdMap]) -> String {

@@ -1,5 +1,6 @@
 //! `bundle`, and `run` and `create` with `--image`.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -11,7 +12,9 @@ use crate::event::{Event, Listener};
 use crate::launch::opened::Opened;
 use crate::launch::run::{self, Image};
 use crate::launch::wanted;
-use crate::source::Location;
+use crate::pull;
+use crate::source::{Location, Select, Source};
+use crate::store::Store;
 
 pub(super) fn command() -> Command {
     let flag = |name: &'static str, help: &'static str| {
@@ -38,6 +41,7 @@ pub(super) fn command() -> Command {
                 .conflicts_with_all(["directory", "remove"]),
         )
         .arg(platform_flag())
+        .arg(pull_flag())
         .args(wanted::flags())
         .arg(
             Arg::new("args")
@@ -50,17 +54,20 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run_command() -> Command {
-    run::command("run", "run a container of an image").arg(platform_flag())
+    run::command("run", "run a container of an image").arg(platform_flag()).arg(pull_flag())
 }
 
 pub(super) fn create_command() -> Command {
-    run::command("create", "create a container of an image").arg(platform_flag())
+    run::command("create", "create a container of an image").arg(platform_flag()).arg(pull_flag())
 }
 
 pub(super) fn bundle(matches: &ArgMatches, context: &Context) -> Result<()> {
     let text = matches.get_one::<String>("source").map(String::as_str).unwrap_or_default();
     if matches.get_flag("remove") {
         return bundle::remove(&absolute(Path::new(text))?);
+    }
+    if let Some(into) = &context.into {
+        return files(text, matches, context, into);
     }
     let request = wanted::request(matches)?;
     if matches.get_flag("mount-again") {
@@ -92,6 +99,9 @@ pub(super) fn bundle(matches: &ArgMatches, context: &Context) -> Result<()> {
 /// The exit code of the runtime.
 pub(super) fn run(command: &str, matches: &ArgMatches, context: &Context) -> Result<u8> {
     let text = matches.get_one::<String>("image").map(String::as_str).unwrap_or_default();
+    if let Some(into) = &context.into {
+        return files(text, matches, context, into).map(|()| 0);
+    }
     let mapping = wanted::request(matches)?.mapping;
     with_image(text, matches, context, mapping.as_ref(), |image| {
         run::run(command, matches, text, image)
@@ -113,6 +123,11 @@ impl Listener for News<'_> {
     }
 }
 
+/// The files of the image alone: see [`bundle::userns`].
+fn files(text: &str, matches: &ArgMatches, context: &Context, into: &OwnedFd) -> Result<()> {
+    with_image(text, matches, context, None, |image| image.unpack(into.as_fd()))
+}
+
 fn with_image<T>(
     text: &str,
     matches: &ArgMatches,
@@ -121,12 +136,54 @@ fn with_image<T>(
     use_it: impl FnOnce(&dyn Image) -> Result<T>,
 ) -> Result<T> {
     let location = Location::parse(text)?;
-    let source = place::open(&location, context)?;
     let store = context.open_store()?;
+    let source = match &location {
+        Location::Registry(_) => pulled(&location, matches, context, &store)?,
+        _ => place::open(&location, context)?,
+    };
     let listener = News(&context.progress);
     let (platform, limits) = (platform(matches), &context.limits);
     let opened = Opened::new(&*source, &store, platform, limits, mapping, &listener)?;
     use_it(&opened)
+}
+
+/// The image of a registry, in the store: downloaded in parallel, gone on with after a break, and there the next time.
+fn pulled(
+    location: &Location,
+    matches: &ArgMatches,
+    context: &Context,
+    store: &Store,
+) -> Result<Box<dyn Source + Send>> {
+    let name = place::name_for(location);
+    let known = Select::Name(name.clone());
+    let platform = platform(matches);
+    let stored = |select| -> Result<Box<dyn Source + Send>> { Ok(Box::new(store.source(select)?)) };
+    if matches.get_one::<String>("pull").is_none_or(|when| when == "missing") {
+        let there = stored(known.clone())?;
+        let all = crate::image::Image::find(&*there, platform, &context.limits)
+            .is_ok_and(|image| image.blobs().into_iter().all(|blob| store.has(blob)));
+        if all {
+            return Ok(there);
+        }
+    }
+    let source = place::open(location, context)?;
+    let options = pull::Options {
+        name: Some(&name),
+        platforms: &pull::Platforms::One(platform.cloned()),
+        jobs: context.jobs,
+        limits: &context.limits,
+    };
+    pull::pull(&*source, store, &options, &News(&context.progress))?;
+    stored(known)
+}
+
+/// `--pull`.
+fn pull_flag() -> Arg {
+    Arg::new("pull")
+        .long("pull")
+        .value_name("WHEN")
+        .value_parser(["missing", "always"])
+        .help("when to ask the registry for an image that is in the store [default: missing]")
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

@@ -6,12 +6,14 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
 
 use super::{Context, place, platform, platform_flag, source_argument};
+use crate::descriptor::Descriptor;
 use crate::document;
 use crate::error::{Error, Result};
 use crate::event::{Event, Listener};
 use crate::image::Image;
 use crate::source::layout::name_of;
 use crate::source::{self, Directory, Layout, Location, Select, Source};
+use crate::unpack;
 
 pub(super) fn inspect_command() -> Command {
     let mut command = Command::new("inspect")
@@ -50,7 +52,7 @@ pub(super) fn tags_command() -> Command {
 
 pub(super) fn verify_command() -> Command {
     Command::new("verify")
-        .about("read all of an image and hold it against its digests")
+        .about("read all of an image and hold it against its digests and diff IDs")
         .arg(source_argument())
         .arg(platform_flag())
 }
@@ -179,7 +181,7 @@ fn pretty(value: &Value) -> String {
 }
 
 /// What came from outside, on one line and without control characters.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
         .collect()
@@ -232,23 +234,29 @@ pub(super) fn verify(matches: &ArgMatches, context: &Context) -> Result<()> {
     let location = source_of(matches)?;
     let source = place::open(&location, context)?;
     let image = Image::find(&*source, platform(matches), &context.limits)?;
-    let mut buffer = vec![0; 256 << 10];
-    for descriptor in image.blobs() {
-        context.progress.event(Event::BlobStart { descriptor, offset: 0 });
-        let mut reader = source::blob(&*source, descriptor)?;
-        loop {
-            let count = reader.read(&mut buffer).map_err(|error| {
-                Error::io(format_args!("cannot read {}", descriptor.digest), error)
-            })?;
-            if count == 0 {
-                break;
-            }
-            context.progress.event(Event::BlobProgress { descriptor, bytes: count as u64 });
-        }
-        context.progress.event(Event::BlobDone { descriptor, cached: false });
-    }
+    let (source, progress) = (&*source, &context.progress);
     if image.manifest.must_be_image().is_ok() {
-        let _known = image.config(&*source, &context.limits)?;
+        let (_, config) = image.config(source, &context.limits)?;
+        unpack::verify(source, &image, &config, &context.limits, progress)?;
+    } else {
+        // An artifact: what its blobs are is not for us to know.
+        image.blobs().into_iter().try_for_each(|blob| read_all(source, blob, progress))?;
     }
     context.print(format_args!("{} is whole", image.root.digest))
+}
+
+fn read_all(source: &dyn Source, descriptor: &Descriptor, listener: &dyn Listener) -> Result<()> {
+    listener.event(Event::BlobStart { descriptor, offset: 0 });
+    let mut reader = source::blob(source, descriptor)?;
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let count = reader
+            .read(&mut buffer)
+            .map_err(|error| Error::io(format_args!("cannot read {}", descriptor.digest), error))?;
+        if count == 0 {
+            listener.event(Event::BlobDone { descriptor, cached: false });
+            return Ok(());
+        }
+        listener.event(Event::BlobProgress { descriptor, bytes: count as u64 });
+    }
 }

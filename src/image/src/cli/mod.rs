@@ -1,8 +1,10 @@
 //! The command line.
 
+mod browse;
 mod bundle;
 mod copy;
 mod inspect;
+mod manual;
 mod place;
 mod progress;
 mod pull;
@@ -32,11 +34,13 @@ struct Context {
     quiet: bool,
     json: bool,
     progress: Progress,
+    /// All that is wanted is the files of the image in this directory: another process of this program does the rest.
+    into: Option<std::os::fd::OwnedFd>,
     remote: remote::Remote,
 }
 
 impl Context {
-    fn new(matches: &ArgMatches) -> Result<Self> {
+    fn new(matches: &ArgMatches, into: Option<std::os::fd::OwnedFd>) -> Result<Self> {
         let uid = nix::unistd::geteuid().as_raw();
         let store = match matches.get_one::<PathBuf>("store") {
             Some(path) => path.clone(),
@@ -57,7 +61,7 @@ impl Context {
             matches.get_one::<u64>("jobs").map_or(4, |jobs| usize::try_from(*jobs).unwrap_or(16));
         let progress = Progress::new(quiet, json);
         let remote = remote::Remote::new(matches, progress.clone());
-        Ok(Self { store, limits, jobs, quiet, json, progress, remote })
+        Ok(Self { store, limits, jobs, quiet, json, progress, remote, into })
     }
 
     fn open_store(&self) -> Result<Store> {
@@ -85,9 +89,9 @@ impl Context {
 
 /// The program.
 ///
-/// Returns the exit code: see [`Kind`].
+/// Returns the exit code: see [`Kind`]. With `into`, which is for [`crate::bundle::userns`], an image is unpacked there and nothing else done.
 #[must_use]
-pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
+pub fn run(arguments: impl Iterator<Item = OsString>, into: Option<std::os::fd::OwnedFd>) -> u8 {
     // A mode that a layer or the store asks for is the mode that is meant.
     let _was = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     let matches = match program().try_get_matches_from(arguments) {
@@ -98,7 +102,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
         }
     };
     let Some((name, matches)) = matches.subcommand() else { return Kind::Usage.exit_code() };
-    let result = Context::new(matches).and_then(|context| {
+    let result = Context::new(matches, into).and_then(|context| {
         let result = dispatch(name, matches, &context);
         context.progress.clear();
         if let (Err(error), true) = (&result, context.json) {
@@ -121,6 +125,10 @@ fn dispatch(name: &str, matches: &ArgMatches, context: &Context) -> Result<u8> {
         "resolve" => inspect::resolve(matches, context),
         "tags" => inspect::tags(matches, context),
         "verify" => inspect::verify(matches, context),
+        "ls" => browse::ls(matches, context),
+        "cat" => browse::cat(matches, context),
+        "man" => manual::man(matches, context),
+        "completion" => manual::completion(matches, context),
         "pull" => pull::pull(matches, context),
         "copy" => copy::copy(matches, context),
         "push" => copy::push(matches, context),
@@ -153,11 +161,15 @@ fn program() -> Command {
                 inspect::resolve_command(),
                 inspect::tags_command(),
                 inspect::verify_command(),
+                browse::ls_command(),
+                browse::cat_command(),
                 store::command(),
                 unpack::command(),
                 bundle::command(),
                 bundle::run_command(),
                 bundle::create_command(),
+                manual::man_command(),
+                manual::completion_command(),
             ]);
     remote::flags(common(program))
 }

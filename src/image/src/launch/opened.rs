@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use super::run;
+use crate::bundle::userns;
 use crate::convert::Mapping;
 use crate::digest::Digest;
 use crate::error::Result;
@@ -29,6 +30,8 @@ pub struct Opened<'a> {
     listener: &'a dyn Listener,
     /// Whom the files of a copy belong to.
     owners: Owners,
+    /// The ids of a namespace that a copy has to be made in.
+    inside: Option<Mapping>,
     /// What keeps the unpacked layers in the store until a bundle does.
     held: RefCell<Option<Lock>>,
     /// The names of the layers in the store.
@@ -59,6 +62,7 @@ impl<'a> Opened<'a> {
         let ranges = |map: &[crate::convert::IdMap]| {
             IdMap(map.iter().map(|map| (map.container, map.host, map.size)).collect())
         };
+        let inside = mapping.filter(|mapping| userns::is_helped(mapping)).cloned();
         let owners = match mapping {
             Some(mapping) if mapping.rootless => Owners::Single,
             Some(mapping) => Owners::Mapped {
@@ -77,6 +81,7 @@ impl<'a> Opened<'a> {
             read,
             listener,
             owners,
+            inside,
             held: RefCell::default(),
             keys: RefCell::default(),
         })
@@ -118,8 +123,11 @@ impl run::Image for Opened<'_> {
     }
 
     fn unpack(&self, root: BorrowedFd<'_>) -> Result<()> {
-        let devices =
-            if matches!(self.owners, Owners::Raw) { Devices::Create } else { Devices::Placeholder };
+        if let Some(mapping) = &self.inside {
+            return userns::unpack(mapping, root, self.store.path());
+        }
+        let real = matches!(self.owners, Owners::Raw) && is_first_namespace();
+        let devices = if real { Devices::Create } else { Devices::Placeholder };
         let options = Options {
             owners: self.owners.clone(),
             devices,

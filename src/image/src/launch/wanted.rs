@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, ArgMatches};
 use serde_json::{Map, Value};
 
-use crate::bundle::Rootfs;
+use crate::bundle::{Rootfs, userns};
 use crate::convert::{
     Capabilities, Conversion, IdMap, Mapping, Network, Request, Seccomp, Volumes, mounts,
 };
@@ -138,7 +138,7 @@ pub fn request(matches: &ArgMatches) -> Result<Request> {
     })
 }
 
-/// `--uid-map` and `--gid-map`; without them a user who is not root gets the one id that he can map himself.
+/// `--uid-map` and `--gid-map`; without them a user who is not root gets his subordinate ids, or the one id that he can map himself.
 fn mapping(matches: &ArgMatches) -> Result<Option<Mapping>> {
     let ranges = |name| texts(matches, name).map(IdMap::parse).collect::<Result<Vec<_>>>();
     let (uids, gids) = (ranges("uid-map")?, ranges("gid-map")?);
@@ -147,7 +147,9 @@ fn mapping(matches: &ArgMatches) -> Result<Option<Mapping>> {
         if !gids.is_empty() {
             return Err(Error::usage("--gid-map needs --uid-map"));
         }
-        return Ok((!uid.is_root()).then(|| Mapping::single(uid.as_raw(), gid.as_raw())));
+        let own =
+            || userns::subordinate().unwrap_or_else(|| Mapping::single(uid.as_raw(), gid.as_raw()));
+        return Ok((!uid.is_root()).then(own));
     }
     let gids = if gids.is_empty() { uids.clone() } else { gids };
     Ok(Some(Mapping { uids, gids, rootless: !uid.is_root() }))

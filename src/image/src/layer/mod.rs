@@ -9,6 +9,7 @@
 //! | `prune` | removal, of all or of what the layer did not make |
 //! | `attributes` | owners and extended attributes |
 //! | `apply`, `finish` | an entry; what can only be done after the last one |
+//! | `listing` | what the layers amount to, without a tree |
 //!
 //! Nothing is ever opened by a path of the host: a name is resolved by openat2(2) inside the root's descriptor, and
 //! everything is done to one name below a directory's descriptor, without following it.
@@ -18,6 +19,7 @@ mod archive;
 mod attributes;
 mod decompress;
 mod finish;
+mod listing;
 mod name;
 mod prune;
 mod tree;
@@ -39,6 +41,7 @@ use std::os::unix::ffi::OsStrExt;
 use nix::errno::Errno;
 
 pub use decompress::{Decompressor, decompress};
+pub use listing::{File, Listing};
 
 use crate::error::{Error, Result};
 use crate::limits::Limits;
