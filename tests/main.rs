@@ -95,6 +95,7 @@ mod start;
 mod strict_filter;
 mod systemd;
 mod systemd_bus;
+mod systemd_user;
 mod terminal;
 mod timens;
 mod uncgrouped;
@@ -167,6 +168,7 @@ fn main() -> ExitCode {
         strict_filter::CASES,
         systemd::CASES,
         systemd_bus::CASES,
+        systemd_user::CASES,
         saved_state::CASES,
         shapes::CASES,
         at_once::CASES,

@@ -35,7 +35,7 @@ pub fn container(t: &Test) -> Container<'_> {
     t.container().set("/linux/cgroupsPath", json!(format!("system.slice:bb:{}", t.id)))
 }
 
-fn need_systemd(t: &Test) {
+pub fn need_systemd(t: &Test) {
     t.need(fs::metadata("/run/systemd/system").is_ok(), "systemd does not run here");
     t.need_layout(Layout::V2);
 }

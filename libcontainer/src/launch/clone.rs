@@ -8,14 +8,15 @@ use nix::unistd::Pid;
 
 use super::oom_score::OomScore;
 use super::prepared::Prepared;
+use super::serve;
 use super::{Launch, refusal};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
-use crate::init::{self, InitChild};
+use crate::init::{self, Cgroups, InitChild};
 use crate::plan;
 use crate::sync::{Fault, Step};
 use crate::sys::clone::{Side, bits, clone_single_threaded, setns};
-use crate::sys::fd;
+use crate::sys::{fd, pidfd, spawn};
 
 impl Launch<'_> {
     /// Namespaces that have to be joined before the clone: a pid namespace takes only children, and what the host's user
@@ -43,9 +44,12 @@ impl Launch<'_> {
     }
 
     /// Clones init: its pid and pidfd, and this end of the socket to it.
+    ///
+    /// It may not be born in what only systemd may move processes to, as when an ordinary user's login session lies beside
+    /// his systemd and not below it: then it is moved before it does anything.
     pub(super) fn clone_init(
         &self,
-        child: InitChild<'_>,
+        mut child: InitChild<'_>,
         parent_end: OwnedFd,
         into: Option<&OwnedFd>,
         cgroup: &Cgroup,
@@ -56,7 +60,17 @@ impl Launch<'_> {
         let flags = if two_stages { 0 } else { bits(new) };
         let own = namespaces.has(libc::CLONE_NEWUSER);
         let _score = if own { OomScore::take(&self.plan.process)? } else { None };
-        match clone_single_threaded(flags, into.map(AsFd::as_fd)) {
+        let mut outside = false;
+        let mut side = clone_single_threaded(flags, into.map(AsFd::as_fd));
+        if matches!(side, Err(Errno::EACCES)) && cgroup.unit().is_some() && !two_stages {
+            outside = true;
+            if !own {
+                // One with a user namespace of its own waits for its ids.
+                child.cgroups = Cgroups::Awaited;
+            }
+            side = clone_single_threaded(flags, None);
+        }
+        match side {
             Ok(Side::Child) => {
                 crate::exeseal::let_go();
                 // Else it would never see that the parent is gone.
@@ -64,12 +78,25 @@ impl Launch<'_> {
                 run_child(child, two_stages, new)
             }
             Ok(Side::Parent(pid, pidfd)) => {
+                let awaits = matches!(child.cgroups, Cgroups::Awaited);
                 child.close();
+                if outside {
+                    let moved = cgroup.attach(pid.as_raw()).and_then(|()| match awaits {
+                        true => serve::send_tasks(parent_end.as_fd(), Vec::new()),
+                        false => Ok(()),
+                    });
+                    moved.inspect_err(|_not_moved| end(&pidfd))?;
+                }
                 Ok((pid, pidfd, parent_end))
             }
             Err(errno) => Err(clone_error(errno, flags, into.is_some(), cgroup)),
         }
     }
+}
+
+fn end(child: &OwnedFd) {
+    let _gone = pidfd::send_signal(child.as_fd(), libc::SIGKILL);
+    let _reaped = spawn::wait(child.as_fd());
 }
 
 fn run_child(child: InitChild<'_>, two_stages: bool, new: libc::c_int) -> ! {
@@ -86,7 +113,7 @@ fn run_child(child: InitChild<'_>, two_stages: bool, new: libc::c_int) -> ! {
 fn clone_error(errno: Errno, flags: u64, into_cgroup: bool, cgroup: &Cgroup) -> Error {
     let error = Error::os("clone3", errno);
     match errno {
-        Errno::EBUSY | Errno::EOPNOTSUPP if into_cgroup => cgroup.join_error(errno),
+        Errno::EBUSY | Errno::EOPNOTSUPP | Errno::EACCES if into_cgroup => cgroup.join_error(errno),
         Errno::ENOSPC => error.hint(refusal::full(flags)),
         Errno::EPERM | Errno::EACCES | Errno::EUSERS if flags & bits(libc::CLONE_NEWUSER) != 0 => {
             error.hint(refusal::user_namespace())

@@ -147,6 +147,8 @@ struct Child {
     pid: Pid,
     pidfd: OwnedFd,
     socket: OwnedFd,
+    /// Whether systemd has to move it into the container's cgroup (see [`super::Launch::clone_init`]).
+    outside: bool,
     pid_written: bool,
 }
 
@@ -168,7 +170,7 @@ fn clone_child(
     let pinned = plan.scheduling.initial.as_ref().map(Pinned::to).transpose()?;
     let in_user_namespace = own & libc::CLONE_NEWUSER != 0;
     let score = if in_user_namespace { OomScore::take(plan)? } else { None };
-    let mut rounds = 0;
+    let (mut rounds, mut outside) = (0, false);
     loop {
         let (socket, child_end) = socket::seqpacket_pair().doing("socketpair")?;
         let Join { into, mut tasks } = join;
@@ -193,13 +195,21 @@ fn clone_child(
                 drop((pinned, score));
                 tasks.extend([child_end, proc, init]);
                 fd::close_all(tasks);
-                return Ok(Child { pid, pidfd, socket, pid_written: false });
+                return Ok(Child { pid, pidfd, socket, outside, pid_written: false });
             }
             // The cgroup has children now (a systemd inside, say), and so no room for processes: go where init went.
             // It may go on from there at this moment.
             Err(Errno::EBUSY) if options.cgroup.is_empty() && rounds < 10 => {
                 rounds += 1;
                 join = target.cgroup.join_of(target.init.pid.as_raw())?;
+            }
+            Err(Errno::EACCES)
+                if into.is_some()
+                    && options.cgroup.is_empty()
+                    && target.cgroup.unit().is_some() =>
+            {
+                outside = true;
+                join = Join { into: None, tasks };
             }
             Err(errno) if into.is_some() => return Err(target.cgroup.join_error(errno)),
             Err(errno) => return Err(Error::os("clone3", errno)),
@@ -292,6 +302,9 @@ struct Server<'a> {
 impl Server<'_> {
     fn finish(&mut self, options: &ExecOptions<'_>, pidfd_socket: Option<OwnedFd>) -> Result<()> {
         self.serve()?;
+        if self.child.outside {
+            self.target.cgroup.attach(self.child.pid.as_raw())?;
+        }
         if let Some(socket) = pidfd_socket {
             let kind = terminal::PidfdKind::Setns;
             terminal::send_pidfd(socket.as_fd(), kind, self.child.pidfd.as_fd())?;

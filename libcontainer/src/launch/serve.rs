@@ -210,15 +210,7 @@ impl Server<'_, '_> {
 
     /// Sends the child the way into its cgroups.
     pub(super) fn send_tasks(&self, tasks: Vec<OwnedFd>) -> Result<()> {
-        let borrowed: Vec<BorrowedFd<'_>> = tasks.iter().map(AsFd::as_fd).collect();
-        let frame = Frame::of(Tag::Cgroups, 0).encode();
-        let sent = socket::send_fds(self.socket.as_fd(), &frame, &borrowed);
-        fd::close_all(tasks);
-        match sent {
-            // It has ended, and said why: that is read next.
-            Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
-            other => other.doing("send the cgroup to the container's init"),
-        }
+        send_tasks(self.socket.as_fd(), tasks)
     }
 
     fn explain(&self, message: &[u8]) -> Error {
@@ -377,4 +369,17 @@ impl Server<'_, '_> {
 /// The words engines look for before the cause of a failing init.
 pub(super) fn in_init(error: Error) -> Error {
     error.context("error during container init").context("unable to start container process")
+}
+
+/// Tells init that its cgroups are there: to join these.
+pub(super) fn send_tasks(socket: BorrowedFd<'_>, tasks: Vec<OwnedFd>) -> Result<()> {
+    let borrowed: Vec<BorrowedFd<'_>> = tasks.iter().map(AsFd::as_fd).collect();
+    let frame = Frame::of(Tag::Cgroups, 0).encode();
+    let sent = socket::send_fds(socket, &frame, &borrowed);
+    fd::close_all(tasks);
+    match sent {
+        // It has ended, and said why: that is read next.
+        Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+        other => other.doing("send the cgroup to the container's init"),
+    }
 }
