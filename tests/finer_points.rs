@@ -1,6 +1,7 @@
 //! Sentences of the specification that nobody else's test touches: what may be left out, what is let go, what is not.
 
 use std::fs;
+use std::time::Duration;
 
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
@@ -89,7 +90,7 @@ fn the_last_names_of_mount_options_are_known(t: &Test) {
     assert!(seen(&text, "/a").has("relatime"), "{text}");
     let superblock = format!(",{},", seen(&text, "/b").superblock);
     assert!(!superblock.contains(",lazytime,") && !superblock.contains(",mand,"), "{text}");
-    assert!(seen(&text, "/c").has("relatime"), "{text}");
+    assert!(!seen(&text, "/c").has("mand"), "{text}");
 }
 
 fn another_device_in_the_place_of_a_listed_one_is_refused(t: &Test) {
@@ -171,7 +172,7 @@ fn a_thousand_hooks_run(t: &Test) {
     let count = t.path("count").display().to_string();
     let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", format!("cat > /dev/null; printf x >> {count}")]});
     let c = t.container().set("/hooks/createRuntime", json!(vec![hook; 1000]));
-    c.run().ok();
+    c.bundle_call("run", &[]).limit(wait::stretched(Duration::from_secs(120))).run().ok();
     assert_eq!(fs::read(&count).unwrap().len(), 1000);
     t.assert_nothing_left();
 }
