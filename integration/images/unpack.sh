@@ -142,9 +142,9 @@ test_layers_are_shared_where_they_can_be() {
     same "$(stat -c %a b1/rootfs/tmp b2/rootfs/tmp | tr '\n' ' ')" '1777 700 ' 'modes of /tmp'
     same "$(cat b1/rootfs/l b2/rootfs/tmp/f)" ax contents
     # By itself it is above nothing, and not taken for one above something.
-    craft three "[$implied[:1]]"
+    craft three "[${implied}[:1]]"
     image bundle --rootfs=overlay oci:three:t b3 -- /x
-    craft four "[[('tmp', {'type': 'dir', 'mode': 0o1777})], $implied[:1]]"
+    craft four "[[('tmp', {'type': 'dir', 'mode': 0o1777})], ${implied}[:1]]"
     image bundle --rootfs=overlay oci:four:t b4 -- /x
     same "$(stat -c %a b3/rootfs/tmp b4/rootfs/tmp | tr '\n' ' ')" '755 1777 ' 'modes of /tmp'
     local n

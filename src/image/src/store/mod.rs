@@ -55,7 +55,7 @@ impl Store {
     /// Where the store is when nobody says: `/var/lib/skep/images` for root, `$XDG_DATA_HOME/skep/images` for others.
     ///
     /// # Errors
-    /// [`Kind::Usage`](crate::Kind::Usage) when an ordinary user has neither `XDG_DATA_HOME` nor `HOME`.
+    /// [`Kind::Usage`] when an ordinary user has neither `XDG_DATA_HOME` nor `HOME`.
     pub fn default_path(uid: u32, env: &dyn Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
         let set = |name: &str| {
             env(name).filter(|value| Path::new(value).is_absolute()).map(PathBuf::from)
