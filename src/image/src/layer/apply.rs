@@ -4,22 +4,25 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 
-use libcontainer::sys::fd::{openat, openat2, set_attribute};
+use libcontainer::sys::fd::{openat, set_attribute};
 use libcontainer::sys::xattr;
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{
     Mode, SFlag, UtimensatFlags, fchmod, fstatat, futimens, makedev, mknodat, utimensat,
 };
-use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, fchownat, getegid, geteuid, linkat, symlinkat};
 
-use super::archive::{Archive, Entry, Kind, Time};
-use super::name::{self, Name, Path};
-use super::tree::{Directory, Record, Set, Tree, base, shown, whole};
+use super::archive::{Archive, Entry, Kind, Meter};
+use super::attributes::spec;
+use super::below::is_whiteout;
+use super::name::{self, Name, Path, base, shown_path, whole};
+use super::prune::Keep as _;
+use super::tree::{Directory, Mark, Record, Set, Tree};
 use super::{Devices, Format, Options, Report, attributes, failed, finish};
 use crate::error::{Context, Error, Result};
 
@@ -28,11 +31,10 @@ pub(super) struct Applier<'a> {
     pub(super) options: &'a Options<'a>,
     pub(super) tree: Tree<'a>,
     pub(super) report: Report,
+    /// The bytes of all layers together.
+    meter: Rc<Meter>,
     /// Hard links whose target is not there yet.
     pub(super) links: Vec<(Path, Path)>,
-    /// Of the overlay form, which are made at the end.
-    pub(super) whiteouts: Vec<Path>,
-    pub(super) opaques: Vec<Vec<Vec<u8>>>,
     /// By cause, so that each is said once.
     pub(super) warnings: HashMap<String, u64>,
     /// What a new file belongs to.
@@ -41,16 +43,23 @@ pub(super) struct Applier<'a> {
     umask: u32,
 }
 
+/// What became of a hard link.
+pub(super) enum Linked {
+    Yes,
+    /// Its target is not there: the name in the directory that has it, if there is that.
+    Missing(Option<(u64, Vec<u8>)>),
+}
+
 impl<'a> Applier<'a> {
     pub(super) fn new(root: BorrowedFd<'a>, options: &'a Options<'a>) -> Result<Self> {
         let owner = attributes::owner(options, 0, 0)?;
+        let lowers = (options.format != Format::Plain).then_some(options.lowers);
         let mut applier = Self {
             options,
-            tree: Tree::new(root, owner)?,
+            tree: Tree::new(root, owner, lowers)?,
             report: Report { used: options.used, ..Report::default() },
+            meter: Rc::new(Meter::new(options.used.bytes, options.limits.unpacked)),
             links: Vec::new(),
-            whiteouts: Vec::new(),
-            opaques: Vec::new(),
             warnings: HashMap::new(),
             own: (geteuid().as_raw(), getegid().as_raw()),
             umask: umask(),
@@ -71,13 +80,13 @@ impl<'a> Applier<'a> {
         }
         let root = self.tree.root()?;
         let owner = attributes::owner(self.options, 0, 0)?;
-        let record = Record { made: false, ..Record::implied(Vec::new(), owner) };
+        let record = Record { made: false, ..Record::implied(owner) };
         self.tree.records.insert(root.ino, record);
         Ok(())
     }
 
     pub(super) fn run(mut self, tar: impl Read) -> Result<Report> {
-        let mut archive = Archive::new(tar, &self.options.limits, self.options.used.bytes);
+        let mut archive = Archive::metered(tar, &self.options.limits, Rc::clone(&self.meter));
         while let Some(entry) = archive.next()? {
             self.report.used.entries += 1;
             if self.report.used.entries > self.options.limits.entries {
@@ -92,9 +101,11 @@ impl<'a> Applier<'a> {
         for remark in archive.remarks() {
             self.warn(remark.clone());
         }
-        self.report.used.bytes = archive.taken();
         drop(archive);
-        finish::finish(self)
+        let meter = Rc::clone(&self.meter);
+        let mut report = finish::finish(self)?;
+        report.used.bytes = meter.used();
+        Ok(report)
     }
 
     pub(super) fn warn(&mut self, what: String) {
@@ -110,8 +121,8 @@ impl<'a> Applier<'a> {
                 self.warn("the bookkeeping of aufs (.wh..wh.*) is left out".into());
                 Ok(())
             }
-            Name::Whiteout(path) => self.whiteout(path),
-            Name::Opaque(path) => self.opaque(path),
+            Name::Whiteout(path) => self.whiteout(&path),
+            Name::Opaque(path) => self.opaque(&path),
             Name::Root if entry.kind == Kind::Directory => self.root_entry(entry),
             // CVE-2021-29136
             Name::Root => Err(Error::verification("the root directory as something else")),
@@ -119,47 +130,29 @@ impl<'a> Applier<'a> {
         }
     }
 
-    fn whiteout(&mut self, path: Path) -> Result<()> {
-        if self.options.format != Format::Plain {
-            self.tree.charge(whole(&path).iter().map(|part| part.len() + 50).sum())?;
-            self.whiteouts.push(path);
-            return Ok(());
+    fn whiteout(&mut self, path: &Path) -> Result<()> {
+        match self.tree.find(&path.parent)? {
+            Some(parent) => self.tree.hide(&parent, &base(path)?),
+            None => Ok(()),
         }
-        let Some(parent) = self.tree.find(&path.parent)? else { return Ok(()) };
-        let hidden = self.tree.hide(&parent, &base(&path)?);
-        hidden.map_err(|errno| failed("cannot remove what it hides", errno))
     }
 
-    fn opaque(&mut self, path: Vec<Vec<u8>>) -> Result<()> {
-        if self.options.format != Format::Plain {
-            self.tree.charge(path.iter().map(|part| part.len() + 50).sum())?;
-            self.opaques.push(path);
-            return Ok(());
-        }
-        let Some(directory) = self.tree.find(&path)? else { return Ok(()) };
+    fn opaque(&mut self, path: &[Vec<u8>]) -> Result<()> {
+        let Some(directory) = self.tree.find(path)? else { return Ok(()) };
         let hidden = self.tree.hide_content(&directory);
         hidden.map_err(|errno| failed("cannot remove what it hides", errno))
     }
 
     fn root_entry(&mut self, entry: &Entry) -> Result<()> {
         let root = self.tree.root()?;
-        let record = Record { made: false, ..self.record(entry, Vec::new())? };
-        self.tree.records.insert(root.ino, record);
+        let record = self.record(entry)?;
+        self.tree.update(root.ino, record);
         Ok(())
     }
 
     /// The directory that an entry goes into.
-    pub(super) fn parent(&mut self, path: &[Vec<u8>]) -> Result<std::rc::Rc<Directory>> {
-        let options = self.options;
-        let depends = std::cell::Cell::new(self.report.depends_on_lower);
-        let implied = |at: &[Vec<u8>]| {
-            // Also where there is nothing now: there may be something in another image.
-            depends.set(true);
-            finish::below(options, at)
-        };
-        let parent = self.tree.make(path, &implied)?;
-        self.report.depends_on_lower = depends.get();
-        Ok(parent)
+    pub(super) fn parent(&mut self, path: &[Vec<u8>]) -> Result<Rc<Directory>> {
+        self.tree.make(path)
     }
 
     fn plain(&mut self, entry: &Entry, path: Path, archive: &mut Archive<impl Read>) -> Result<()> {
@@ -183,7 +176,7 @@ impl<'a> Applier<'a> {
                 self.device(entry, &parent, &base, device)?;
             }
         }
-        self.tree.mark(&parent, &path.base, false);
+        self.tree.mark(&parent, &path.base, Mark::Whole);
         Ok(())
     }
 
@@ -210,7 +203,11 @@ impl<'a> Applier<'a> {
         archive: &mut Archive<impl Read>,
     ) -> Result<()> {
         let owner = attributes::owner(self.options, entry.uid, entry.gid)?;
-        let owner = owner.filter(|&owner| owner != self.own || !parent.made);
+        // The group of a new file may be that of a directory with setgid.
+        let owner = match parent.made {
+            true => owner.filter(|&owner| owner != self.own),
+            false => owner.or(Some(self.own)),
+        };
         // chown(2) takes setuid and setgid away, so they come after it.
         let early = entry.mode & !0o777 == 0 && entry.mode & self.umask == 0 && parent.made;
         let mode = if early { entry.mode } else { 0o600 };
@@ -225,6 +222,10 @@ impl<'a> Applier<'a> {
         if let Some((uid, gid)) = owner {
             fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
                 .map_err(|errno| chown_failed(uid, gid, errno))?;
+        }
+        if !parent.made {
+            attributes::disinherit(file.as_fd())
+                .map_err(|errno| failed("cannot remove the list it has inherited", errno))?;
         }
         if !early {
             fchmod(&file, Mode::from_bits_truncate(entry.mode))
@@ -266,10 +267,10 @@ impl<'a> Applier<'a> {
             Devices::Create => self.node(entry, parent, base, device),
             Devices::Skip => {
                 self.warn("device nodes are left out".into());
-                self.tree.clear(parent, base).or_else(|errno| match errno {
-                    Errno::ENOENT => Ok(()),
-                    errno => Err(failed("cannot remove what it replaces", errno)),
-                })
+                self.tree
+                    .clear(parent, base)
+                    .map_err(|errno| failed("cannot remove what it replaces", errno))?;
+                self.tree.whiteout(parent, base)
             }
             Devices::Placeholder => {
                 self.warn("empty files stand for device nodes".into());
@@ -311,13 +312,21 @@ impl<'a> Applier<'a> {
         base: &CString,
         mode: bool,
     ) -> Result<()> {
-        if let Some((uid, gid)) = attributes::owner(self.options, entry.uid, entry.gid)? {
+        let mut owner = attributes::owner(self.options, entry.uid, entry.gid)?;
+        if !parent.made {
+            owner = owner.or(Some(self.own));
+            if mode {
+                attributes::disinherit_at(parent.fd.as_fd(), base)
+                    .map_err(|errno| failed("cannot remove the list it has inherited", errno))?;
+            }
+        }
+        if let Some((uid, gid)) = owner {
             let (user, group) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
             fchownat(&parent.fd, &**base, user, group, AtFlags::AT_SYMLINK_NOFOLLOW)
                 .map_err(|errno| chown_failed(uid, gid, errno))?;
         }
         if mode {
-            chmod_at(parent, base, entry.mode)
+            attributes::chmod_at(parent.fd.as_fd(), base, entry.mode)
                 .map_err(|errno| failed("cannot set its mode", errno))?;
         }
         for (name, value) in self.xattrs(entry)? {
@@ -335,36 +344,44 @@ impl<'a> Applier<'a> {
         parent: &Directory,
         base: &CString,
     ) -> Result<()> {
-        let record = self.record(entry, whole(path).join(&b'/'))?;
-        let there = match self.existing(path, parent, base)? {
-            There::Nothing => None,
-            There::Directory(found) => Some(found),
+        let record = self.record(entry)?;
+        let opaque = match self.existing(path, parent, base)? {
+            There::Nothing => false,
+            // Its children stay; all attributes are those of the entry.
+            There::Directory(ino) => {
+                let path = self.tree.path_of(parent, &path.base);
+                let opaque = self.tree.update(ino, Record { path, ..record });
+                let mark = if opaque { Mark::Whole } else { Mark::Itself };
+                self.tree.mark(parent, base.to_bytes(), mark);
+                return Ok(());
+            }
             There::Other => {
                 self.tree
                     .clear(parent, base)
                     .map_err(|errno| failed("cannot replace it", errno))?;
-                None
+                // What was there has hidden what is below it.
+                true
             }
         };
-        if there.is_none() {
-            return match self.tree.make_directory(parent, base, record) {
-                Ok(_) => Ok(()),
-                Err(errno) => Err(failed("cannot make the directory", errno)),
-            };
-        }
-        // Its children stay; all attributes are those of the entry.
-        if let Some(ino) = there {
-            let made = self.tree.records.get(&ino).is_some_and(|known| known.made);
-            self.tree.mark(parent, &path.base, !made);
-            self.tree.records.insert(ino, Record { made, ..record });
-        }
+        let made = self.tree.make_directory(parent, base, Record { opaque, ..record });
+        let made = made.map_err(|errno| failed("cannot make the directory", errno))?;
+        let alone = self.tree.content(made.ino);
+        self.tree.mark(parent, &path.base, if alone { Mark::Whole } else { Mark::Itself });
         Ok(())
     }
 
     /// What has the name of a directory entry. With `keep_dirlinks` a symlink to a directory is one.
     fn existing(&mut self, path: &Path, parent: &Directory, base: &CString) -> Result<There> {
         let stat = match fstatat(&parent.fd, &**base, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Err(Errno::ENOENT) => return Ok(There::Nothing),
+            Err(Errno::ENOENT) => {
+                let symlink = self.options.keep_dirlinks
+                    && self
+                        .tree
+                        .below(parent, &path.base)?
+                        .is_some_and(|found| found.kind() == libc::S_IFLNK);
+                let found = if symlink { self.tree.find(&whole(path))? } else { None };
+                return Ok(found.map_or(There::Nothing, |found| There::Directory(found.ino)));
+            }
             other => other.map_err(|errno| failed("cannot look at what is there", errno))?,
         };
         let kind = stat.st_mode & libc::S_IFMT;
@@ -380,13 +397,14 @@ impl<'a> Applier<'a> {
         Ok(There::Other)
     }
 
-    fn record(&mut self, entry: &Entry, path: Vec<u8>) -> Result<Record> {
+    fn record(&mut self, entry: &Entry) -> Result<Record> {
         let owner = attributes::owner(self.options, entry.uid, entry.gid)?;
         let xattrs = self.xattrs(entry)?;
         let values = xattrs.iter().map(|(name, value)| name.as_bytes().len() + value.len() + 50);
-        self.tree.charge(values.sum::<usize>() + path.len())?;
+        self.tree.charge(values.sum::<usize>() + entry.name.len())?;
         let set = Some(Set { mode: entry.mode, owner, xattrs });
-        Ok(Record { path, atime: entry.atime, mtime: entry.mtime, set, made: true })
+        let (atime, mtime) = (entry.atime, entry.mtime);
+        Ok(Record { path: Vec::new(), atime, mtime, set, made: true, opaque: false })
     }
 
     fn link(
@@ -400,7 +418,7 @@ impl<'a> Applier<'a> {
         if target == path {
             return Err(Error::verification("a hard link to itself"));
         }
-        if !self.link_now(&target, &path, parent, base)? {
+        if let Linked::Missing(_) = self.link_now(&target, &path, parent, base)? {
             // It may come later; a target that never comes is an error at the end.
             let parts = path.parent.iter().chain(&target.parent);
             self.tree
@@ -410,25 +428,38 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    /// Says whether the target was there.
+    /// Makes a hard link, if its target is there.
     pub(super) fn link_now(
         &mut self,
         target: &Path,
         path: &Path,
         parent: &Directory,
         base: &CString,
-    ) -> Result<bool> {
-        let to = super::tree::base(target)?;
-        let Some(from) = self.tree.find(&target.parent)? else { return Ok(false) };
-        let stat = match fstatat(&from.fd, &*to, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Err(Errno::ENOENT) => return Ok(false),
-            other => other.map_err(|errno| failed("cannot look at the target", errno))?,
+    ) -> Result<Linked> {
+        let to = name::base(target)?;
+        let Some(from) = self.tree.find(&target.parent)? else { return Ok(Linked::Missing(None)) };
+        let missing = || Ok(Linked::Missing(Some((from.ino, target.base.clone()))));
+        let directory = || {
+            Error::verification(format!("a hard link to the directory {:?}", shown_path(target)))
         };
-        if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
-            return Err(Error::verification(format!(
-                "a hard link to the directory {:?}",
-                shown(target)
-            )));
+        match fstatat(&from.fd, &*to, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => match self.tree.below(&from, &target.base)? {
+                None => return missing(),
+                Some(found) if found.kind() == libc::S_IFDIR => return Err(directory()),
+                // As overlayfs does before it links.
+                Some(found) => {
+                    self.meter
+                        .charge(u64::try_from(found.stat.st_size).unwrap_or(u64::MAX))
+                        .and_then(|()| found.copy(from.fd.as_fd(), &to))
+                        .context(|| format!("to {:?}", shown_path(target)))?;
+                }
+            },
+            Ok(stat) if self.options.format != Format::Plain && is_whiteout(&stat) => {
+                return missing();
+            }
+            Ok(stat) if stat.st_mode & libc::S_IFMT == libc::S_IFDIR => return Err(directory()),
+            Ok(_) => {}
+            Err(errno) => return Err(failed("cannot look at the target", errno)),
         }
         if (from.ino, to.to_bytes()) == (parent.ino, base.to_bytes()) {
             return Err(Error::verification("a hard link to itself"));
@@ -436,9 +467,9 @@ impl<'a> Applier<'a> {
         // Not followed: a hard link to a symlink is another name of the symlink.
         let link = || linkat(&from.fd, &*to, &parent.fd, &**base, AtFlags::empty());
         self.place(parent, base, "hard link", link)
-            .context(|| format!("to {:?}", shown(target)))?;
-        self.tree.mark(parent, &path.base, false);
-        Ok(true)
+            .context(|| format!("to {:?}", shown_path(target)))?;
+        self.tree.mark(parent, &path.base, Mark::Whole);
+        Ok(Linked::Yes)
     }
 
     fn xattrs(&mut self, entry: &Entry) -> Result<Vec<(CString, Vec<u8>)>> {
@@ -517,26 +548,6 @@ fn write_sparse(
         }
     }
     Ok(())
-}
-
-/// By a descriptor of the node itself: fchmodat(2) follows symlinks, and cannot be told not to before Linux 6.6.
-fn chmod_at(parent: &Directory, base: &CString, mode: u32) -> Result<(), Errno> {
-    use std::os::fd::AsRawFd;
-    let handle: OwnedFd = openat2(
-        parent.fd.as_fd(),
-        base,
-        libc::O_PATH | libc::O_NOFOLLOW,
-        0,
-        libc::RESOLVE_BENEATH,
-    )?;
-    let link = format!("/proc/self/fd/{}", handle.as_raw_fd());
-    let follow = nix::sys::stat::FchmodatFlags::FollowSymlink;
-    let mode = Mode::from_bits_truncate(mode);
-    nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, &*link, mode, follow)
-}
-
-pub(super) fn spec(time: Time) -> TimeSpec {
-    TimeSpec::new(time.seconds, time.nanoseconds)
 }
 
 pub(super) fn chown_failed(uid: u32, gid: u32, errno: Errno) -> Error {

@@ -427,7 +427,18 @@ fn the_overlay_form_has_its_own_whiteouts() {
     if !needs_root("whiteouts of overlayfs") {
         return;
     }
-    let place = Place::new();
+    let (lower, place) = (Place::new(), Place::new());
+    let below = t()
+        .file("a", "")
+        .dir("d", 0o755)
+        .file("d/b", "")
+        .dir("o", 0o755)
+        .file("o/c", "")
+        .dir("e", 0o755)
+        .file("e/old", "")
+        .file("f", "");
+    lower.apply(&[&below], &overlay()).unwrap();
+    let lowers = [lower.open("rootfs")];
     let layer = t()
         .file(".wh.a", "")
         .file("d/.wh.b", "")
@@ -438,7 +449,7 @@ fn the_overlay_form_has_its_own_whiteouts() {
         .file("e/n", "")
         .file(".wh.f", "")
         .file("f", "1");
-    place.apply(&[&layer], &overlay()).unwrap();
+    place.apply(&[&layer], &Options { lowers: &lowers, ..overlay() }).unwrap();
     assert_eq!(
         place.tree(),
         [

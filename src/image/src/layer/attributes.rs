@@ -1,7 +1,16 @@
-//! Owners and extended attributes: what of them a tree may have.
+//! Owners and extended attributes: what of them a tree may have, and how files get and lose it.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use libcontainer::sys::fd::{openat, openat2};
+use libcontainer::sys::xattr;
+use nix::errno::Errno;
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, fchown};
+
+use super::archive::Time;
 use super::{Format, Options, Owners};
 use crate::error::{Error, Result};
 
@@ -38,13 +47,6 @@ pub(super) fn of(
     options: &Options<'_>,
     dropped: &mut dyn FnMut(&[u8], &str),
 ) -> Result<Vec<(CString, Vec<u8>)>> {
-    if entry.len() > options.limits.xattrs {
-        return Err(Error::no_space(format!(
-            "its {} extended attributes are more than the limit of {}",
-            entry.len(),
-            options.limits.xattrs
-        )));
-    }
     let mut kept = Vec::new();
     for (name, value) in entry {
         if value.len() > options.limits.xattr_value {
@@ -69,7 +71,53 @@ pub(super) fn of(
     Ok(kept)
 }
 
-type Verdict = std::result::Result<(Vec<u8>, Vec<u8>), &'static str>;
+/// Takes the access control lists from a new file that it has inherited from its directory.
+pub(super) fn disinherit(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    LISTS.iter().try_for_each(|name| without(xattr::remove(file, name)))
+}
+
+/// The same, of what cannot be opened: `base` in `parent`.
+pub(super) fn disinherit_at(parent: BorrowedFd<'_>, base: &CStr) -> Result<(), Errno> {
+    LISTS.iter().try_for_each(|name| without(xattr::remove_at(parent, base, name)))
+}
+
+/// From a new directory too; with it the setgid bit of the one it is in, and its group for the caller's, `gid`.
+pub(super) fn disinherit_directory(directory: BorrowedFd<'_>, gid: u32) -> Result<(), Errno> {
+    let directory = openat(directory, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
+    disinherit(directory.as_fd())?;
+    let stat = fstat(&directory)?;
+    if stat.st_gid != gid {
+        fchown(&directory, None, Some(Gid::from_raw(gid)))?;
+    }
+    if stat.st_mode & 0o7777 != 0o700 {
+        fchmod(&directory, Mode::S_IRWXU)?;
+    }
+    Ok(())
+}
+
+const LISTS: [&CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_default"];
+
+fn without(removed: Result<(), Errno>) -> Result<(), Errno> {
+    match removed {
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(()),
+        other => other,
+    }
+}
+
+/// By a descriptor of the node itself: fchmodat(2) follows symlinks, and cannot be told not to before Linux 6.6.
+pub(super) fn chmod_at(parent: BorrowedFd<'_>, base: &CStr, mode: u32) -> Result<(), Errno> {
+    let handle: OwnedFd =
+        openat2(parent, base, libc::O_PATH | libc::O_NOFOLLOW, 0, libc::RESOLVE_BENEATH)?;
+    let link = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    let mode = Mode::from_bits_truncate(mode);
+    fchmodat(nix::fcntl::AT_FDCWD, &*link, mode, FchmodatFlags::FollowSymlink)
+}
+
+pub(super) fn spec(time: Time) -> TimeSpec {
+    TimeSpec::new(time.seconds, time.nanoseconds)
+}
+
+type Verdict = Result<(Vec<u8>, Vec<u8>), &'static str>;
 
 fn one(name: &[u8], value: &[u8], options: &Options<'_>) -> Result<Verdict> {
     if name.len() > 255 {

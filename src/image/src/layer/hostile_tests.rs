@@ -332,7 +332,7 @@ fn archives() -> Vec<(&'static str, Vec<Tar>, Then)> {
         (
             "a file of 8 EiB of holes",
             vec![sparse(b"0,5", b"9223372036854775807")],
-            Error("more than the limit"),
+            Error("that is the limit"),
         ),
         (
             "CVE-2025-58183",

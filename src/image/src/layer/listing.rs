@@ -205,8 +205,8 @@ impl Listing {
             if let Some((path, target)) = left.first().filter(|_| left.len() == before) {
                 return Err(Error::verification(format!(
                     "{:?}: a hard link to {:?}, which is not there",
-                    super::tree::shown(path),
-                    super::tree::shown(target)
+                    name::shown_path(path),
+                    name::shown_path(target)
                 )));
             }
             links = left;

@@ -6,6 +6,7 @@
 //! | `archive` | the tar stream: ustar, GNU, pax, sparse files |
 //! | `name` | clean names; what a whiteout's stands for |
 //! | `tree` | directories below the root's descriptor: resolved, made, remembered |
+//! | `below` | the layers below one in overlay form: what is seen of them, and what it takes |
 //! | `prune` | removal, of all or of what the layer did not make |
 //! | `attributes` | owners and extended attributes |
 //! | `apply`, `finish` | an entry; what can only be done after the last one |
@@ -17,6 +18,7 @@
 mod apply;
 mod archive;
 mod attributes;
+mod below;
 mod decompress;
 mod finish;
 mod listing;
@@ -26,6 +28,8 @@ mod tree;
 
 #[cfg(test)]
 mod apply_tests;
+#[cfg(test)]
+mod forms_tests;
 #[cfg(test)]
 mod fuzz_tests;
 #[cfg(test)]
@@ -163,6 +167,8 @@ pub struct Report {
     /// The tree took something from the layers below (owners of directories that have no entry, the content of a hard
     /// link), or would have if they had it: it is right above these and no others.
     pub depends_on_lower: bool,
+    /// In overlay form: nothing of the layers below is seen, and they must not be mounted. Overlayfs does not know opaque roots.
+    pub opaque_root: bool,
 }
 
 /// Applies a layer, uncompressed, to the directory `root`, and reads `tar` to its end.

@@ -1,5 +1,7 @@
 //! The names of entries, and what a whiteout's stands for.
 
+use std::ffi::CString;
+
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 
@@ -39,6 +41,25 @@ pub(super) fn shown(name: &[u8]) -> String {
         }
         _ => name.escape_ascii().to_string(),
     }
+}
+
+/// The base of a path as the kernel takes it.
+pub(super) fn base(path: &Path) -> Result<CString> {
+    CString::new(path.base.as_slice()).map_err(|_nul| Error::verification("a NUL in a name"))
+}
+
+/// The same, of a path.
+pub(super) fn shown_path(path: &Path) -> String {
+    let mut all = path.parent.clone();
+    all.push(path.base.clone());
+    shown(&all.join(&b'/'))
+}
+
+/// All components of a path.
+pub(super) fn whole(path: &Path) -> Vec<Vec<u8>> {
+    let mut all = path.parent.clone();
+    all.push(path.base.clone());
+    all
 }
 
 /// The components of a path. `..` takes one away, and above the root there is the root.

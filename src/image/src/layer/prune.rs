@@ -7,7 +7,8 @@ use libcontainer::sys::fd::openat;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstat, futimens};
+use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 /// What stays, by the inode of the directory and the name in it.
@@ -16,6 +17,8 @@ pub(super) trait Keep {
     fn whole(&self, directory: u64, name: &[u8]) -> bool;
     /// This directory, and of what is in it what [`whole`](Self::whole) says.
     fn itself(&self, directory: u64, name: &[u8]) -> bool;
+    /// Everything that is in this directory.
+    fn content(&self, directory: u64) -> bool;
 }
 
 /// Nothing stays.
@@ -29,10 +32,16 @@ impl Keep for Nothing {
     fn itself(&self, _: u64, _: &[u8]) -> bool {
         false
     }
+
+    fn content(&self, _: u64) -> bool {
+        false
+    }
 }
 
 struct Level {
     ino: u64,
+    /// Of last access and modification: those of what is kept are its own.
+    times: (TimeSpec, TimeSpec),
     name: CString,
     names: Vec<CString>,
     kept: bool,
@@ -51,7 +60,7 @@ pub(super) fn remove(parent: BorrowedFd<'_>, name: &CStr, keep: &dyn Keep) -> Re
         Err(errno) => return Err(errno),
     }
     let above = fstat(parent)?;
-    let (fd, level) = enter(parent, name, above.st_dev)?;
+    let (fd, level) = enter(parent, name, above.st_dev, keep)?;
     let kept = walk(fd, level, above.st_dev, keep)? || keep.itself(above.st_ino, name.to_bytes());
     if !kept {
         unlinkat_dir(parent, name)?;
@@ -62,7 +71,7 @@ pub(super) fn remove(parent: BorrowedFd<'_>, name: &CStr, keep: &dyn Keep) -> Re
 /// Removes what is in `directory`, but for what `keep` says.
 pub(super) fn empty(directory: BorrowedFd<'_>, keep: &dyn Keep) -> Result<(), Errno> {
     let device = fstat(directory)?.st_dev;
-    let (fd, level) = enter(directory, c".", device)?;
+    let (fd, level) = enter(directory, c".", device, keep)?;
     walk(fd, level, device, keep).map(drop)
 }
 
@@ -71,6 +80,9 @@ fn walk(mut fd: OwnedFd, first: Level, device: u64, keep: &dyn Keep) -> Result<b
     let mut level = first;
     loop {
         let Some(name) = level.names.pop() else {
+            if level.kept {
+                futimens(&fd, &level.times.0, &level.times.1)?;
+            }
             let Some(mut upper) = above.pop() else { return Ok(level.kept) };
             let back = openat(fd.as_fd(), c"..", OPEN, 0)?;
             // Somebody moves the tree under our feet.
@@ -92,7 +104,7 @@ fn walk(mut fd: OwnedFd, first: Level, device: u64, keep: &dyn Keep) -> Result<b
         match unlink(fd.as_fd(), &name) {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(Errno::EISDIR) => {
-                let (next, below) = enter(fd.as_fd(), &name, device)?;
+                let (next, below) = enter(fd.as_fd(), &name, device, keep)?;
                 above.push(std::mem::replace(&mut level, below));
                 fd = next;
             }
@@ -125,7 +137,12 @@ fn unlinkat_dir(parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
     }
 }
 
-fn enter(parent: BorrowedFd<'_>, name: &CStr, device: u64) -> Result<(OwnedFd, Level), Errno> {
+fn enter(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    device: u64,
+    keep: &dyn Keep,
+) -> Result<(OwnedFd, Level), Errno> {
     let fd = match openat(parent, name, OPEN, 0) {
         Err(Errno::EACCES) => {
             let path = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
@@ -142,6 +159,7 @@ fn enter(parent: BorrowedFd<'_>, name: &CStr, device: u64) -> Result<(OwnedFd, L
         return Err(Errno::EXDEV);
     }
     let mut names = Vec::new();
+    let mut kept = false;
     for entry in Dir::openat(
         &fd,
         c".",
@@ -151,9 +169,18 @@ fn enter(parent: BorrowedFd<'_>, name: &CStr, device: u64) -> Result<(OwnedFd, L
     .iter()
     {
         let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push(entry.file_name().to_owned());
+        if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            continue;
         }
+        if keep.content(stat.st_ino) {
+            kept = true;
+            break;
+        }
+        names.push(entry.file_name().to_owned());
     }
-    Ok((fd, Level { ino: stat.st_ino, name: name.to_owned(), names, kept: false }))
+    let times = (
+        TimeSpec::new(stat.st_atime, stat.st_atime_nsec),
+        TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec),
+    );
+    Ok((fd, Level { ino: stat.st_ino, times, name: name.to_owned(), names, kept }))
 }

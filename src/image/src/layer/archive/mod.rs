@@ -6,7 +6,9 @@
 mod header;
 mod pax;
 
+use std::cell::Cell;
 use std::io::{self, Read};
+use std::rc::Rc;
 
 use header::{BLOCK, Dialect, Header, until_nul};
 use pax::Pax;
@@ -67,6 +69,35 @@ struct Before {
     pax: Option<Pax>,
 }
 
+/// What all layers together have used of the bytes that they may become.
+pub(super) struct Meter {
+    used: Cell<u64>,
+    limit: u64,
+}
+
+impl Meter {
+    pub(super) fn new(used: u64, limit: u64) -> Self {
+        Self { used: Cell::new(used), limit }
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.used.get()
+    }
+
+    /// # Errors
+    /// [`Kind::NoSpace`](crate::Kind::NoSpace) when it is too much.
+    pub(super) fn charge(&self, bytes: u64) -> Result<()> {
+        self.used.set(self.used.get().saturating_add(bytes));
+        if self.used.get() <= self.limit {
+            return Ok(());
+        }
+        Err(Error::no_space(format!(
+            "more than {} bytes uncompressed in all layers together: that is the limit",
+            self.limit
+        )))
+    }
+}
+
 /// A tar stream.
 pub(super) struct Archive<R> {
     reader: R,
@@ -76,8 +107,7 @@ pub(super) struct Archive<R> {
     /// Bytes of the current entry's data that are still to come, without padding.
     data: u64,
     padding: u64,
-    /// Bytes read.
-    taken: u64,
+    meter: Rc<Meter>,
     limits: Limits,
     remarks: Vec<String>,
 }
@@ -85,15 +115,20 @@ pub(super) struct Archive<R> {
 impl<R: Read> Archive<R> {
     /// `taken`: what the layers before have unpacked to, for the limit of all together.
     pub(super) fn new(reader: R, limits: &Limits, taken: u64) -> Self {
+        Self::metered(reader, limits, Rc::new(Meter::new(taken, limits.unpacked)))
+    }
+
+    /// The same, with a meter that counts more than what is read.
+    pub(super) fn metered(reader: R, limits: &Limits, meter: Rc<Meter>) -> Self {
         let buffer = vec![0; BUFFER].into_boxed_slice();
         let limits = *limits;
         let remarks = Vec::new();
-        Self { reader, buffer, start: 0, end: 0, data: 0, padding: 0, taken, limits, remarks }
+        Self { reader, buffer, start: 0, end: 0, data: 0, padding: 0, meter, limits, remarks }
     }
 
     /// Bytes of this and the earlier layers.
     pub(super) fn taken(&self) -> u64 {
-        self.taken
+        self.meter.used()
     }
 
     pub(super) fn remarks(&self) -> &[String] {
@@ -152,7 +187,7 @@ impl<R: Read> Archive<R> {
         match header.type_flag() {
             b'x' if extended && before.pax.is_none() => {
                 let records = self.small(size, self.limits.pax)?;
-                before.pax = Some(Pax::parse(&records, MAX_PLACES).map_err(broken)?);
+                before.pax = Some(Pax::parse(&records, MAX_PLACES, self.limits.xattrs)?);
             }
             // Global headers say where an archive comes from (git archive); podman ignores them too.
             b'g' if extended => {
@@ -205,13 +240,9 @@ impl<R: Read> Archive<R> {
             check_places(places, self.data, real_size).map_err(|what| wrong(what, &name))?;
         }
         // Holes cost nothing here, and everything wherever the file is copied.
-        if real_size.saturating_sub(size).saturating_add(self.taken) > self.limits.unpacked {
-            return Err(Error::no_space(format!(
-                "{:?}: its {real_size} bytes are more than the limit of {} for all layers together",
-                shown(&name),
-                self.limits.unpacked
-            )));
-        }
+        self.meter.charge(real_size.saturating_sub(size)).map_err(|error| {
+            error.context(format_args!("{:?}: {real_size} bytes", shown(&name)))
+        })?;
         let number = |said: Option<i64>, read: Result<i64, String>| match said {
             Some(number) => Ok(number),
             None => read.map_err(|what| wrong(what, &name)),
@@ -227,7 +258,7 @@ impl<R: Read> Archive<R> {
         }
         let link = pax.link.or(before.link).unwrap_or_else(|| header.link().to_vec());
         let name = std::mem::take(&mut name);
-        let (atime, xattrs) = (pax.atime.unwrap_or(mtime), pax.xattrs);
+        let (atime, xattrs) = (pax.atime.unwrap_or(mtime), pax.xattrs.into_iter().collect());
         Ok(Entry {
             name,
             kind,
@@ -384,13 +415,7 @@ impl<R: Read> Archive<R> {
                 break;
             }
             self.end += count;
-            self.taken = self.taken.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
-            if self.taken > self.limits.unpacked {
-                return Err(Error::no_space(format!(
-                    "more than {} bytes uncompressed in all layers together: that is the limit",
-                    self.limits.unpacked
-                )));
-            }
+            self.meter.charge(u64::try_from(count).unwrap_or(u64::MAX))?;
         }
         Ok(self.end - self.start)
     }

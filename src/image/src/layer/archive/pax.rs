@@ -1,6 +1,9 @@
 //! The records of a pax header (pax(1), "pax Extended Header").
 
+use std::collections::BTreeMap;
+
 use super::Time;
+use crate::error::{Error, Result};
 
 /// What the records of one entry say, as far as it is used. An empty value takes a record back.
 #[derive(Debug, Default)]
@@ -12,7 +15,7 @@ pub(super) struct Pax {
     pub(super) gid: Option<i64>,
     pub(super) mtime: Option<Time>,
     pub(super) atime: Option<Time>,
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) sparse: Sparse,
 }
 
@@ -30,15 +33,22 @@ impl Pax {
     /// Reads all records.
     ///
     /// # Errors
-    /// Says which record is wrong.
-    pub(super) fn parse(mut data: &[u8], max_places: usize) -> Result<Self, String> {
+    /// Says which record is wrong. [`Kind::NoSpace`](crate::Kind::NoSpace) for more than `max_xattrs` extended attributes.
+    pub(super) fn parse(mut data: &[u8], max_places: usize, max_xattrs: usize) -> Result<Self> {
         let mut pax = Self::default();
         while !data.is_empty() {
-            let (key, value, rest) =
-                record(data).ok_or("a record of the pax header is not what its length says")?;
+            let (key, value, rest) = record(data).ok_or_else(|| {
+                Error::verification("a record of the pax header is not what its length says")
+            })?;
             data = rest;
-            pax.set(key, value, max_places)
-                .map_err(|what| format!("the pax record {}: {what}", key.escape_ascii()))?;
+            pax.set(key, value, max_places).map_err(|what| {
+                Error::verification(format!("the pax record {}: {what}", key.escape_ascii()))
+            })?;
+            if pax.xattrs.len() > max_xattrs {
+                return Err(Error::no_space(format!(
+                    "more than {max_xattrs} extended attributes: that is the limit"
+                )));
+            }
         }
         Ok(pax)
     }
@@ -67,25 +77,16 @@ impl Pax {
             b"GNU.sparse.map" => self.sparse.places = Some(map(value, max_places)?),
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.set_xattr(name.to_vec(), value.to_vec());
+                    self.xattrs.insert(name.to_vec(), value.to_vec());
                 } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
                     let name = percent_decode(name).ok_or("is no URL-encoded name")?;
                     let value = base64(value).ok_or("is not base64")?;
                     // bsdtar writes both forms; SCHILY's is exact.
-                    if !self.xattrs.iter().any(|(known, _)| *known == name) {
-                        self.xattrs.push((name, value));
-                    }
+                    self.xattrs.entry(name).or_insert(value);
                 }
             }
         }
         Ok(())
-    }
-
-    fn set_xattr(&mut self, name: Vec<u8>, value: Vec<u8>) {
-        match self.xattrs.iter_mut().find(|(known, _)| *known == name) {
-            Some(known) => known.1 = value,
-            None => self.xattrs.push((name, value)),
-        }
     }
 }
 
@@ -235,9 +236,9 @@ mod tests {
 
     #[test]
     fn records_are_exactly_as_long_as_they_say() {
-        let pax = Pax::parse(b"12 path=a=b\n27 SCHILY.xattr.user.x=\x00\x0a1\n", 1).unwrap();
+        let pax = Pax::parse(b"12 path=a=b\n27 SCHILY.xattr.user.x=\x00\x0a1\n", 1, 9).unwrap();
         assert_eq!(pax.path.as_deref(), Some(b"a=b".as_slice()));
-        assert_eq!(pax.xattrs, [(b"user.x".to_vec(), b"\x00\x0a1".to_vec())]);
+        assert_eq!(pax.xattrs, BTreeMap::from([(b"user.x".to_vec(), b"\x00\x0a1".to_vec())]));
         for bad in [
             b"11 path=a=b\n".as_slice(),
             b"13 path=a=b\n",
@@ -250,13 +251,13 @@ mod tests {
             b"10 path=a\0\n",
             b"12 size=-77\n",
         ] {
-            assert!(Pax::parse(bad, 1).is_err(), "{}", bad.escape_ascii());
+            assert!(Pax::parse(bad, 1, 9).is_err(), "{}", bad.escape_ascii());
         }
     }
 
     #[test]
     fn libarchive_writes_names_and_values_its_own_way() {
-        let pax = Pax::parse(b"36 LIBARCHIVE.xattr.user.a%20b=AQID\n", 1).unwrap();
-        assert_eq!(pax.xattrs, [(b"user.a b".to_vec(), vec![1, 2, 3])]);
+        let pax = Pax::parse(b"36 LIBARCHIVE.xattr.user.a%20b=AQID\n", 1, 9).unwrap();
+        assert_eq!(pax.xattrs, BTreeMap::from([(b"user.a b".to_vec(), vec![1, 2, 3])]));
     }
 }
