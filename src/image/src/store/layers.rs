@@ -109,6 +109,9 @@ impl Store {
         unpack: impl FnOnce(OwnedFd) -> Result<(bool, T)>,
     ) -> Result<Unpacked<T>> {
         let (depends, done) = unpack(self.open_below(temporary)?)?;
+        // Its name says that it is whole: files without their bytes must not get it when the power fails.
+        nix::unistd::syncfs(self.open_below(temporary)?)
+            .map_err(|errno| self.failed("write", temporary, errno))?;
         let key = if depends { &name.stacked } else { &name.diff_id };
         self.make_algorithm("unpacked", key)?;
         let to = name_of(key);
