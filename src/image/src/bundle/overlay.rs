@@ -26,7 +26,7 @@ const OPTIONS: [(&CStr, &CStr); 3] =
     [(c"index", c"off"), (c"metacopy", c"off"), (c"redirect_dir", c"nofollow")];
 
 /// Opens unpacked layers, the lowest first in `layers` and the highest first in what is returned, as overlayfs wants
-/// them; with `mapping`, as id-mapped mounts, where the namespace is not the caller's own.
+/// them; with `mapping`, as id-mapped mounts, where the namespace is not the caller's own. What is below one whose root is opaque is left out.
 ///
 /// # Errors
 /// No layer or too many; those of opening and mapping.
@@ -45,6 +45,7 @@ pub fn open_layers(layers: &[PathBuf], mapping: Option<&Mapping>) -> Result<Vec<
         if !seen.insert((stat.dev, stat.ino)) {
             continue;
         }
+        let alone = crate::layer::is_opaque_root(directory.as_fd()).map_err(failed)?;
         opened.push(match &namespace {
             Some(namespace) => {
                 let clone = open_tree_clone(directory.as_fd(), c"", Recursive::No, false).map_err(failed)?;
@@ -56,6 +57,9 @@ pub fn open_layers(layers: &[PathBuf], mapping: Option<&Mapping>) -> Result<Vec<
             }
             None => directory,
         });
+        if alone {
+            break;
+        }
     }
     match opened.len() {
         0 => Err(Error::unsupported("an overlay needs a layer, and the image has none")),

@@ -286,3 +286,16 @@ fn an_overlay_that_cannot_be_is_a_copy_or_an_error() {
     assert_eq!(made.rootfs, Rootfs::Copy);
     assert!(fs::symlink_metadata(bundle.join("overlay")).is_err());
 }
+
+#[test]
+fn nothing_is_mounted_below_an_opaque_root() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("attributes of overlayfs need root");
+    }
+    let place = Place::new("opaque");
+    let layers = ["one", "two", "three"].map(|name| place.layer(name, &[]));
+    assert_eq!(overlay::open_layers(&layers, None).unwrap().len(), 3);
+    let two = open_directory(&layers[1]).unwrap();
+    fd::set_attribute(two.as_fd(), c"trusted.overlay.opaque", b"y").unwrap();
+    assert_eq!(overlay::open_layers(&layers, None).unwrap().len(), 2);
+}

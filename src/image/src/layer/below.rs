@@ -215,7 +215,7 @@ pub(super) fn is_whiteout(stat: &FileStat) -> bool {
     stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == 0
 }
 
-fn is_opaque(directory: BorrowedFd<'_>) -> bool {
+pub(super) fn is_opaque(directory: BorrowedFd<'_>) -> bool {
     let names = [c"trusted.overlay.opaque", c"user.overlay.opaque"];
     names.iter().any(|name| matches!(xattr::get(directory, name), Ok(Some(value)) if value == b"y"))
 }

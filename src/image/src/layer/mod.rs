@@ -197,6 +197,16 @@ pub fn remove_tree(parent: impl AsFd, name: impl AsRef<OsStr>) -> Result<()> {
     prune::remove(parent.as_fd(), &base, &prune::Nothing).map(drop).map_err(failed)
 }
 
+/// Whether the root of a layer in overlay form hides all layers below, which must not be mounted then: overlayfs does not look for it there.
+///
+/// # Errors
+/// Those of opening it.
+pub fn is_opaque_root(root: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+    let root = libcontainer::sys::fd::openat(root, c".", flags, 0)?;
+    Ok(below::is_opaque(root.as_fd()))
+}
+
 /// A failure of the system at an entry: its kind is not that of a missing image.
 fn failed(what: impl std::fmt::Display, errno: Errno) -> Error {
     let error = Error::sys(what, errno);
