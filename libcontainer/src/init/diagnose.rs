@@ -153,20 +153,24 @@ impl Elf {
 mod tests {
     use super::*;
 
-    fn file(name: &str, content: &[u8]) -> std::ffi::CString {
+    /// What is said of a file of that content.
+    fn why(name: &str, content: &[u8], errno: Errno) -> String {
         let path = std::env::temp_dir().join(format!("skep-why-{}-{name}", std::process::id()));
         std::fs::write(&path, content).unwrap();
-        std::ffi::CString::new(path.into_os_string().into_encoded_bytes()).unwrap()
+        let file = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
+        let said = super::why(&file, errno);
+        std::fs::remove_file(path).unwrap();
+        said
     }
 
     #[test]
     fn scripts_are_diagnosed() {
-        let crlf = file("crlf", b"#!/bin/sh\r\necho\r\n");
-        assert!(why(&crlf, Errno::ENOENT).contains("CR LF"));
-        let missing = file("missing", b"#! /no/such/interpreter -x\n");
-        assert!(why(&missing, Errno::ENOENT).contains("/no/such/interpreter"));
-        let plain = file("plain", b"echo hello\n");
-        assert!(why(&plain, Errno::ENOEXEC).contains("neither"));
+        let crlf = why("crlf", b"#!/bin/sh\r\necho\r\n", Errno::ENOENT);
+        assert!(crlf.contains("CR LF"), "{crlf}");
+        let missing = why("missing", b"#! /no/such/interpreter -x\n", Errno::ENOENT);
+        assert!(missing.contains("/no/such/interpreter"), "{missing}");
+        let plain = why("plain", b"echo hello\n", Errno::ENOEXEC);
+        assert!(plain.contains("neither"), "{plain}");
     }
 
     #[test]
@@ -174,9 +178,9 @@ mod tests {
         let mut elf = vec![0_u8; 256];
         elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
         elf[18] = 183;
-        let arm = file("arm", &elf);
         if std::env::consts::ARCH == "x86_64" {
-            assert!(why(&arm, Errno::ENOEXEC).contains("aarch64"));
+            let arm = why("arm", &elf, Errno::ENOEXEC);
+            assert!(arm.contains("aarch64"), "{arm}");
             elf[18] = 62;
             elf[32] = 64;
             elf[54] = 56;
@@ -185,10 +189,10 @@ mod tests {
             elf[72] = 200;
             elf[96] = 12;
             elf[200..212].copy_from_slice(b"/no/ld-x.so\0");
-            let dynamic = file("dynamic", &elf);
-            assert!(why(&dynamic, Errno::ENOENT).contains("/no/ld-x.so"));
+            let dynamic = why("dynamic", &elf, Errno::ENOENT);
+            assert!(dynamic.contains("/no/ld-x.so"), "{dynamic}");
         }
-        let cut = file("cut", b"\x7fELF\x02\x01");
-        assert!(why(&cut, Errno::ENOEXEC).contains("damaged"));
+        let cut = why("cut", b"\x7fELF\x02\x01", Errno::ENOEXEC);
+        assert!(cut.contains("damaged"), "{cut}");
     }
 }
