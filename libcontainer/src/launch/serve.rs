@@ -343,12 +343,13 @@ impl Server<'_, '_> {
         loop {
             let (message, _) = receive(&self.socket)?;
             if message.is_empty() {
+                check_program(&plan.process, self.pid).map_err(in_init)?;
                 // It said ready before its last steps, in which it may have been killed too.
                 let early = plan.finishes_alone();
                 if early && Stat::read(self.pid).is_ok_and(|stat| stat.has_not_executed()) {
                     return Err(in_init(why_died(child.take().as_ref(), cgroup)));
                 }
-                return check_program(&plan.process, self.pid).map_err(in_init);
+                return Ok(());
             }
             match Frame::decode(&message) {
                 // The filter is loaded late when there are startContainer hooks.
