@@ -30,7 +30,7 @@ IDLE=(sh -c 'trap "exit 0" TERM; while :; do sleep 0.1; done')
 COUNT=(sh -c 'w=$(cat /proc/sys/kernel/random/uuid); i=0; while :; do i=$((i + 1)); echo "$i $w" >/n; mv /n /count; done')
 
 # counts WORD NUMBER: it counts on from there.
-counts() {
+counts_on() {
     local number word
     read -r number word < <(engine exec "$NAME" cat /count) && [[ $word == "$1" ]] && ((number > $2))
 }

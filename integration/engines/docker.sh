@@ -196,13 +196,13 @@ D13() { # checkpoint create, start --checkpoint: it counts on
     wait_for 20 'the counting' engine exec "$NAME" test -s /count
     read -r number word < <(engine exec "$NAME" cat /count)
     engine checkpoint create --leave-running "$NAME" first >/dev/null
-    wait_for 20 'counting on' counts "$word" "$number"
+    wait_for 20 'counting on' counts_on "$word" "$number"
     engine checkpoint create "$NAME" second >/dev/null
     wait_for 20 'the end' state_is Running false
     is "$(engine checkpoint ls "$NAME" | tail -n +2 | sort | tr -d ' \n')" firstsecond 'checkpoints'
     # Until containerd has forgotten what the checkpoint left there, Docker cannot bring it back (moby#42900).
     wait_for 50 'the start' engine start --checkpoint second "$NAME"
-    wait_for 20 'counting on' counts "$word" "$number"
+    wait_for 20 'counting on' counts_on "$word" "$number"
 }
 
 D99() { # nothing left: cgroups, mounts, processes, state

@@ -207,14 +207,14 @@ P17() { # checkpoint, restore: in place, and from an archive under another name
     engine container checkpoint --keep "$NAME" >/dev/null
     is "$(inspect '{{.State.Running}} {{.State.Checkpointed}}')" 'false true' 'state'
     engine container restore "$NAME" >/dev/null
-    wait_for 20 'counting on' counts "$word" "$number"
+    wait_for 20 'counting on' counts_on "$word" "$number"
     engine container checkpoint --leave-running "$NAME" >/dev/null
-    wait_for 20 'counting on' counts "$word" "$number"
+    wait_for 20 'counting on' counts_on "$word" "$number"
     engine container checkpoint --export "$archive" "$NAME" >/dev/null
     engine rm "$NAME" >/dev/null
     NAME=$NAME-2
     engine container restore --import "$archive" --name "$NAME" >/dev/null
-    wait_for 20 'counting on' counts "$word" "$number"
+    wait_for 20 'counting on' counts_on "$word" "$number"
     engine rm -f -t 0 "$NAME" >/dev/null
     rm -f "$archive"
 }
