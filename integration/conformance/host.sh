@@ -62,8 +62,12 @@ holds() {
     done
 }
 
-# The suites' cgroups have fixed names, those of crun's containers the names of temporary directories.
-OUR_CGROUPS=(cgrouptest testdir runc-cgroups-integration-test frozen 'test-tmp????????')
+# The suites' cgroups have fixed names, those of crun's containers the names of temporary directories, those of
+# runtime-tools' are UUIDs.
+OUR_CGROUPS=(
+    cgrouptest testdir runc-cgroups-integration-test frozen 'test-tmp????????'
+    '????????-????-????-????-????????????'
+)
 
 # prepare_cgroups: a view of them that every runtime takes; only this mount namespace has it.
 prepare_cgroups() {
@@ -105,7 +109,8 @@ remove_our_cgroups() {
     # A test of crun's freezes a container behind the runtime's back, and not even a namespace's end kills that.
     [[ ! -e /sys/fs/cgroup/freezer/frozen ]] || echo THAWED >/sys/fs/cgroup/freezer/frozen/freezer.state
     for name in "${OUR_CGROUPS[@]}"; do
-        find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name "$name" -exec find {} -depth -type d -exec rmdir {} + \; \
-            2>/dev/null
+        find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name "$name" | while read -r directory; do
+            find "$directory" -depth -type d -exec rmdir {} + 2>/dev/null
+        done
     done
 }
