@@ -103,14 +103,20 @@ mount_hugetlb() {
     note "cgroup v1's hugetlb is mounted for this run"
 }
 
+# our_cgroups: those of the suites that are there.
+our_cgroups() {
+    local name
+    for name in "${OUR_CGROUPS[@]}"; do
+        find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name "$name"
+    done
+}
+
 # remove_our_cgroups: what a suite that was interrupted has left, which is empty once its processes are gone.
 remove_our_cgroups() {
-    local name
+    local directory
     # A test of crun's freezes a container behind the runtime's back, and not even a namespace's end kills that.
     [[ ! -e /sys/fs/cgroup/freezer/frozen ]] || echo THAWED >/sys/fs/cgroup/freezer/frozen/freezer.state
-    for name in "${OUR_CGROUPS[@]}"; do
-        find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name "$name" | while read -r directory; do
-            find "$directory" -depth -type d -exec rmdir {} + 2>/dev/null
-        done
+    our_cgroups | while read -r directory; do
+        find "$directory" -depth -type d -exec rmdir {} + 2>/dev/null
     done
 }
