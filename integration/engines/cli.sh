@@ -224,7 +224,7 @@ C18() { # limits: memory, cpu, cpuset and pids arrive in the cgroup
     is_limit "$pid" memory memory.limit_in_bytes 67108864 memory.max 67108864
     is_limit "$pid" memory memory.memsw.limit_in_bytes 100663296 memory.swap.max 33554432
     is_limit "$pid" cpu cpu.cfs_quota_us 50000 cpu.max '50000 100000'
-    is_limit "$pid" cpu cpu.shares 512 cpu.weight 20
+    is_limit "$pid" cpu cpu.shares 512 cpu.weight '20|59'
     is_limit "$pid" cpuset cpuset.cpus 0 cpuset.cpus 0
     is_limit "$pid" pids pids.max 123 pids.max 123
 }

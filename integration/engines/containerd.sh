@@ -11,7 +11,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [grpc]
   address = "$WORK/containerd/socket"
 TOML
-    CTR=(timeout --foreground -k 5 60 ctr --address "$WORK/containerd/socket")
+    CTR=(timeout --foreground -k 5 $((60 * PATIENCE)) ctr --address "$WORK/containerd/socket")
     ENGINE_VERSION["containerd"]=$(containerd --version | awk '{ print $3 }')
     containerd --config "$WORK/containerd/config.toml" >"$WORK/containerd/log" 2>&1 &
     CONTAINERD=$!
@@ -39,11 +39,12 @@ containerd_use() {
     IMAGE=localhost/e-busybox:latest
     DEBIAN=localhost/e-debian:latest
     CTR_RUN=(run --runc-binary "$RUNTIME" --runc-root "$WORK/containerd/runc-$RUNTIME_NAME" --fifo-dir "$WORK/containerd/fifo")
+    [[ $DRIVER == cgroupfs ]] || CTR_RUN+=(--runc-systemd-cgroup)
 }
 
 # shim_sockets: those of the shims of our containerd, which it has outside its own directories.
 shim_sockets() {
-    cat "$WORK"/containerd/state/io.containerd.runtime.v2.task/*/*/address 2>/dev/null | sed 's#unix://#\n#g' || true
+    cat "$WORK"/{containerd,cri}/state/io.containerd.runtime.v2.task/*/*/address 2>/dev/null | sed 's#unix://#\n#g' || true
 }
 
 # containerd_sweep NAME: removes what a check has left.
@@ -68,8 +69,11 @@ ctr_container() {
         shift
     done
     shift
-    ctr_ "${CTR_RUN[@]}" --cgroup "/$CGROUP/$NAME" "${flags[@]}" "$IMAGE" "$NAME" "$@"
+    ctr_ "${CTR_RUN[@]}" --cgroup "$(ctr_cgroup)" "${flags[@]}" "$IMAGE" "$NAME" "$@"
 }
+
+# ctr_cgroup: what the specification says of the container's cgroup.
+ctr_cgroup() { if [[ $DRIVER == systemd ]]; then printf '%s:ctr:%s' "$CGROUP" "$NAME"; else printf '/%s/%s' "$CGROUP" "$NAME"; fi; }
 
 ctr_exec() { ctr_ task exec --fifo-dir "$WORK/containerd/fifo" --exec-id "x$RANDOM$RANDOM" "$@"; }
 ctr_pid() { ctr_ task ls | awk -v name="$NAME" '$1 == name { print $2 }'; }
@@ -258,7 +262,7 @@ T21() { # --config: what the runtime prints with `spec`, in a user namespace
     tar -C "$directory/rootfs" -xf "$WORK/busybox.tar"
     chown -R 100000:100000 "$directory/rootfs"
     (cd "$directory" && "$RUNTIME" spec)
-    jq --arg root "$directory/rootfs" --arg cgroup "/$CGROUP/$NAME" '.process.terminal = false
+    jq --arg root "$directory/rootfs" --arg cgroup "$(ctr_cgroup)" '.process.terminal = false
         | .process.args = ["sh", "-c", "id -u; cat /proc/self/uid_map; hostname"]
         | .root.path = $root | .hostname = "mapped" | .linux.cgroupsPath = $cgroup
         | .linux.namespaces += [{type: "user"}]
@@ -297,21 +301,21 @@ T24() { # the shim is killed: the runtime is told to clean up
     xargs rm -f <<<"$sockets"
 }
 
-T25() { # twenty containers at once start, answer, end
+T25() { # many containers at once start, answer, end
     local n jobs=() job name=$NAME
-    for n in {1..20}; do
+    for ((n = 1; n <= AT_ONCE; n++)); do
         NAME=$name-$n ctr_detached --memory-limit 33554432 -- "${IDLE[@]}" &
         jobs+=("$!")
     done
     for job in "${jobs[@]}"; do wait "$job" || fail 'one did not start'; done
     jobs=()
-    for n in {1..20}; do
+    for ((n = 1; n <= AT_ONCE; n++)); do
         (status "$n" ctr_exec "$name-$n" sh -c "exit $n") &
         jobs+=("$!")
     done
     for job in "${jobs[@]}"; do wait "$job" || fail 'one did not answer'; done
-    for n in {1..20}; do ctr_ task kill "$name-$n"; done
-    for n in {1..20}; do NAME=$name-$n && wait_for 20 "the end of container $n" ctr_is STOPPED; done
+    for ((n = 1; n <= AT_ONCE; n++)); do ctr_ task kill "$name-$n"; done
+    for ((n = 1; n <= AT_ONCE; n++)); do NAME=$name-$n && wait_for 20 "the end of container $n" ctr_is STOPPED; done
 }
 
 T26() { # nginx from Debian answers on loopback, stops
@@ -325,6 +329,50 @@ http { server { listen 127.0.0.1:%s; location / { return 200 "served by nginx\\n
     ctr_ task kill -s TERM "$NAME"
     wait_for 20 'the end' ctr_is STOPPED
     unlike "$(ctr_ task rm "$NAME" 2>&1)" 'non-zero' 'status'
+}
+
+# replaced FILE: the runtime of that name is another file with the same content now, as after an upgrade.
+replaced() {
+    local before
+    before=$(stat -c %i "$1")
+    cp "$RUNTIME" "$1.new"
+    mv "$1.new" "$1"
+    isnt "$(stat -c %i "$1")" "$before" 'the file'
+}
+
+T27() { # another file takes the runtime's place: what runs is still governed
+    local directory=$WORK/replaced-$NAME pid path
+    mkdir -p "$directory"
+    path=$directory/$RUNTIME_NAME
+    cp "$RUNTIME" "$path"
+    CTR_RUN[2]=$path
+    ctr_detached --memory-limit 67108864 -- "${IDLE[@]}"
+    ctr_exec -d "$NAME" sleep 777
+    pid=$(ctr_pid)
+    replaced "$path"
+    is "$(ctr_exec "$NAME" echo alive)" alive 'exec'
+    ctr_ task pause "$NAME"
+    frozen "$pid" || fail 'the cgroup is not frozen'
+    ctr_ task resume "$NAME"
+    like "$(ctr_ task metrics "$NAME")" 'pids.current +[2-9]' 'metrics'
+    ctr_ task kill -s TERM "$NAME"
+    wait_for 20 'the end' ctr_is STOPPED
+    status 0 ctr_ task rm "$NAME"
+    rm -rf "$directory"
+}
+
+T28() { # the systemd driver: a scope that systemd knows, with its limits
+    [[ $DRIVER == systemd ]] || skip 'not with cgroupfs'
+    ctr_detached --memory-limit 67108864 -- "${IDLE[@]}"
+    in_scope "ctr-$NAME" "$(ctr_pid)"
+    is "$(systemctl show -P MemoryMax "ctr-$NAME.scope")" 67108864 MemoryMax
+    systemctl daemon-reload
+    is_limit "$(ctr_pid)" memory - - memory.max 67108864
+    is "$(ctr_exec "$NAME" sh -c 'echo x >/dev/null && head -c 2 /dev/zero | wc -c')" 2 'devices after a reload'
+    ctr_ task kill -s KILL "$NAME"
+    wait_for 20 'the end' ctr_is STOPPED
+    ctr_ task rm "$NAME" || true
+    wait_for 20 'the end of the unit' nothing systemctl list-units --all --no-legend "ctr-$NAME.scope"
 }
 
 T99() { # nothing left: cgroups, mounts, processes, state

@@ -9,7 +9,7 @@ docker_start() {
     DOCKER=/usr/bin/docker
     [[ -x $DOCKER ]] || DOCKER=$(command -v docker)
     export DOCKER_CONFIG=$WORK/docker/client
-    ENGINE=(timeout --foreground -k 5 60 "$DOCKER" -H "unix://$WORK/docker/socket")
+    ENGINE=(timeout --foreground -k 5 $((60 * PATIENCE)) "$DOCKER" -H "unix://$WORK/docker/socket")
     ENGINE_VERSION["docker"]=$(dockerd --version | sed -E 's/Docker version ([^,]*),.*/\1/')
     # Old versions write a key to /etc/docker unless told another place; new ones refuse the setting.
     major=${ENGINE_VERSION["docker"]%%.*}
@@ -26,15 +26,16 @@ docker_start() {
 
 # dockerd_run: starts it and waits until it answers. A check may start another one after killing the first.
 dockerd_run() {
-    local runtimes=() index
+    local runtimes=() index parent=/$CGROUP
+    [[ $DRIVER == cgroupfs ]] || parent=$CGROUP
     for index in "${!RUNTIME_PATHS[@]}"; do
         runtimes+=(--add-runtime "e-${RUNTIME_NAMES[index]}=${RUNTIME_PATHS[index]}")
     done
     rm -f "$WORK/docker/pid"
     dockerd --config-file "$WORK/docker/daemon.json" --data-root "$WORK/docker/data" --exec-root "$WORK/docker/exec" \
         --pidfile "$WORK/docker/pid" --host "unix://$WORK/docker/socket" --containerd "$WORK/containerd/socket" \
-        --bridge=none --iptables=false --ip6tables=false --exec-opt native.cgroupdriver=cgroupfs --live-restore \
-        --cgroup-parent "/$CGROUP" --default-ulimit nofile=1024:1024 "${runtimes[@]}" >>"$WORK/docker/log" 2>&1 &
+        --bridge=none --iptables=false --ip6tables=false --exec-opt "native.cgroupdriver=$DRIVER" --live-restore \
+        --cgroup-parent "$parent" --default-ulimit nofile=1024:1024 "${runtimes[@]}" >>"$WORK/docker/log" 2>&1 &
     disown
     (wait_for 60 'dockerd' engine version) || die "dockerd does not answer: $(tail -n 5 "$WORK/docker/log")"
 }
@@ -50,7 +51,7 @@ docker_stop() {
 }
 
 docker_use() {
-    ENGINE=(timeout --foreground -k 5 60 "$DOCKER" -H "unix://$WORK/docker/socket")
+    ENGINE=(timeout --foreground -k 5 $((60 * PATIENCE)) "$DOCKER" -H "unix://$WORK/docker/socket")
     RUN=(run --runtime "e-$RUNTIME_NAME" --network=none)
     IMAGE=e-busybox
     DEBIAN=e-debian
@@ -86,7 +87,7 @@ D02() { # update: memory, cpu and pids of a running container
     is_limit "$pid" memory memory.limit_in_bytes 100663296 memory.max 100663296
     is_limit "$pid" memory memory.memsw.limit_in_bytes 134217728 memory.swap.max 33554432
     is_limit "$pid" cpu cpu.cfs_quota_us 150000 cpu.max '150000 100000'
-    is_limit "$pid" cpu cpu.shares 256 cpu.weight 10
+    is_limit "$pid" cpu cpu.shares 256 cpu.weight '10|35'
     is_limit "$pid" pids pids.max 77 pids.max 77
     engine update --cpus 0.25 "$NAME" >/dev/null
     is_limit "$pid" cpu cpu.cfs_quota_us 25000 cpu.max '25000 100000'
@@ -203,6 +204,22 @@ D13() { # checkpoint create, start --checkpoint: it counts on
     # Until containerd has forgotten what the checkpoint left there, Docker cannot bring it back (moby#42900).
     wait_for 50 'the start' engine start --checkpoint second "$NAME"
     wait_for 20 'counting on' counts_on "$word" "$number"
+}
+
+D14() { # the systemd driver: a scope that systemd knows, and that follows an update
+    [[ $DRIVER == systemd ]] || skip 'not with cgroupfs'
+    detached --memory 64m --memory-swap 64m "$IMAGE" "${IDLE[@]}"
+    local unit
+    unit=docker-$(inspect '{{.Id}}')
+    in_scope "$unit" "$(pid_of)"
+    is "$(systemctl show -P MemoryMax "$unit.scope")" 67108864 MemoryMax
+    engine update --memory 96m --memory-swap 96m "$NAME" >/dev/null
+    is "$(systemctl show -P MemoryMax "$unit.scope")" 100663296 'MemoryMax after update'
+    systemctl daemon-reload
+    is_limit "$(pid_of)" memory - - memory.max 100663296
+    is "$(engine exec "$NAME" sh -c 'echo x >/dev/null && head -c 2 /dev/zero | wc -c')" 2 'devices after a reload'
+    engine kill "$NAME" >/dev/null
+    wait_for 20 'the end of the unit' nothing systemctl list-units --all --no-legend "$unit.scope"
 }
 
 D99() { # nothing left: cgroups, mounts, processes, state

@@ -43,16 +43,17 @@ debian_image() {
     mv "$1.part" "$1"
 }
 
-# oci_layout TAR NAME OUT: the root file system as a one-layer OCI image, in a tar that ctr imports.
+# oci_layout TAR NAME OUT [COMMAND...]: the root file system as a one-layer OCI image, in a tar that ctr imports.
 oci_layout() {
-    local layout layer config manifest
+    local layout layer config manifest tar=$1 name=$2 out=$3
+    shift 3
     layout=$(mktemp -d "$WORK/oci.XXXXXX")
     mkdir -p "$layout/blobs/sha256"
-    layer=$(sha256sum <"$1" | cut -d' ' -f1)
-    ln -s "$1" "$layout/blobs/sha256/$layer"
+    layer=$(sha256sum <"$tar" | cut -d' ' -f1)
+    ln -s "$tar" "$layout/blobs/sha256/$layer"
     jq -nc --arg layer "$layer" '{architecture: "amd64", os: "linux",
-        config: {Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], Cmd: ["sh"]},
-        rootfs: {type: "layers", diff_ids: ["sha256:" + $layer]}}' >"$layout/config"
+        config: {Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], Cmd: (if $ARGS.positional == [] then ["sh"] else $ARGS.positional end)},
+        rootfs: {type: "layers", diff_ids: ["sha256:" + $layer]}}' --args -- "$@" >"$layout/config"
     config=$(blob "$layout" config)
     jq -nc --arg config "$config" --arg layer "$layer" \
         --argjson config_size "$(stat -Lc %s "$layout/blobs/sha256/$config")" \
@@ -62,13 +63,13 @@ oci_layout() {
          layers: [{mediaType: "application/vnd.oci.image.layer.v1.tar", digest: ("sha256:" + $layer), size: $layer_size}]}' \
         >"$layout/manifest"
     manifest=$(blob "$layout" manifest)
-    jq -nc --arg manifest "$manifest" --argjson size "$(stat -c %s "$layout/blobs/sha256/$manifest")" --arg name "$2" '
+    jq -nc --arg manifest "$manifest" --argjson size "$(stat -c %s "$layout/blobs/sha256/$manifest")" --arg name "$name" '
         {schemaVersion: 2, manifests: [{mediaType: "application/vnd.oci.image.manifest.v1+json",
          digest: ("sha256:" + $manifest), size: $size,
          annotations: {"io.containerd.image.name": $name, "org.opencontainers.image.ref.name": $name}}]}' \
         >"$layout/index.json"
     printf '{"imageLayoutVersion":"1.0.0"}' >"$layout/oci-layout"
-    tar -C "$layout" --dereference -cf "$3" oci-layout index.json blobs
+    tar -C "$layout" --dereference -cf "$out" oci-layout index.json blobs
     rm -rf "$layout"
 }
 

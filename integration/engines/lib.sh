@@ -57,7 +57,7 @@ pause_briefly() { read -rt 0.05 <>"$WORK/quiet" || true; }
 
 # wait_for SECONDS WHAT COMMAND...: until the command succeeds, or the check fails.
 wait_for() {
-    local until=$((SECONDS + $1)) what=$2
+    local until=$((SECONDS + $1 * PATIENCE)) what=$2
     shift 2
     until "$@" >/dev/null 2>&1; do
         ((SECONDS < until)) || fail "waited in vain: $what: $("$@" 2>&1 | tail -n 4)"
@@ -155,13 +155,15 @@ cgroup_of() {
 limit() {
     local directory
     directory=$(cgroup_of "$1" "$2")
+    # crun puts the processes below the scope, which has the limits.
+    directory=${directory/%.scope\/container/.scope}
     if unified; then cat "$directory/$4"; else cat "$directory/$3"; fi
 }
 
-# is_limit PID CONTROLLER V1-FILE V1-VALUE V2-FILE V2-VALUE
+# is_limit PID CONTROLLER V1-FILE V1-VALUE V2-FILE V2-VALUE (`10|35`: one of them)
 is_limit() {
     if unified; then
-        is "$(limit "$1" "$2" "$3" "$5")" "$6" "$5"
+        like "$(limit "$1" "$2" "$3" "$5")" "^($6)\$" "$5"
     else
         is "$(limit "$1" "$2" "$3" "$5")" "$4" "$3"
     fi
@@ -202,6 +204,9 @@ ask() {
 }
 
 answers() { ask "$1" "$2" 2>/dev/null | grep -q -- "$3"; }
+
+# in_scope UNIT-PATTERN PID: systemd has that process in a scope so named, below our slice.
+in_scope() { like "$(sed -n 's/^0:://p' "/proc/$2/cgroup")" "/$CGROUP/$1\.scope(/container)?\$" 'the cgroup'; }
 
 # ours PATTERN: pids of processes whose command line names our work directory and matches the pattern.
 ours() {
@@ -253,6 +258,46 @@ table() {
             printf '\n'
         done
     done
+}
+
+# lost_by_all KEY: whether everyone has failed it so far, skep among them.
+lost_by_all() {
+    local name lost=
+    for name in "${RUNTIME_NAMES[@]}"; do
+        case ${RESULT[$1/$name]:-} in
+        ok) return 1 ;;
+        FAIL) lost=yes ;;
+        esac
+    done
+    [[ -n $lost ]]
+}
+
+# has_lost ENGINE: whether there is such a check.
+has_lost() {
+    local key
+    for key in "${ORDER[@]}"; do [[ $key != "$1/"* ]] || ! lost_by_all "$key" || return 0; done
+    return 1
+}
+
+# verdict: succeeds unless skep has failed what counts.
+verdict() {
+    local key name lost=() shared=0
+    for key in "${ORDER[@]}"; do
+        if [[ -n $JUDGE ]] && lost_by_all "$key"; then
+            shared=$((shared + 1))
+            continue
+        fi
+        for name in "${RUNTIME_NAMES[@]}"; do
+            [[ $name =~ ^(runc|crun)$ || ${RESULT[$key/$name]:-} != FAIL ]] || lost+=("$key")
+        done
+    done
+    if [[ -n $JUDGE ]]; then
+        ((!shared)) || printf '%d failed with all runtimes\n' "$shared"
+        ((!${#lost[@]})) || printf 'failed, which runc or crun passes: %s\n' "${lost[*]}"
+        printf 'judged, %s driver: %d passed, %d failed, %d skipped\n' "$DRIVER" "${TALLY[total/${RUNTIME_NAMES[0]}/ok]}" \
+            "${#lost[@]}" "$((${TALLY[total/${RUNTIME_NAMES[0]}/skip]} + shared))"
+    fi
+    ((${#lost[@]} == 0))
 }
 
 # counts ENGINE RUNTIME: "N passed, N failed, N skipped"

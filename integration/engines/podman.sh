@@ -19,7 +19,7 @@ default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 [network]
 network_config_dir = "$WORK/podman/networks"
 [engine]
-cgroup_manager = "cgroupfs"
+cgroup_manager = "$DRIVER"
 events_logger = "file"
 lock_type = "file"
 runtime_supports_json = ["crun", "runc", "skep"]
@@ -31,8 +31,8 @@ TOML
         done
     } >"$WORK/podman/containers.conf"
     export CONTAINERS_CONF=$WORK/podman/containers.conf CONTAINERS_STORAGE_CONF=$WORK/podman/storage.conf
-    PODMAN=(timeout --foreground -k 5 60 podman --root "$WORK/podman/root" --runroot "$WORK/podman/runroot"
-        --tmpdir "$WORK/podman/tmp" --cgroup-manager cgroupfs --events-backend file)
+    PODMAN=(timeout --foreground -k 5 $((60 * PATIENCE)) podman --root "$WORK/podman/root" --runroot "$WORK/podman/runroot"
+        --tmpdir "$WORK/podman/tmp" --cgroup-manager "$DRIVER" --events-backend file)
     "${PODMAN[@]}" import -q "$WORK/busybox.tar" localhost/e-busybox >/dev/null
     "${PODMAN[@]}" import -q "$DEBIAN_TAR" localhost/e-debian >/dev/null
     PODMAN_MOUNTS=$(our_mounts)
@@ -49,7 +49,9 @@ podman_stop() {
 podman_use() {
     ENGINE=("${PODMAN[@]}" --runtime "$RUNTIME_NAME")
     STATE_BEFORE=$(podman_state)
-    RUN=(run --network=none --cgroup-parent "/$CGROUP")
+    PARENT=/$CGROUP
+    [[ $DRIVER == cgroupfs ]] || PARENT=$CGROUP
+    RUN=(run --network=none --cgroup-parent "$PARENT")
     IMAGE=localhost/e-busybox
     DEBIAN=localhost/e-debian
     OTHER_ULIMITS=(--ulimit nproc=4096:4096)
@@ -86,7 +88,7 @@ P02() { # update: memory and cpu of a running container
     pid=$(pid_of)
     is_limit "$pid" memory memory.limit_in_bytes 50331648 memory.max 50331648
     is_limit "$pid" cpu cpu.cfs_quota_us 150000 cpu.max '150000 100000'
-    is_limit "$pid" cpu cpu.shares 256 cpu.weight 10
+    is_limit "$pid" cpu cpu.shares 256 cpu.weight '10|35'
 }
 
 P03() { # healthcheck: unhealthy, then healthy
@@ -139,7 +141,7 @@ P08() { # --umask, --hostname, --env, --workdir
 }
 
 P09() { # pod: two containers, pause and removal together
-    engine pod create --infra=false --name "$NAME" --cgroup-parent "/$CGROUP" >/dev/null
+    engine pod create --infra=false --name "$NAME" --cgroup-parent "$PARENT" >/dev/null
     detached_as "$NAME-1" --pod "$NAME" "$IMAGE" "${IDLE[@]}"
     detached_as "$NAME-2" --pod "$NAME" "$IMAGE" "${IDLE[@]}"
     engine pod pause "$NAME" >/dev/null
@@ -217,6 +219,67 @@ P17() { # checkpoint, restore: in place, and from an archive under another name
     wait_for 20 'counting on' counts_on "$word" "$number"
     engine rm -f -t 0 "$NAME" >/dev/null
     rm -f "$archive"
+}
+
+P18() { # --uidmap with an idmapped volume: the files keep their owner
+    local directory=$WORK/volume-$NAME
+    mkdir -p "$directory"
+    chmod 777 "$directory"
+    ((${PODMAN_VERSION%%.*} >= 5)) || skip 'an older Podman'
+    status 0 once --uidmap 0:100000:65536 --gidmap 0:100000:65536 -v "$directory:/mnt:idmap" "$IMAGE" \
+        sh -c 'touch /mnt/root && chown 5:6 /mnt && stat -c %u:%g /mnt/root /mnt'
+    is "$OUT" $'0:0\n5:6' 'owners inside'
+    is "$(stat -c %u:%g "$directory/root" "$directory")" $'0:0\n5:6' 'owners outside'
+}
+
+P19() { # --cgroupns: of its own, and the host's
+    unified || skip 'Podman has one on version 2'
+    is "$(once --cgroupns private "$IMAGE" sed -n 's/^0:://p' /proc/self/cgroup | sed 's#/container$#/#; s#//#/#')" / 'of its own'
+    like "$(once --cgroupns host "$IMAGE" cat /proc/self/cgroup)" "/$CGROUP/" 'of the host'
+    status 1 once --cgroupns host "$IMAGE" mkdir /sys/fs/cgroup/x
+}
+
+# booted: systemd in the container says that it has come up.
+booted() { [[ $(engine exec "$NAME" systemctl is-system-running) =~ ^(running|degraded)$ ]]; }
+
+P20() { # systemd in the container: boots, starts a service in a cgroup of its own, halts
+    unified || skip 'systemd of today wants cgroup version 2'
+    [[ -x /usr/lib/systemd/systemd ]] || skip 'this host has no systemd to run inside'
+    local root=$WORK/systemd-$NAME link
+    mkdir -p "$root"/{usr,etc,proc,sys,dev,run,tmp,var,root}
+    for link in bin sbin lib lib64; do ln -s "usr/$link" "$root/$link"; done
+    mkdir -p "$root/etc/systemd/system"
+    cp -r /etc/ld.so.conf* /etc/pam.d /etc/nsswitch.conf "$root/etc/" 2>/dev/null || true
+    [[ ! -e /etc/ld.so.cache ]] || cp /etc/ld.so.cache "$root/etc/"
+    printf 'root:x:0:0:root:/root:/bin/sh\n' >"$root/etc/passwd"
+    printf 'root:x:0:\n' >"$root/etc/group"
+    printf '0123456789abcdef0123456789abcde0\n' >"$root/etc/machine-id"
+    printf '[Unit]\nDefaultDependencies=no\nAfter=sysinit.target\n' >"$root/etc/systemd/system/lone.target"
+    engine "${RUN[@]}" -d --name "$NAME" --systemd=always --rootfs -v /usr:/usr:ro "$root" \
+        /usr/lib/systemd/systemd --unit=lone.target >/dev/null
+    wait_for 60 'the boot' booted
+    status 0 engine exec "$NAME" systemd-run --unit=within --slice=system.slice sleep 1000
+    is "$(engine exec "$NAME" systemctl show -P ControlGroup within.service)" /system.slice/within.service 'the cgroup of a service'
+    # The container's own cgroup has children now, and no processes.
+    is "$(engine exec "$NAME" echo alive)" alive 'exec'
+    engine stop -t 30 "$NAME" >/dev/null
+    unlike "$(inspect '{{.State.ExitCode}}')" '^137$' 'status'
+    engine rm -f -t 0 "$NAME" >/dev/null
+    rm -rf "$root"
+}
+
+P21() { # the systemd driver: a scope that systemd knows
+    [[ $DRIVER == systemd ]] || skip 'not with cgroupfs'
+    detached --memory 64m "$IMAGE" "${IDLE[@]}"
+    local unit
+    unit=libpod-$(inspect '{{.Id}}')
+    in_scope "$unit" "$(pid_of)"
+    is "$(systemctl show -P MemoryMax "$unit.scope")" 67108864 MemoryMax
+    systemctl daemon-reload
+    is_limit "$(pid_of)" memory - - memory.max 67108864
+    is "$(engine exec "$NAME" sh -c 'echo x >/dev/null && head -c 2 /dev/zero | wc -c')" 2 'devices after a reload'
+    engine kill "$NAME" >/dev/null
+    wait_for 20 'the end of the unit' nothing systemctl list-units --all --no-legend "$unit.scope"
 }
 
 P99() { # nothing left: cgroups, mounts, processes, state

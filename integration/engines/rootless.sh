@@ -1,29 +1,32 @@
 # shellcheck shell=bash
-# Podman of an ordinary user, who has subordinate ids, a home and a session directory below $WORK, and no systemd.
+# Podman of an ordinary user, who has subordinate ids, a home and a session directory below $WORK, and no systemd. With the
+# systemd driver it is a user of the machine's, whose own systemd runs; his containers are scopes of that.
 
 # A number that no account of the machine's is likely to have.
 ROOTLESS_UID=54321
 
 rootless_start() {
-    local index file
+    local index
     ENGINE_VERSION["rootless"]=$(podman --version | awk '{ print $3 }')
     ROOTLESS=$WORK/rootless
     mkdir -p "$ROOTLESS"/{home,session,etc}
-    # Accounts in mounts of our own: nobody outside sees them.
-    for file in passwd group subuid subgid; do cat "/etc/$file" >"$ROOTLESS/etc/$file" 2>/dev/null || : >"$ROOTLESS/etc/$file"; done
-    printf 'e-user:x:%d:%d::%s:/bin/sh\n' "$ROOTLESS_UID" "$ROOTLESS_UID" "$ROOTLESS/home" >>"$ROOTLESS/etc/passwd"
-    printf 'e-user:x:%d:\n' "$ROOTLESS_UID" >>"$ROOTLESS/etc/group"
-    for file in subuid subgid; do printf 'e-user:600000:65536\n' >>"$ROOTLESS/etc/$file"; done
-    for file in passwd group subuid subgid; do
-        [[ -e /etc/$file ]] || : >"/etc/$file"
-        mount --bind "$ROOTLESS/etc/$file" "/etc/$file"
-    done
+    if [[ $DRIVER == systemd ]]; then
+        ROOTLESS_NAME=${SKEP_ENGINES_USER:-$(loginctl list-users --no-legend | awk '$1 >= 1000 { print $2; exit }')}
+        if [[ -z $ROOTLESS_NAME ]] || ! systemctl --user "--machine=$ROOTLESS_NAME@" show-environment >/dev/null 2>&1; then
+            note 'rootless: left out, for want of an ordinary user whose systemd runs'
+            return 1
+        fi
+        ROOTLESS_UID=$(id -u "$ROOTLESS_NAME")
+        SUBORDINATE=$(sed -n "s/^$ROOTLESS_NAME:\([0-9]*\):.*/\1/p" /etc/subuid | head -n 1)
+    else
+        rootless_account
+    fi
     {
         cat <<TOML
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 [engine]
-cgroup_manager = "cgroupfs"
+cgroup_manager = "$DRIVER"
 events_logger = "file"
 runtime_supports_json = ["crun", "runc", "skep"]
 [engine.runtimes]
@@ -36,11 +39,34 @@ TOML
     chmod 700 "$ROOTLESS/session"
     chmod 711 "$ROOTLESS"
     chmod 644 "$WORK/busybox.tar" "$ROOTLESS/containers.conf"
-    PODMAN_USER=(timeout --foreground -k 5 60 setpriv "--reuid=$ROOTLESS_UID" "--regid=$ROOTLESS_UID" --clear-groups
-        env -i PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin USER=e-user "HOME=$ROOTLESS/home"
-        "XDG_RUNTIME_DIR=$ROOTLESS/session" "CONTAINERS_CONF=$ROOTLESS/containers.conf" podman)
+    if [[ $DRIVER == systemd ]]; then
+        printf '[storage]\ndriver = "overlay"\nrunroot = "%s"\ngraphroot = "%s"\n' "$ROOTLESS/session/run" "$ROOTLESS/home/storage" \
+            >"$ROOTLESS/storage.conf"
+        PODMAN_USER=(timeout --foreground -k 5 $((60 * PATIENCE)) systemd-run --quiet --user "--machine=$ROOTLESS_NAME@" --pipe --wait
+            --collect "--working-directory=$ROOTLESS/home" -E "PATH=$PATH" -E "CONTAINERS_CONF=$ROOTLESS/containers.conf"
+            -E "CONTAINERS_STORAGE_CONF=$ROOTLESS/storage.conf" -- podman)
+    else
+        PODMAN_USER=(timeout --foreground -k 5 $((60 * PATIENCE)) setpriv "--reuid=$ROOTLESS_UID" "--regid=$ROOTLESS_UID" --clear-groups
+            env -i PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin USER=e-user "HOME=$ROOTLESS/home"
+            "XDG_RUNTIME_DIR=$ROOTLESS/session" "CONTAINERS_CONF=$ROOTLESS/containers.conf" podman)
+    fi
     cd "$ROOTLESS/home" || return
     "${PODMAN_USER[@]}" import -q "$WORK/busybox.tar" localhost/e-busybox >/dev/null
+}
+
+# rootless_account: one that nobody else sees.
+rootless_account() {
+    local file
+    SUBORDINATE=600000
+    # Accounts in mounts of our own: nobody outside sees them.
+    for file in passwd group subuid subgid; do cat "/etc/$file" >"$ROOTLESS/etc/$file" 2>/dev/null || : >"$ROOTLESS/etc/$file"; done
+    printf 'e-user:x:%d:%d::%s:/bin/sh\n' "$ROOTLESS_UID" "$ROOTLESS_UID" "$ROOTLESS/home" >>"$ROOTLESS/etc/passwd"
+    printf 'e-user:x:%d:\n' "$ROOTLESS_UID" >>"$ROOTLESS/etc/group"
+    for file in subuid subgid; do printf 'e-user:600000:65536\n' >>"$ROOTLESS/etc/$file"; done
+    for file in passwd group subuid subgid; do
+        [[ -e /etc/$file ]] || : >"/etc/$file"
+        mount --bind "$ROOTLESS/etc/$file" "/etc/$file"
+    done
 }
 
 rootless_stop() {
@@ -49,6 +75,7 @@ rootless_stop() {
     "${PODMAN_USER[@]}" rm -f -t 0 -a >/dev/null 2>&1 || true
     PODMAN_USER=()
     cd "$WORK" || return
+    [[ $DRIVER == cgroupfs ]] || return 0
     # Podman keeps its namespaces with a process of its own.
     for pid in $(pgrep -u "$ROOTLESS_UID"); do kill -KILL "$pid" 2>/dev/null || true; done
     for file in passwd group subuid subgid; do umount "/etc/$file"; done
@@ -71,7 +98,7 @@ U01() { # the user is root inside, and his subordinate ids follow
     is "$(lone "$IMAGE" id -u)" 0 'the user inside'
     is "$(lone "$IMAGE" sh -c 'cat /proc/self/uid_map | tr -s " "')" \
         " 0 $ROOTLESS_UID 1
- 1 600000 65536" 'the map'
+ 1 $SUBORDINATE 65536" 'the map'
     is "$(lone --user 1000:1000 "$IMAGE" id -u)" 1000 'another user'
 }
 
@@ -91,7 +118,7 @@ U03() { # a container in the background: exec, top, logs, stop, remove
     user kill "$NAME" >/dev/null
     wait_for 10 'the end' test "$(user wait "$NAME")" = 137
     user rm "$NAME" >/dev/null
-    is "$(find "$ROOTLESS/session/$RUNTIME_NAME" -mindepth 1 -maxdepth 1 2>/dev/null)" '' 'state left behind'
+    is "$(find "$ROOTLESS/session/$RUNTIME_NAME" "/run/user/$ROOTLESS_UID/$RUNTIME_NAME" -mindepth 1 -maxdepth 1 2>/dev/null)" '' 'state left behind'
 }
 
 U04() { # the namespaces of the host: sysfs, procfs and message queues are bound where they may not be mounted
@@ -116,7 +143,7 @@ U07() { # a directory of the user's, and one of another's
     mkdir -p "$ROOTLESS/home/own"
     chown "$ROOTLESS_UID:$ROOTLESS_UID" "$ROOTLESS/home/own"
     lone -v "$ROOTLESS/home/own:/own" "$IMAGE" sh -c 'echo text > /own/file; chown 5 /own/file'
-    is "$(stat -c %u "$ROOTLESS/home/own/file")" 600004 'the owner outside'
+    is "$(stat -c %u "$ROOTLESS/home/own/file")" $((SUBORDINATE + 4)) 'the owner outside'
     status 1 lone -v "$WORK/rootless/etc:/others" "$IMAGE" sh -c 'echo > /others/passwd'
 }
 
@@ -127,3 +154,20 @@ U08() { # a terminal of the caller's size
         'n=0; until [ "$(stty size)" = "30 90" ] || [ $n = 50 ]; do n=$((n+1)); sleep 0.1; done; stty size')
     like "$text" '30 90' 'its size'
 }
+
+U09() { # the systemd driver: a scope of the user's own systemd, with limits that hold
+    [[ $DRIVER == systemd ]] || skip 'not with cgroupfs'
+    local pid
+    user run -d --name "$NAME" --network none --memory 48m --pids-limit 15 "$IMAGE" sh -c \
+        'until [ -e /go ]; do sleep 0.05; done; dd if=/dev/zero of=/dev/null bs=96M count=1; echo "dd ended with $?"; while :; do sleep 0.1; done' >/dev/null
+    pid=$(user inspect -f '{{.State.Pid}}' "$NAME")
+    like "$(</proc/"$pid"/cgroup)" "/user@$ROOTLESS_UID.service/.*/libpod-[0-9a-f]*\.scope" 'the cgroup'
+    is_limit "$pid" memory - - memory.max 50331648
+    is_limit "$pid" pids - - pids.max 15
+    user exec "$NAME" touch /go
+    wait_for 20 'the memory limit' user_logged 'dd ended with 137'
+    status '1|2' user exec "$NAME" sh -c 'for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 5 & done'
+    like "$OUT" "can't fork" 'the limit of processes'
+}
+
+user_logged() { user logs "$NAME" 2>&1 | grep -q -- "$1"; }
