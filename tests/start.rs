@@ -3,8 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::harness::runner::cases;
-use crate::harness::{Container, Kind, Output, Test, json, say, wait};
+use crate::harness::{Container, Kind, Output, Running, Test, json, say, wait};
 
 cases![
     a_program_that_is_gone_makes_start_fail,
@@ -22,6 +25,7 @@ cases![
     a_start_that_failed_runs_no_poststart_hook,
     an_init_killed_before_start_makes_start_fail,
     an_init_killed_during_start_makes_start_fail,
+    an_init_killed_before_it_passed_the_gate_makes_start_fail,
     a_program_that_ends_at_once_is_a_success,
     nothing_is_left_of_a_start_that_failed,
     the_configuration_of_create_counts_for_everything,
@@ -186,10 +190,31 @@ fn an_init_killed_during_start_makes_start_fail(t: &Test) {
     c.create();
     let start = c.call("start", &[]).spawn();
     c.wait_file("/here");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(c.pid()), nix::sys::signal::Signal::SIGKILL)
-        .unwrap();
+    kill_and_reap(&c, &start);
     start.wait().fails().one_line().names("died before it became the program");
     assert_eq!(c.status(), "stopped");
+}
+
+fn an_init_killed_before_it_passed_the_gate_makes_start_fail(t: &Test) {
+    need_truth(t);
+    let c = t.container().lasting();
+    c.create();
+    let init = Pid::from_raw(c.pid());
+    kill(init, Signal::SIGSTOP).unwrap();
+    let start = c.call("start", &[]).spawn();
+    let gate = t.root.join(&c.id).join("exec.fifo");
+    wait::until("start waits for init", || (!gate.exists()).then_some(()));
+    kill_and_reap(&c, &start);
+    start.wait().fails().one_line().names("died before it became the program");
+    assert_eq!(c.status(), "stopped");
+}
+
+/// Ends init while start, which waits for it, cannot look: it finds that somebody has reaped it.
+fn kill_and_reap(c: &Container<'_>, start: &Running) {
+    start.signal(Signal::SIGSTOP);
+    kill(Pid::from_raw(c.pid()), Signal::SIGKILL).unwrap();
+    wait::until("init is reaped", || wait::process_state(c.pid()).is_none().then_some(()));
+    start.signal(Signal::SIGCONT);
 }
 
 fn a_program_that_ends_at_once_is_a_success(t: &Test) {

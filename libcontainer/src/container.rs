@@ -10,7 +10,7 @@ pub use checkpoint::Checkpoint;
 pub use delete::{delete, delete_checkpointed, delete_ended};
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ use crate::process::{Init, Stat};
 use crate::spec::{self, Process, Spec, annotations};
 use crate::store::{self, Record, StateDir, Store};
 use crate::sync;
-use crate::sys::pidfd;
+use crate::sys::{fd, pidfd};
 
 /// runtime.md "State", and `paused`, which every runtime has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,16 +218,18 @@ impl<'a> Container<'a> {
             return Err(self.explain(&fault));
         }
         self.state.unlink(store::FAULT);
-        self.check_program()
+        self.check_program(fifo.as_fd())
     }
 
     /// The gate is closed by execve(2), and by death: asks which of the two it was, and waits for the end of a death.
     ///
-    /// Of a process that somebody has reaped already nothing can be told but that its filter would not have let it.
-    fn check_program(&self) -> Result<()> {
+    /// Of a process that somebody has reaped already the gate tells whether it came as far as execve(2): a byte stays in it
+    /// until then. What its filter would have done to it there is all else that can be told.
+    fn check_program(&self, gate: BorrowedFd<'_>) -> Result<()> {
         let stat = Stat::read(self.init.pid).ok();
         let stat = stat.filter(|stat| stat.start_time == self.init.start_time);
-        if !stat.map_or(self.record.execve_denied, |stat| stat.has_not_executed()) {
+        let early = || self.record.execve_denied || fd::unread(gate).is_ok_and(|bytes| bytes > 0);
+        if !stat.map_or_else(early, |stat| stat.has_not_executed()) {
             return Ok(());
         }
         if let Some(init) = self.init.pidfd().doing("pidfd_open")? {

@@ -348,9 +348,16 @@ fn run_start_hooks(child: &InitChild<'_>, built: &Built) -> Result<(), Fault> {
     let Some(own) = child.hooks.as_ref().filter(|_| child.plan.start_container_hooks) else {
         return Ok(());
     };
+    // Who is killed meanwhile, and reaped before `start` has looked, leaves this in the gate.
+    let gate = child.gate.as_ref().map(|gate| &gate.fifo);
+    let told = gate.is_some_and(|gate| nix::unistd::write(gate, b"1").is_ok());
     // config.md leaves it open; runc and those who write such hooks take the process's own for granted.
     let env = built.program.env(&child.plan.process);
-    run_hooks(own, Phase::StartContainer, &hooks::Options { env: Some(env), ..own.options() })
+    run_hooks(own, Phase::StartContainer, &hooks::Options { env: Some(env), ..own.options() })?;
+    if let Some(gate) = gate.filter(|_| told) {
+        let _taken_back = nix::unistd::read(gate, &mut [0]);
+    }
+    Ok(())
 }
 
 /// The descriptors a waiting init still needs.

@@ -426,6 +426,17 @@ pub fn list(directory: BorrowedFd<'_>, mut each: impl FnMut(&CStr, u8, u64)) -> 
     }
 }
 
+/// How many bytes a pipe holds that nobody has read (`FIONREAD`), whichever of its ends `pipe` is.
+///
+/// # Errors
+/// Those of ioctl(2).
+pub fn unread(pipe: BorrowedFd<'_>) -> Result<usize, Errno> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the number outlives the call.
+    check(unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) }.into())?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
 /// Writes all of `content`.
 ///
 /// # Errors
