@@ -1,11 +1,11 @@
 //! Sources and targets of bind mounts: symlinks on either side, sources inside the container, odd files; masks.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use crate::harness::runner::cases;
 use crate::harness::{Kind, Test, json};
-use crate::mounts::{host_dir, mountinfo, seen, showing};
+use crate::mounts::{HostMount, host_dir, mountinfo, seen, showing};
 
 cases![
     a_symlink_as_source_is_followed,
@@ -22,6 +22,10 @@ cases![
     a_source_in_the_root_has_the_earlier_mounts,
     the_whole_tree_of_earlier_mounts_is_bound,
     a_source_in_the_root_stays_in_the_root,
+    mountinfo_is_in_the_order_of_the_config,
+    a_recursive_bind_of_what_holds_the_root_is_the_hosts,
+    a_source_in_proc_is_the_hosts,
+    what_is_shared_with_the_host_is_said_twice,
     a_destination_may_begin_with_the_path_of_the_root,
     a_fifo_and_a_socket_are_mounted,
     a_source_below_a_private_directory_in_a_user_namespace,
@@ -231,6 +235,68 @@ fn a_source_in_the_root_stays_in_the_root(t: &Test) {
     symlink(&outside, c.path("/link")).unwrap();
     c.mount("/mnt", "bind", &inside, &["bind"]).run().fails().names("/link");
     t.assert_nothing_left();
+}
+
+/// runtime-tools' "mounts": the kernel lists mounts as they were made, since Linux 6.8.
+fn mountinfo_is_in_the_order_of_the_config(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let mut c = showing(t);
+    let words = ["slave", "rslave", "private", "rprivate", "unbindable", "shared", "rshared"];
+    for (n, word) in words.iter().cycle().take(300).enumerate() {
+        let target = format!("/m/{n}");
+        c = match n % 3 {
+            0 => c.mount(&target, "tmpfs", "tmpfs", &["size=4k", word]),
+            1 => c.mount(&target, "bind", &dir, &["rbind", word, "ro"]),
+            _ => c.mount(&target, "bind", &format!("{dir}/file"), &["bind", word]),
+        };
+    }
+    let text = mountinfo(&c);
+    let points = text.lines().filter_map(|line| line.split(' ').nth(4)?.strip_prefix("/m/"));
+    let found: Vec<usize> = points.map(|point| point.parse().unwrap()).collect();
+    assert_eq!(found, Vec::from_iter(0..300), "{text}");
+}
+
+fn a_recursive_bind_of_what_holds_the_root_is_the_hosts(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun show the container in itself");
+    let c = t.container();
+    let above = c.dir.display().to_string();
+    c.mount("/a", "tmpfs", "tmpfs", &[])
+        .mount("/host", "bind", &above, &["rbind"])
+        .mount("/again", "bind", &format!("{above}/.."), &["rbind"])
+        .sh("touch /a/seen; ls /host/rootfs/a; cut -d ' ' -f 5 /proc/self/mountinfo | grep -E '^/(host|again)'")
+        .run()
+        .ok()
+        .prints("/host\n/again\n");
+}
+
+fn a_source_in_proc_is_the_hosts(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun look with the container's namespaces");
+    let own = fs::metadata("/proc/self/ns/net").unwrap().ino();
+    t.container()
+        .mount("/net", "bind", "/proc/self/ns/net", &["bind"])
+        .sh("stat -c %i /net")
+        .run()
+        .ok()
+        .prints(&format!("{own}\n"));
+}
+
+/// What is mounted on a shared mount inside reaches the host if the root's propagation is shared as well: runc's rule.
+fn what_is_shared_with_the_host_is_said_twice(t: &Test) {
+    let dir = host_dir(t, "dir");
+    let outer = HostMount::bind(t, &dir);
+    outer.make("shared");
+    for (root, reaches) in [("rslave", false), ("rprivate", false), ("rshared", true)] {
+        let c = t
+            .container()
+            .mount("/mnt", "bind", &dir, &["rbind", "rshared"])
+            .with_capabilities(&["CAP_SYS_ADMIN"])
+            .set("/linux/rootfsPropagation", json!(root))
+            .sh("mount -t tmpfs tmpfs /mnt/sub && echo inside > /mnt/sub/new");
+        c.run().ok();
+        let inner = reaches.then(|| HostMount(format!("{dir}/sub")));
+        assert_eq!(fs::exists(format!("{dir}/sub/new")).unwrap(), reaches, "{root}");
+        drop(inner);
+    }
 }
 
 fn a_destination_may_begin_with_the_path_of_the_root(t: &Test) {

@@ -20,7 +20,6 @@ facts() {
     [[ -d /sys/fs/resctrl/info ]] && facts+=(resctrl)
     [[ -e /sys/kernel/mm/mempolicy || -e /sys/devices/system/node/node1 ]] && facts+=(numa)
     [[ -e /sys/fs/cgroup/cpu/cpu.rt_period_us ]] && facts+=(rt_group_sched)
-    [[ $(printf '%s\n' 6.8 "$(uname -r)" | sort -V | head -n 1) != 6.8 ]] || facts+=(linux_6.8)
     ! tmpfs_tells_inode64 || facts+=(tmpfs_inode64)
     (($(nproc) < 4)) || facts+=(four_cpus)
     (($(nproc) <= 8)) || facts+=(more_than_8_cpus)

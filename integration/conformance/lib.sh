@@ -44,7 +44,7 @@ leave() {
     mapfile -t mounts < <(awk -v below="$WORK/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | tac)
     for target in "${mounts[@]}"; do umount -l "$target"; done
     # Containers that no test has deleted would keep their cgroups; this is the first process of its namespace.
-    (($$ != 1)) || kill -KILL -1
+    (($$ != 1)) || kill -KILL -1 2>/dev/null
     for _ in {1..50}; do
         remove_our_cgroups
         [[ -n $(our_cgroups) ]] || break

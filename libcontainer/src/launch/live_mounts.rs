@@ -32,7 +32,7 @@ pub(crate) fn add(target: &Target<'_>, mounts: Vec<Mount<'_>>) -> Result<()> {
             check(op)?;
         }
         lsm::check_mounts(plan);
-        sources::open_all(plan)?;
+        sources::open_all_or_fail(plan)?;
         change(target, plan, &Change::Add)
     })
 }

@@ -182,7 +182,7 @@ fn begin(options: &Options<'_>, how: Option<&Restore<'_>>, log: &dyn Log) -> Res
     plan.warnings.iter().chain(cgroup_plan.warnings()).for_each(|warning| log.warn(warning));
     warn_of_missing_capabilities(&plan, log);
     clock.step("made the plan");
-    let fds = Prepared::open(options, &mut plan, &spec)?;
+    let fds = Prepared::open(options, &mut plan, &spec, how.is_some())?;
     clock.step("opened the root, the sources of mounts and the namespaces");
     let launch = Launch {
         options,

@@ -26,12 +26,18 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    pub(super) fn open(options: &Options<'_>, plan: &mut Plan, spec: &Spec<'_>) -> Result<Self> {
+    pub(super) fn open(
+        options: &Options<'_>,
+        plan: &mut Plan,
+        spec: &Spec<'_>,
+        restored: bool,
+    ) -> Result<Self> {
         let detach = options.mode != Mode::RunForeground;
         let terminal = plan.process.terminal.is_some();
         terminal::check_terminal(terminal, detach, options.console_socket.is_some())?;
         let rootfs = open_root(plan)?;
-        sources::open(plan)?;
+        // CRIU makes the mounts of a restored container.
+        if restored { sources::open_all(plan) } else { sources::open(plan) }?;
         sources::make_devices(plan)?;
         let path = |key: &str| spec.annotations.get(key).map(|path| PathBuf::from(path.as_str()));
         let output = |key: &str| path(key).map(|path| hooks::open_output(&path)).transpose();

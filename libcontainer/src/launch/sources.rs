@@ -1,4 +1,4 @@
-//! The sources of mounts, opened with the runtime's own privileges; the child may not have them.
+//! The sources of mounts that are opened with the runtime's own privileges, in its own place: the child may not have them.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -12,29 +12,32 @@ use super::idmap;
 use super::serve::{in_init, receive};
 use crate::error::{Context, Error, Result};
 use crate::init::{self, Channel};
+use crate::path;
 use crate::plan::idmapped::{Idmap, Ids};
-use crate::plan::mounts::{Action, Found, MountOp};
+use crate::plan::mounts::{Action, Bind, Found, MountOp, is_within};
 use crate::plan::{DeviceOp, IdMaps, Plan};
 use crate::sync::{Fault, Step};
 use crate::sys::clone::{Side, bits, clone_single_threaded};
-use crate::sys::mount::{FsContext, mount_idmap};
+use crate::sys::mount::{FsContext, Recursive, mount_idmap};
 use crate::sys::{fd, socket, spawn};
 
-/// How many sources are kept open before the clone: a soft limit of 1024 descriptors is usual.
-const MAX_OPEN: usize = 256;
-
-/// Clones the sources of bind mounts, and makes the user namespaces of id-mapped ones.
+/// Clones the sources of bind mounts that the child would not find, or not as they are meant, and makes the user namespaces
+/// of id-mapped mounts. The child clones the others, each at its turn: the kernel lists mounts as they were made.
 pub(super) fn open(plan: &mut Plan) -> Result<()> {
-    // A user namespace needs all of them from here, and in a mount namespace of others these paths mean other files; else
-    // the child opens what is more than a usual limit of descriptors allows.
     let all = plan.namespaces.has(libc::CLONE_NEWUSER)
         || plan.namespaces.joins(libc::CLONE_NEWNS).is_some();
-    open_at_most(if all { usize::MAX } else { MAX_OPEN }, plan)
+    if all { open_all(plan) } else { open_those(plan, is_for_the_parent) }
 }
 
-/// The same for a child that joins a mount namespace of others, where it would find their files at these paths.
+/// The same for all bind mounts: for a child that is in a user namespace, where it may not walk to them nor map their ids,
+/// or joins a mount namespace of others, where it would find their files at these paths, or is made by somebody else.
 pub(super) fn open_all(plan: &mut Plan) -> Result<()> {
-    open_at_most(usize::MAX, plan)?;
+    open_those(plan, |_, _, _| true)
+}
+
+/// The same for `mounts add`, whose child may not even try.
+pub(super) fn open_all_or_fail(plan: &mut Plan) -> Result<()> {
+    open_all(plan)?;
     let left = plan.mounts.iter().find(|op| match &op.action {
         Action::Bind(bind) => bind.found.is_none() && bind.inside.is_none(),
         _ => false,
@@ -47,23 +50,37 @@ pub(super) fn open_all(plan: &mut Plan) -> Result<()> {
     }
 }
 
-fn open_at_most(spare: usize, plan: &mut Plan) -> Result<()> {
+/// Whether the clone would be another one if it were made by a child that may do all that the runtime may.
+fn is_for_the_parent(plan: &Plan, op: &MountOp, bind: &Bind) -> bool {
+    let source = path::clean(&bind.source.to_string_lossy());
+    let is_above_root =
+        || is_within(path::clean(&plan.root.path.to_string_lossy()).as_bytes(), source.as_bytes());
+    // The child's mounts receive from the host's and send nothing there; what is to be shared with the host has to be a
+    // clone of the host's own.
+    let shared = |&(flag, _): &(u64, Recursive)| flag == libc::MS_SHARED;
+    (plan.root.propagation.0 == libc::MS_SHARED && op.propagation.iter().any(shared))
+        // self, net and sys/net are the child's own there.
+        || is_within(source.as_bytes(), b"proc")
+        // The child would find the container's root below it, with all mounts made so far.
+        || (bind.recursive == Recursive::Yes && is_above_root())
+}
+
+fn open_those(plan: &mut Plan, wanted: fn(&Plan, &MountOp, &Bind) -> bool) -> Result<()> {
     let mut known = Vec::new();
     for op in &mut plan.mounts {
         if let Some(idmap) = &mut op.idmap {
             idmap.userns = Some(user_namespace(&idmap.ids, op.index, &mut known)?);
         }
     }
-    let mut opened = 0;
     for i in 0..plan.mounts.len() {
         let Some(op) = plan.mounts.get(i) else { break };
-        if opened >= spare {
-            break;
+        let Action::Bind(bind) = &op.action else { continue };
+        if bind.inside.is_some() || !wanted(plan, op, bind) {
+            continue;
         }
-        let Some(found) = clone_source(plan, i, op)? else { continue };
-        opened += 1;
+        let found = clone_source(plan, i, op, bind)?;
         if let Some(Action::Bind(bind)) = plan.mounts.get_mut(i).map(|op| &mut op.action) {
-            bind.found = Some(found);
+            bind.found = found;
         }
     }
     Ok(())
@@ -116,12 +133,8 @@ fn make_device(
     fchmodat(directory, name, mode, FchmodatFlags::FollowSymlink)
 }
 
-/// `None` where only the child can say what the source is.
-fn clone_source(plan: &Plan, i: usize, op: &MountOp) -> Result<Option<Found>> {
-    let Action::Bind(bind) = &op.action else { return Ok(None) };
-    if bind.inside.is_some() {
-        return Ok(None);
-    }
+/// `None` where only the child may.
+fn clone_source(plan: &Plan, i: usize, op: &MountOp, bind: &Bind) -> Result<Option<Found>> {
     let fail = |step, errno| Err(in_init(plan.explain(&Fault::new(step, i, errno))));
     let found = match init::clone_bind(bind, op.is_over_proc()) {
         // A user namespace may allow what its owner may not.

@@ -88,7 +88,7 @@ pub struct Bind {
     pub copy_symlink: bool,
     /// The source's path in the container's root, if it lies there: earlier mounts may cover it, so the child looks for it.
     pub inside: Option<CString>,
-    /// The clone, once the parent has made it with its own privileges.
+    /// The clone, where the parent has made it; else the child does.
     pub found: Option<Found>,
 }
 
@@ -107,7 +107,7 @@ pub enum Found {
 }
 
 /// Whether `path` is `top` or below it; both relative to the root, clean.
-pub(super) fn is_within(path: &[u8], top: &[u8]) -> bool {
+pub fn is_within(path: &[u8], top: &[u8]) -> bool {
     let rest = path.strip_prefix(top);
     rest.is_some_and(|rest| rest.is_empty() || top.is_empty() || rest.starts_with(b"/"))
 }

@@ -24,7 +24,7 @@ const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 /// `STATX_ATTR_MOUNT_ROOT`.
 pub(super) const MOUNT_ROOT: u64 = 0x2000;
 
-/// Clones the tree of a bind mount's source. The parent does it before the clone where it may; else the child.
+/// Clones the tree of a bind mount's source: the parent before the clone where the child could not, else the child.
 pub(crate) fn clone_bind(bind: &Bind, over_proc: bool) -> Result<Found, Errno> {
     let tree = open_tree_clone(CWD, &bind.source, bind.recursive, bind.nofollow)?;
     found(bind, tree, over_proc)
