@@ -18,6 +18,7 @@ cases![
     an_annotation_that_is_no_property_is_refused,
     a_bus_that_refuses_is_explained,
     a_bus_that_hangs_is_given_up,
+    a_systemd_that_has_other_pids_is_told_none,
     a_runtime_killed_while_it_waits_leaves_nothing,
 ];
 
@@ -186,6 +187,34 @@ fn a_bus_that_hangs_is_given_up(t: &Test) {
     let begun = Instant::now();
     fake.run(&c).fails().names("did not answer within 30 seconds");
     assert!(begun.elapsed() < wait::stretched(Duration::from_secs(60)));
+    drop(fake);
+    t.assert_nothing_left();
+}
+
+/// The answer to Hello, the first call, as far as anybody reads it.
+const WELCOME: &[u8] = b"l\x02\0\x01\0\0\0\0\x01\0\0\0\x08\0\0\0\x05\x01u\0\x01\0\0\0";
+
+/// As where a container has the socket of the host's: pid 7 in there is somebody else out here, who would be moved into the
+/// scope, and killed with it.
+fn a_systemd_that_has_other_pids_is_told_none(t: &Test) {
+    skep(t);
+    t.need(cfg!(target_endian = "little"), "the messages here are little-endian");
+    t.need_program("unshare");
+    let (heard, said) = std::sync::mpsc::channel();
+    let fake = Fake::new(t, move |connection| {
+        let_in(connection);
+        connection.write_all(WELCOME).unwrap();
+        let mut rest = Vec::new();
+        connection.read_to_end(&mut rest).unwrap();
+        heard.send(rest).unwrap();
+    });
+    let c = container(t);
+    let inside = ["unshare", "--pid", "--fork", "--mount-proc", "--"];
+    let output = fake.call(&c).by(&inside).run().fails();
+    output.names("outside of this pid namespace").names("--systemd-cgroup");
+    let rest = said.recv_timeout(wait::patience()).unwrap();
+    let text = String::from_utf8_lossy(&rest);
+    assert!(text.contains("Hello") && !text.contains("StartTransientUnit"), "{text:?}");
     drop(fake);
     t.assert_nothing_left();
 }

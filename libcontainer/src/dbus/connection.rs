@@ -64,6 +64,7 @@ pub(crate) struct Connection {
     /// Received and not yet read.
     buffer: Vec<u8>,
     direct: bool,
+    shares_pids: bool,
     /// Signals that came while a reply was waited for.
     signals: Vec<Message>,
     name: PathBuf,
@@ -90,7 +91,7 @@ impl Connection {
             }
             other => other.map_err(Failure::Connect)?,
         };
-        let owner = socket::peer_uid(socket.as_fd()).map_err(Failure::Lost)?;
+        let (owner, pid) = socket::peer(socket.as_fd()).map_err(Failure::Lost)?;
         if !peer.owners.contains(&owner) {
             return Err(Failure::Stranger(owner));
         }
@@ -100,6 +101,7 @@ impl Connection {
             serial: 0,
             buffer: Vec::new(),
             direct: matches!(peer.address, Address::Direct(_)),
+            shares_pids: pid != 0,
             signals: Vec::new(),
             name: peer.address.name(),
         };
@@ -118,6 +120,12 @@ impl Connection {
     /// Whether the peer is there without a bus between.
     pub(crate) fn is_direct(&self) -> bool {
         self.direct
+    }
+
+    /// Whether a pid means the same process to the peer, as far as his own pid can tell: one who is out of this process's pid
+    /// namespace has none here.
+    pub(crate) fn shares_pids(&self) -> bool {
+        self.shares_pids
     }
 
     /// Asks the bus for the signals that `rule` describes.

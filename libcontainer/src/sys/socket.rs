@@ -76,12 +76,13 @@ fn connect_within(address: &UnixAddr, time: Duration) -> nix::Result<OwnedFd> {
     }
 }
 
-/// The user id of who listens at the other end, as this process's user namespace has it (`SO_PEERCRED`).
+/// The user id and the pid of who listens at the other end, as this process's namespaces have them (`SO_PEERCRED`). The
+/// pid is 0 for who is in another pid namespace, and not in one below.
 ///
 /// # Errors
 /// Those of getsockopt(2).
-pub fn peer_uid(sock: BorrowedFd<'_>) -> nix::Result<u32> {
-    getsockopt(&sock, sockopt::PeerCredentials).map(|peer| peer.uid())
+pub fn peer(sock: BorrowedFd<'_>) -> nix::Result<(u32, i32)> {
+    getsockopt(&sock, sockopt::PeerCredentials).map(|peer| (peer.uid(), peer.pid()))
 }
 
 fn connect_address(address: &UnixAddr, kind: SockType) -> nix::Result<OwnedFd> {

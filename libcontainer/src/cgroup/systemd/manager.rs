@@ -88,6 +88,19 @@ impl<'u> Manager<'u> {
         Err(unreachable(unit, &failure, &path))
     }
 
+    /// Refuses to name processes to a systemd that would take their pids for those of others: it would move them into the
+    /// unit, and end them with it.
+    pub(super) fn check_pids(&self) -> Result<()> {
+        if self.connection.shares_pids() {
+            return Ok(());
+        }
+        Err(Error::unsupported(
+            "systemd is outside of this pid namespace, and cannot tell its processes from others:",
+        )
+        .path(self.connection.name())
+        .hint("run skep with the host's pids, or leave --systemd-cgroup off"))
+    }
+
     /// Starts the unit and waits until that is done; false for a slice that was there already.
     pub(super) fn start(&mut self, properties: &[Property]) -> Result<bool> {
         let body = || {
@@ -129,6 +142,7 @@ impl<'u> Manager<'u> {
 
     /// Moves a process into the unit's cgroup, or the one below it that the container's processes are in.
     pub(super) fn attach(&mut self, pid: i32) -> Result<()> {
+        self.check_pids()?;
         let below =
             self.unit.below.as_deref().map_or_else(String::new, |below| format!("/{below}"));
         let pid = Value::Uint32(pid.unsigned_abs());

@@ -162,7 +162,13 @@ impl Held {
 pub(super) fn create(plan: &CgroupPlan, host: &Host) -> Result<(Cgroup, Held)> {
     let Some(wanted) = &plan.unit else { return Err(Error::internal("the plan has no unit")) };
     let mut manager = Manager::connect(&wanted.unit)?;
-    let holder = if wanted.unit.is_slice() { None } else { Some(Holder::start()?) };
+    let holder = match wanted.unit.is_slice() {
+        true => None,
+        false => {
+            manager.check_pids()?;
+            Some(Holder::start()?)
+        }
+    };
     let mut properties = wanted.properties.clone();
     if let Some(holder) = &holder {
         let pid = u32::try_from(holder.pid().as_raw()).unwrap_or_default();
