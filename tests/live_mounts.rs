@@ -319,6 +319,7 @@ fn what_cannot_be_added_is_refused(t: &Test) {
         json!({"destination": "/new", "type": "cgroup2", "source": "cgroup"}),
         json!({"destination": "/dev", "type": "tmpfs", "options": ["remount", "ro"]}),
         json!({"destination": "/", "type": "tmpfs"}),
+        json!({"destination": "/", "type": "overlay", "options": ["lowerdir=/bin:/etc"]}),
         json!({"destination": "", "type": "tmpfs"}),
         json!({"type": "tmpfs"}),
         json!({"destination": "/new"}),

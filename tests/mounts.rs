@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use crate::harness::runner::cases;
-use crate::harness::{Container, Test, json, say};
+use crate::harness::{Container, Kind, Test, json, say};
 
 cases![
     proc_is_mounted_for_the_pid_namespace,
@@ -46,6 +46,7 @@ cases![
     a_hundred_mounts,
     ten_thousand_mounts,
     a_mount_over_the_root_is_refused,
+    an_overlay_may_be_the_root,
     a_mount_on_proc_other_than_proc_is_refused,
 ];
 
@@ -534,6 +535,43 @@ fn ten_thousand_mounts(t: &Test) {
 
 fn a_mount_over_the_root_is_refused(t: &Test) {
     t.container().mount("/", "tmpfs", "tmpfs", &[]).run().not_ok();
+    t.assert_nothing_left();
+}
+
+fn an_overlay_may_be_the_root(t: &Test) {
+    t.need(t.kind() != Kind::Crun, "crun 1.8 mounts nothing on the root");
+    let c = t.container();
+    let lower = c.rootfs().display().to_string();
+    let [upper, work, empty] = ["upper", "work", "empty"].map(|name| {
+        let path = t.path(name);
+        fs::create_dir(&path).unwrap();
+        path.display().to_string()
+    });
+    let overlay = json!({"destination": "/", "type": "overlay", "source": "overlay",
+        "options": [format!("lowerdir={lower}:{empty}"), format!("upperdir={upper}"), format!("workdir={work}")]});
+    let before = c.config.pointer("/mounts").unwrap().as_array().unwrap().clone();
+    let with = |first: bool| {
+        let mut mounts = before.clone();
+        mounts.insert(if first { 0 } else { mounts.len() }, overlay.clone());
+        t.container().set("/mounts", json!(mounts))
+    };
+    // What is mounted and made later is in it, what the process writes too, and it is sealed like any root.
+    let script = "echo new >/new; cat /proc/self/mountinfo; test -c /dev/null";
+    let shown = with(true).sh(script).run().ok().stdout;
+    assert_eq!(seen(&shown, "/").kind, "overlay");
+    assert_eq!(seen(&shown, "/proc").kind, "proc");
+    assert_eq!(fs::read_to_string(format!("{upper}/new")).unwrap(), "new\n");
+    let sealed = with(true).set("/root/readonly", json!(true));
+    sealed.sh("! echo x >/sealed && cat /new").run().ok().prints("new\n");
+    let lasting = with(true).lasting();
+    lasting.create();
+    lasting.start();
+    lasting.exec(&["cat", "/new"]).ok().prints("new\n");
+    lasting.delete_force();
+    // Later it would hide what was mounted before it.
+    if t.kind() == Kind::Skep {
+        with(false).run().fails().names("destination");
+    }
     t.assert_nothing_left();
 }
 

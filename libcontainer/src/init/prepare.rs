@@ -49,8 +49,8 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     if plan.namespaces.makes(libc::CLONE_NEWNET) {
         sys::net::loopback_up().at(Step::Loopback, 0)?;
     }
-    let root = rootfs::attach(child)?;
-    let unsealed = mount::all(child, root.as_fd())?;
+    let mut root = rootfs::attach(child)?;
+    let unsealed = mount::all(child, &mut root)?;
     if !plan.joins_late {
         join_awaited_cgroups(child)?;
     }

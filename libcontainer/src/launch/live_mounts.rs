@@ -86,6 +86,10 @@ fn with_plan(
 }
 
 fn check(op: &plan::MountOp) -> Result<()> {
+    if op.target.is_empty() {
+        return Err(Error::config("a mount may not cover the root of a running container")
+            .field(format!("mounts[{}].destination", op.index)));
+    }
     let kind = match &op.action {
         Action::Bind(_) => return Ok(()),
         Action::New(new) if new.kind.as_c_str() != c"proc" => return Ok(()),

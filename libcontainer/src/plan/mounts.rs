@@ -203,7 +203,7 @@ pub(super) fn plan(
     let target = path::clean(around.inside(&mount.destination).unwrap_or(&mount.destination));
     let kind = mount.kind.as_deref().unwrap_or_default();
     let procfs = matches!(kind, "proc" | "sysfs") && options.bind.is_none();
-    check_target(&target, kind, &options, &field)?;
+    check_target(index, &target, kind, &options, &field)?;
     let action = action(kind, mount, &options, around, &field)?;
     let idmap = idmapped::plan(mount, &options, around.own, around.host.euid, &field)?;
     if idmap.is_some() && !matches!(action, Action::Bind(_) | Action::New(_)) {
@@ -235,12 +235,24 @@ pub(super) fn plan(
     })
 }
 
-fn check_target(target: &str, kind: &str, options: &Options<'_>, field: &str) -> Result<()> {
+fn check_target(
+    index: usize,
+    target: &str,
+    kind: &str,
+    options: &Options<'_>,
+    field: &str,
+) -> Result<()> {
     let field = || format!("{field}.destination");
     if target.is_empty() {
+        // Whoever may mount nothing on the host has the layers of an image put together in the container's own namespaces.
+        // Later it would hide what was mounted before it.
+        let own_root = kind == "overlay" && options.bind.is_none() && !options.remount;
+        if own_root && index == 0 {
+            return Ok(());
+        }
         return Err(Error::config("a mount may not cover the root of the container")
             .field(field())
-            .hint("change root.path instead"));
+            .hint("change root.path instead; only an overlay may, as the first of the mounts"));
     }
     let below_proc = target.starts_with("proc/");
     if below_proc && !allowed_below_proc(target.as_bytes()) {

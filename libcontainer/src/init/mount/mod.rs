@@ -158,8 +158,9 @@ pub(super) struct Unsealed {
     mount: OwnedFd,
 }
 
-/// Makes all mounts, but for one that [`last`] is to make; returns those to seal.
-pub(super) fn all(child: &mut InitChild<'_>, root: BorrowedFd<'_>) -> Result<Vec<Unsealed>, Fault> {
+/// Makes all mounts, but for one that [`last`] is to make; returns those to seal. `root` is another one where a mount
+/// covers it.
+pub(super) fn all(child: &mut InitChild<'_>, root: &mut OwnedFd) -> Result<Vec<Unsealed>, Fault> {
     let plan = child.plan;
     let mut unsealed = Vec::new();
     for (i, op) in plan.mounts.iter().enumerate() {
@@ -169,14 +170,14 @@ pub(super) fn all(child: &mut InitChild<'_>, root: BorrowedFd<'_>) -> Result<Vec
             }
             prepare::join_awaited_cgroups(child)?;
         }
-        if let Some(mount) = one(i, op, child, root)?
-            && op.sealed_later
-        {
-            unsealed.push(Unsealed { index: i, mount });
+        match one(i, op, child, root.as_fd())? {
+            Some(mount) if op.sealed_later => unsealed.push(Unsealed { index: i, mount }),
+            Some(mount) if op.target.is_empty() => *root = mount,
+            _ => {}
         }
     }
     if let Some(notify) = &child.notify_mount {
-        let (target, _) = path::open_or_make(root, c"run/notify", Make::Directory)
+        let (target, _) = path::open_or_make(root.as_fd(), c"run/notify", Make::Directory)
             .at(Step::MountTarget, usize::MAX)?;
         move_mount(notify.as_fd(), target.as_fd()).at(Step::Mount, usize::MAX)?;
     }
