@@ -3,13 +3,18 @@
 use std::fs;
 use std::path::PathBuf;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::host::Layout;
 use crate::harness::runner::cases;
-use crate::harness::{Container, Kind, Output, Test, Value, json, wait};
+use crate::harness::{Container, Kind, Output, Test, Value, json, reaper, wait};
 use crate::mounts::HostMount;
 
 cases![
     the_record_of_an_earlier_version_is_read,
     the_record_of_a_later_version_is_refused_and_can_be_deleted,
+    a_record_that_cannot_be_read_still_leads_to_its_own_cgroup,
     unknown_fields_of_a_record_are_ignored,
     a_full_disk_stops_no_running_container,
     no_space_at_any_step_of_create,
@@ -72,6 +77,70 @@ fn the_record_of_a_later_version_is_refused_and_can_be_deleted(t: &Test) {
     c.delete_force().ok();
     assert!(!wait::is_alive(c.pid()));
     t.assert_nothing_left();
+}
+
+/// Only the record knows where a cgroup of systemd's is: the place that its path has without systemd is somebody else's.
+fn a_record_that_cannot_be_read_still_leads_to_its_own_cgroup(t: &Test) {
+    let other = format!("/{}-other", t.id);
+    let path = format!("/{}-own", t.id);
+    for cut in [false, true] {
+        let c = t.container().without_namespace("pid").lasting();
+        let c = c.set("/linux/cgroupsPath", json!(path));
+        c.run_detached();
+        c.exec_with(&["--detach"], &["sleep", "1000"]).run().ok();
+        let state = record(&c);
+        let text = fs::read_to_string(&state).unwrap();
+        match cut {
+            false => fs::write(&state, text.replacen("\"version\":1", "\"version\":2", 1)),
+            true => fs::write(&state, &text[..text.find("\"bundle\"").unwrap()]),
+        }
+        .unwrap();
+        let config = t.root.join(&c.id).join("config.json");
+        let changed = fs::read_to_string(&config).unwrap().replace(&path, &other);
+        fs::write(&config, changed).unwrap();
+        let stranger = Stranger::new(t, &other);
+        c.delete_force().ok();
+        assert!(!wait::is_alive(c.pid()));
+        assert!(wait::is_alive(stranger.pid), "a process of somebody else's was killed");
+        drop(stranger);
+        t.assert_nothing_left();
+    }
+}
+
+/// A process in a cgroup of somebody else's.
+struct Stranger {
+    pid: i32,
+    directories: Vec<PathBuf>,
+}
+
+impl Stranger {
+    fn new(t: &Test, path: &str) -> Self {
+        let mut sleep = std::process::Command::new("sleep");
+        let pid = reaper::spawn(sleep.arg("1000")).unwrap().pid;
+        let roots = t.host.hierarchies.values();
+        let directories: Vec<_> = roots.map(|root| root.join(&path[1..])).collect();
+        for directory in &directories {
+            fs::create_dir(directory).unwrap();
+            for name in ["cpuset.cpus", "cpuset.mems"] {
+                let above = directory.parent().unwrap().join(name);
+                if t.host.layout == Layout::V1 && directory.join(name).exists() {
+                    fs::write(directory.join(name), fs::read(above).unwrap()).unwrap();
+                }
+            }
+            fs::write(directory.join("cgroup.procs"), pid.to_string()).unwrap();
+        }
+        Self { pid, directories }
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _killed_by_mistake = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+        wait::for_exit(self.pid);
+        for directory in &self.directories {
+            wait::until("the cgroup is empty", || fs::remove_dir(directory).ok());
+        }
+    }
 }
 
 /// A root of its own on a file system with a limit.

@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::sys::stat::{Mode, mkdirat};
 use serde::{Deserialize, Serialize};
 
-pub use damaged::find_init;
+pub use damaged::{find_cgroup, find_init, find_resctrl};
 pub use place::check_private;
 
 use crate::cgroup;
@@ -62,6 +62,8 @@ pub struct Record<'a> {
     /// When init started, in clock ticks after boot.
     #[serde(rename = "init_process_start")]
     pub start_time: u64,
+    /// Its cgroups: before all that its owner chooses, so that a record which is cut short has it.
+    pub cgroup: cgroup::Record,
     /// Absolute path of the bundle.
     #[serde(borrow)]
     pub bundle: Str<'a>,
@@ -76,8 +78,6 @@ pub struct Record<'a> {
     /// `annotations`.
     #[serde(borrow, default)]
     pub annotations: Map<'a, Str<'a>>,
-    /// Its cgroups.
-    pub cgroup: cgroup::Record,
     /// `CLONE_NEW*` of the namespaces that are not the runtime's own.
     pub namespaces: i32,
     /// Those of them that were made for the container, not joined.

@@ -2,11 +2,13 @@
 
 use super::{Container, Saved, Status, end};
 use crate::bundle;
+use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks::Phase;
 use crate::id::ContainerId;
 use crate::launch::{Launched, Others, cgroup_of};
 use crate::log::Log;
+use crate::resctrl;
 use crate::store::{self, StateDir, Store};
 
 /// Deletes the container `id`; with `force`, whatever its state, and nothing there is a success.
@@ -132,23 +134,33 @@ impl Container<'_> {
     }
 }
 
-/// Removes a container whose record cannot be read: where its cgroup is, its configuration says as well; where that is
-/// damaged too, it is looked for below its id.
+/// Removes a container whose record cannot be read: where its cgroup is, what is left of that says; else its
+/// configuration; where that is damaged too, it is looked for below its id.
 ///
 /// `create` has looked whether that cgroup is free before it wrote the configuration, and what that does not say, such as
-/// another cgroup driver, it records at once. So without either there is no cgroup, and else it is this one's, unless
+/// another cgroup driver, it has recorded by then. So without either there is no cgroup, and else it is this one's, unless
 /// another container has taken it since.
 fn remove_damaged(state: &StateDir, others: &Others<'_>, record: Option<&[u8]>) -> Result<()> {
-    let config = state.read(store::CONFIG)?.unwrap_or_default();
-    let spec = match bundle::parse(&config) {
-        Err(_incomplete) if record.is_none() => return state.remove(),
-        other => other.unwrap_or_default(),
+    let recorded = record.and_then(store::find_cgroup).map(Cgroup::from_record);
+    let cgroup = match recorded {
+        Some(Ok(cgroup)) => cgroup,
+        _ => {
+            let config = state.read(store::CONFIG)?.unwrap_or_default();
+            let spec = match bundle::parse(&config) {
+                Err(_incomplete) if record.is_none() => return state.remove(),
+                other => other.unwrap_or_default(),
+            };
+            cgroup_of(&spec, others.id())?
+        }
     };
-    others.clear(&cgroup_of(&spec, others.id())?, true)?;
+    others.clear(&cgroup, true)?;
     // One without a cgroup has nothing else that could be found; its processes end with it if it has its own pids.
     let init = record.and_then(store::find_init);
     if let Some(init) = init.map(|init| init.pidfd().doing("pidfd_open")).transpose()?.flatten() {
         end(&init)?;
+    }
+    if let Some(Ok(group)) = record.and_then(store::find_resctrl).map(resctrl::Group::from_record) {
+        group.remove_unused();
     }
     state.remove()
 }

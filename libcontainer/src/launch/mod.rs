@@ -281,6 +281,10 @@ impl Launch<'_> {
         let state = undo.state.insert(state);
         // Whoever finds an unfinished container may kill what is in its cgroup.
         cgroup_plan.check_unused()?;
+        // First, for the configuration alone would lead to another cgroup.
+        if self.needs_early_record(cgroup_plan) {
+            self.reserve_record(state, cgroup_plan)?;
+        }
         self.write_state_files(state)?;
         let gate = match self.options.mode {
             Mode::Create => {
@@ -290,9 +294,6 @@ impl Launch<'_> {
         };
         let notify_mount = self.prepare_notify(state)?;
         let proxy = self.bind_proxy(state, notify_mount.is_some())?;
-        if self.needs_early_record(cgroup_plan) {
-            self.reserve_record(state, cgroup_plan)?;
-        }
         self.clock.step("wrote the state directory");
         let overlaps = self.overlaps(host);
         let cgroup = self.begin_cgroup(overlaps, cgroup_plan, host, &mut undo.held)?;

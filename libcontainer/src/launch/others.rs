@@ -101,6 +101,9 @@ fn place(state: &StateDir, id: &ContainerId) -> Result<Option<Cgroup>> {
         let ended = !record.creating && record.has_own_pids() && init.has_ended();
         return Ok((!ended).then_some(theirs));
     }
+    if let Some(Ok(theirs)) = store::find_cgroup(&bytes).map(Cgroup::from_record) {
+        return Ok(Some(theirs));
+    }
     let config = state.read(store::CONFIG)?.unwrap_or_default();
     let Ok(spec) = bundle::parse(&config) else { return Ok(None) };
     Ok(cgroup_of(&spec, id).ok())

@@ -62,8 +62,8 @@ impl Launch<'_> {
         let state = self.options.store.reserve(&self.options.id)?;
         let state = undo.state.insert(state);
         plan.check_unused()?;
-        self.write_state_files(state)?;
         self.reserve_record(state, plan)?;
+        self.write_state_files(state)?;
         let cgroup = self.begin_cgroup(false, plan, host, &mut undo.held)?;
         let cgroup = undo.cgroup.insert(cgroup);
         if how.criu.cgroups == Some(CgroupMode::Strict) && !cgroup.is_fresh() {

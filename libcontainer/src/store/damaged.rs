@@ -1,8 +1,10 @@
 //! What can still be read of a damaged record.
 
 use nix::unistd::Pid;
+use serde::de::DeserializeOwned;
 
 use crate::process::Init;
+use crate::{cgroup, resctrl};
 
 /// The init that a record names which is no document any more: cut short, say. Whether there still is such a process, its
 /// start time decides.
@@ -20,9 +22,41 @@ pub fn find_init(bytes: &[u8]) -> Option<Init> {
     Some(Init { pid: Pid::from_raw(pid), start_time })
 }
 
+/// The cgroup in a record that cannot be read as a whole: cut short behind it, or of a later layout.
+pub fn find_cgroup(bytes: &[u8]) -> Option<cgroup::Record> {
+    find(bytes, b"\"cgroup\":{")
+}
+
+/// The resctrl group in such a record.
+pub fn find_resctrl(bytes: &[u8]) -> Option<resctrl::Record> {
+    find(bytes, b"\"resctrl\":{")
+}
+
+/// The object that begins at the end of `key`. In no text of the record can that be found, for there its quotation marks
+/// are escaped, and the one map whose keys others choose, that of the annotations, has only texts.
+fn find<T: DeserializeOwned>(bytes: &[u8], key: &[u8]) -> Option<T> {
+    let at = bytes.windows(key.len()).position(|window| window == key)?;
+    let text = bytes.get(at + key.len() - 1..)?;
+    serde_json::Deserializer::from_slice(text).into_iter().next()?.ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cgroup_is_found_in_what_is_left() {
+        let text = br#"{"annotations":{"cgroup":"{","a":"\"cgroup\":{\"path\":\"/other\"}"},"cgroup":{"driver":"systemd",
+            "layout":"unified","path":"/x.scope","hierarchies":[]},"bundle":"/b"#;
+        let found = |bytes| find_cgroup(bytes).map(|found| serde_json::to_value(found).unwrap());
+        assert_eq!(found(text).unwrap()["path"], "/x.scope");
+        let end = text.windows(3).position(|three| three == b"[]}").unwrap() + 2;
+        assert_eq!(found(&text[..end]), None);
+        assert_eq!(found(b""), None);
+        assert_eq!(found(b"\"cgroup\":{\"driver\":\"nobody's\"}"), None);
+        assert!(find_resctrl(text).is_none());
+        assert!(find_resctrl(b"...\"resctrl\":{\"root\":\"/r\",\"class\":\"/r/c\"}").is_some());
+    }
 
     #[test]
     fn an_init_is_found_in_what_is_left() {
