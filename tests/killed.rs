@@ -15,6 +15,7 @@ cases![
     start_killed_at_every_system_call,
     delete_killed_at_every_system_call,
     exec_killed_at_every_system_call,
+    a_process_of_exec_killed_at_every_system_call,
     commands_on_a_running_container_killed_at_every_system_call,
     update_killed_while_it_joins_a_hierarchy,
     create_killed_while_its_hook_runs,
@@ -137,6 +138,28 @@ fn exec_killed_at_every_system_call(t: &Test) {
         }
     }
     c.exec(&["true"]).ok();
+}
+
+/// One that never becomes the program is a failure of `exec`, at whatever moment it ends.
+fn a_process_of_exec_killed_at_every_system_call(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "what this runtime's child does");
+    let c = container(t);
+    c.run_detached();
+    let pid_file = t.path("exec.pid");
+    let probe = probe::path(t);
+    for count in 0.. {
+        let args = ["exec", "--pid-file", pid_file.to_str().unwrap(), &c.id, "true"];
+        let words = [probe.to_str().unwrap(), "kill-child-at", &count.to_string()];
+        let output = t.call(&args).by(&words).run();
+        if !output.stdout.contains("killed") {
+            output.ok();
+            assert!(count > 80, "the child makes only {count} calls");
+            break;
+        }
+        assert!(output.code == Some(255), "killed at call {count}: {output}");
+        assert!(output.stderr.contains("died before"), "killed at call {count}: {output}");
+        assert!(!pid_file.exists(), "killed at call {count}: the pid file is left");
+    }
 }
 
 /// Whatever they had done, the next command finds a container it can work with.

@@ -376,18 +376,18 @@ impl<'a> Container<'a> {
         ignore_paused: bool,
         log: &dyn Log,
     ) -> Result<Started> {
-        match self.status()? {
-            Status::Stopped | Status::Creating => {
-                return Err(Error::lifecycle("cannot exec in a stopped container"));
-            }
-            Status::Paused if !ignore_paused => {
-                return Err(Error::lifecycle(
-                    "cannot exec in a paused container (use --ignore-paused to override)",
-                ));
-            }
-            Status::Paused | Status::Running | Status::Created => {}
+        // What status() would say, without asking the kernel twice who init is, or at all whether it is started.
+        let init =
+            if self.record.creating { None } else { self.init.pidfd().doing("pidfd_open")? };
+        let Some(init) = init else {
+            return Err(Error::lifecycle("cannot exec in a stopped container"));
+        };
+        if !ignore_paused && self.cgroup.is_frozen()? {
+            return Err(Error::lifecycle(
+                "cannot exec in a paused container (use --ignore-paused to override)",
+            ));
         }
-        exec_in(&self.target(), process, options, log)
+        exec_in(&self.target(), init, process, options, log)
     }
 
     fn target(&self) -> Target<'_> {

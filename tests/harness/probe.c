@@ -292,6 +292,62 @@ static int do_kill_at(char **argv) {
     }
 }
 
+/* kill-child-at COUNT COMMAND...: runs the command, and kills its first child before that one's COUNTth system call, but not
+   from its first execve on. Ends as the command does; says "killed" if it was. */
+static int do_kill_child_at(char **argv) {
+    long count = strtol(argv[0], NULL, 0);
+    int status;
+    pid_t command = fork(), child = 0;
+    if (command == 0) {
+        ptrace(PTRACE_TRACEME, 0, 0, 0);
+        raise(SIGSTOP);
+        execv(argv[1], argv + 1);
+        _exit(126);
+    }
+    if (waitpid(command, &status, 0) < 0 || !WIFSTOPPED(status))
+        return 2;
+    long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL | PTRACE_O_TRACEEXEC | PTRACE_O_TRACEFORK | PTRACE_O_TRACECLONE;
+    ptrace(PTRACE_SETOPTIONS, command, 0, options);
+    ptrace(PTRACE_CONT, command, 0, 0L);
+    for (;;) {
+        pid_t stopped = waitpid(-1, &status, __WALL);
+        if (stopped < 0)
+            return 2;
+        if (stopped == command && WIFEXITED(status))
+            return WEXITSTATUS(status);
+        if (stopped == command && WIFSIGNALED(status))
+            return 3;
+        if (!WIFSTOPPED(status))
+            continue;
+        long signal = WSTOPSIG(status), event = status >> 16;
+        if (event || signal == SIGSTOP)
+            signal = 0;
+        if (stopped == command) {
+            ptrace(PTRACE_CONT, command, 0, signal);
+            continue;
+        }
+        if (!child)
+            child = stopped;
+        struct __ptrace_syscall_info info;
+        if (signal == (SIGTRAP | 0x80)) {
+            signal = 0;
+            if (ptrace(PTRACE_GET_SYSCALL_INFO, stopped, sizeof info, &info) <= 0)
+                return 2;
+            if (info.op == PTRACE_SYSCALL_INFO_ENTRY && (long)info.entry.nr == SYS_execve) {
+                ptrace(PTRACE_DETACH, stopped, 0, 0L);
+                continue;
+            }
+            if (info.op == PTRACE_SYSCALL_INFO_ENTRY && stopped == child && count-- == 0) {
+                puts("killed");
+                fflush(stdout);
+                kill(stopped, SIGKILL);
+                continue;
+            }
+        }
+        ptrace(PTRACE_SYSCALL, stopped, 0, signal);
+    }
+}
+
 /* listening COMMAND...: runs the command under a filter that lets everything pass and has a listener, of which there may
    be but one (seccomp(2), EBUSY). */
 static int do_listening(char **argv) {
@@ -432,6 +488,8 @@ int main(int argc, char **argv) {
         return do_inherited();
     if (!strcmp(verb, "kill-at") && argc > 4)
         return do_kill_at(argv + 2);
+    if (!strcmp(verb, "kill-child-at") && argc > 3)
+        return do_kill_child_at(argv + 2);
     if (!strcmp(verb, "hook-device") && argc > 3)
         return do_hook_device(argv + 2);
     if (!strcmp(verb, "unfreezable") && argc > 2)

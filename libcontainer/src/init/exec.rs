@@ -1,7 +1,7 @@
 //! The child of `exec`: joins the running container and becomes the program.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -28,14 +28,24 @@ pub(crate) struct ExecChild<'a> {
     pub(crate) namespaces: libc::c_int,
     /// Whether the pid namespace is left to the child, which takes a second clone.
     pub(crate) two_stages: bool,
-    /// The host's procfs.
-    pub(crate) proc: OwnedFd,
+    /// The host's procfs, where the plan [writes to it](ProcessPlan::writes_to_proc).
+    pub(crate) proc: Option<OwnedFd>,
     /// Descriptors from 3 on that the process keeps.
     pub(crate) keep_fds: u32,
     /// Name of the session keyring to join.
     pub(crate) keyring: Option<CString>,
     /// The root of a container that has no mount namespace of its own to join.
     pub(crate) root: Option<OwnedFd>,
+    /// Whether it may ask the parent for something, and so is ready only at the end. Otherwise it is ready from the
+    /// beginning, and the parent does beside it what has to be done before the program runs.
+    pub(crate) asks: bool,
+}
+
+impl ExecChild<'_> {
+    /// The host's procfs; without one, what nothing can be opened below.
+    fn proc(&self) -> BorrowedFd<'_> {
+        self.proc.as_ref().unwrap_or(&self.init).as_fd()
+    }
 }
 
 /// Joins the container and becomes the program.
@@ -43,17 +53,25 @@ pub(crate) fn exec(mut child: ExecChild<'_>) -> ! {
     crate::exeseal::let_go();
     // The processes of the container see this one from the moment it is in their pid namespace.
     sys::entry::forget_arguments(prepare::INIT_NAME);
-    let program = enter_container(&mut child).unwrap_or_else(|fault| child.channel.fail(&fault));
-    // The parent writes pid files and sends pidfds before the program can run.
-    let gone = child.channel.send(Frame::of(Tag::Ready, 0));
-    if let Err(errno) = gone {
-        child.channel.fail(&Fault::new(Step::Parent, 0, errno));
+    if !child.asks {
+        say_ready(&child);
     }
+    let program = enter_container(&mut child).unwrap_or_else(|fault| child.channel.fail(&fault));
+    if child.asks {
+        say_ready(&child);
+    }
+    // The parent writes pid files and sends pidfds before the program can run.
     if let Err(fault) = child.channel.wait() {
         child.channel.fail(&fault);
     }
     let fault = enter::become_program(child.process, &program);
     child.channel.fail(&fault)
+}
+
+fn say_ready(child: &ExecChild<'_>) {
+    if let Err(errno) = child.channel.send(Frame::of(Tag::Ready, 0)) {
+        child.channel.fail(&Fault::new(Step::Parent, 0, errno));
+    }
 }
 
 fn enter_container(child: &mut ExecChild<'_>) -> Result<Program, Fault> {
@@ -82,13 +100,13 @@ fn enter_container(child: &mut ExecChild<'_>) -> Result<Program, Fault> {
     if let Some(name) = &child.keyring {
         // As at create, but a full quota is no reason to lose a probe.
         let join = || process::join_session_keyring(name);
-        let _serial = with_key_label(child.process, child.proc.as_fd(), join)?;
+        let _serial = with_key_label(child.process, child.proc(), join)?;
     }
     apply_limits(child, user_namespace)?;
     standard_streams(child)?;
     SignalMask::EMPTY.set().at(Step::Stdio, 0)?;
     reset_dispositions();
-    let labels = Labels::open(child.process, child.proc.as_fd())?;
+    let labels = Labels::open(child.process, child.proc())?;
     let mut needed = vec![child.channel.0.as_raw_fd()];
     needed.extend(labels.numbers());
     fd::close_all_but(child.keep_fds, needed).at(Step::Descriptors, 0)?;
@@ -132,7 +150,7 @@ fn join(child: &ExecChild<'_>) -> Result<(), Fault> {
 
 fn apply_limits(child: &ExecChild<'_>, user_namespace: bool) -> Result<(), Fault> {
     if !user_namespace {
-        return prepare::write_oom_score(child.process, child.proc.as_fd());
+        return prepare::write_oom_score(child.process, child.proc());
     }
     if !child.process.rlimits.is_empty() {
         child.channel.ask(Tag::Limits, 0)?;
@@ -142,8 +160,14 @@ fn apply_limits(child: &ExecChild<'_>, user_namespace: bool) -> Result<(), Fault
 
 /// The terminal, or the caller's streams. Nothing opened here outlives it: the descriptors are swept up next.
 fn standard_streams(child: &ExecChild<'_>) -> Result<(), Fault> {
-    let root = fd::openat(fd::CWD, c"/", libc::O_PATH, 0).at(Step::Console, 0)?;
-    match console::make(child.process, root.as_fd(), &child.channel)? {
+    let pty = match child.process.terminal {
+        Some(_) => {
+            let root = fd::openat(fd::CWD, c"/", libc::O_PATH, 0).at(Step::Console, 0)?;
+            console::make(child.process, root.as_fd(), &child.channel)?
+        }
+        None => None,
+    };
+    match pty {
         Some(pty) => terminal::make_controlling(pty.slave),
         None => terminal::chown_stdio(nix::unistd::Uid::from_raw(child.process.uid)),
     }

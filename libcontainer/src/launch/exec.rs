@@ -9,7 +9,9 @@ use nix::unistd::Pid;
 
 use super::lsm;
 use super::oom_score::OomScore;
-use super::serve::{self, check_program, go, receive, set_limits, set_scheduling, why_died};
+use super::serve::{
+    self, check_program, go, not_the_program, receive, set_limits, set_scheduling, why_died,
+};
 use super::{open_proc, pid_file};
 use crate::bundle;
 use crate::cgroup::{Cgroup, Join};
@@ -21,7 +23,7 @@ use crate::log::Log;
 use crate::plan::list::Mask;
 use crate::plan::process::Context as ProcessContext;
 use crate::plan::{self, ProcessPlan};
-use crate::process::Init;
+use crate::process::{Init, Stat};
 use crate::resctrl;
 use crate::seccomp::Filter;
 use crate::spec::{self, Process};
@@ -68,12 +70,13 @@ pub(crate) struct Target<'a> {
     pub(crate) cgroup: &'a Cgroup,
 }
 
-/// Starts `process` in the container.
+/// Starts `process` in the container, whose init is `init`.
 ///
 /// # Errors
 /// Whatever failed; the process does not run then.
 pub(crate) fn exec_in(
     target: &Target<'_>,
+    init: OwnedFd,
     process: &Process<'_>,
     options: &ExecOptions<'_>,
     log: &dyn Log,
@@ -100,7 +103,7 @@ pub(crate) fn exec_in(
         // In the words of runc, whose own tests look for them.
         log.debug(&format!("nsexec: affinity: {cpus:#x}"));
     }
-    let child = clone_child(target, &plan, options)?;
+    let child = clone_child(target, init, &plan, options)?;
     // The words in brackets are what scripts look for in the log of runc.
     log.debug("cloned the process (runc: nsexec container setup, child process in init())");
     let mut server = Server { target, plan: &plan, console, child, master: None };
@@ -147,6 +150,8 @@ struct Child {
     pid: Pid,
     pidfd: OwnedFd,
     socket: OwnedFd,
+    /// Whether it may ask for something, and is ready only when it has.
+    asks: bool,
     /// Whether systemd has to move it into the container's cgroup (see [`super::Launch::clone_init`]).
     outside: bool,
     pid_written: bool,
@@ -154,14 +159,13 @@ struct Child {
 
 fn clone_child(
     target: &Target<'_>,
+    init: OwnedFd,
     plan: &ProcessPlan,
     options: &ExecOptions<'_>,
 ) -> Result<Child> {
-    let gone = || Error::lifecycle("cannot exec in a stopped container");
-    let init = target.init.pidfd().doing("pidfd_open of the container's init")?.ok_or_else(gone)?;
     let own = target.record.namespaces;
     let mut join = target.cgroup.join_exec(&options.cgroup)?;
-    let proc = open_proc()?;
+    let proc = plan.writes_to_proc().then(open_proc).transpose()?;
     let root = match target.record.made_namespaces() & libc::CLONE_NEWNS {
         0 => open_root(target)?,
         _ => None,
@@ -170,6 +174,8 @@ fn clone_child(
     let pinned = plan.scheduling.initial.as_ref().map(Pinned::to).transpose()?;
     let in_user_namespace = own & libc::CLONE_NEWUSER != 0;
     let score = if in_user_namespace { OomScore::take(plan)? } else { None };
+    let notifies = plan.seccomp.as_ref().is_some_and(|filter| filter.notify);
+    let asks = plan.terminal.is_some() || in_user_namespace || notifies;
     let (mut rounds, mut outside) = (0, false);
     loop {
         let (socket, child_end) = socket::seqpacket_pair().doing("socketpair")?;
@@ -189,13 +195,16 @@ fn clone_child(
                 keep_fds: options.preserve_fds,
                 keyring: keyring(target.record),
                 root,
+                asks: asks || outside,
             }),
             Ok(Side::Parent(pid, pidfd)) => {
                 drop(back);
                 drop((pinned, score));
-                tasks.extend([child_end, proc, init]);
+                tasks.extend([child_end, init]);
+                tasks.extend(proc);
                 fd::close_all(tasks);
-                return Ok(Child { pid, pidfd, socket, outside, pid_written: false });
+                let asks = asks || outside;
+                return Ok(Child { pid, pidfd, socket, asks, outside, pid_written: false });
             }
             // The cgroup has children now (a systemd inside, say), and so no room for processes: go where init went.
             // It may go on from there at this moment.
@@ -246,8 +255,8 @@ fn enter_pid_namespace(init: &OwnedFd, own: libc::c_int) -> Result<(Option<Back>
     if own & libc::CLONE_NEWPID == 0 {
         return Ok((None, false));
     }
-    let back = fd::openat(fd::CWD, c"/proc/self/ns/pid", libc::O_RDONLY, 0)
-        .on("open", "/proc/self/ns/pid")?;
+    // It stands for the namespace as well (setns(2)), and costs less to open than /proc/self/ns/pid.
+    let back = pidfd::open(nix::unistd::getpid()).doing("pidfd_open")?;
     match setns(init.as_fd(), libc::CLONE_NEWPID) {
         Err(Errno::EPERM) if own & libc::CLONE_NEWUSER != 0 => Ok((None, true)),
         other => {
@@ -316,10 +325,17 @@ impl Server<'_> {
         self.go()?;
         crate::exeseal::let_go();
         let (message, _) = receive(&self.child.socket)?;
-        if message.is_empty() {
+        if !message.is_empty() {
+            return Err(self.explain(&message));
+        }
+        if self.child.asks {
             return check_program(self.plan, self.child.pid);
         }
-        Err(self.explain(&message))
+        // It has not said that it got as far as execve(2).
+        match Stat::read(self.child.pid) {
+            Ok(stat) if stat.has_not_executed() => Err(self.why_died()),
+            _ => Ok(()),
+        }
     }
 
     fn go(&self) -> Result<()> {
@@ -330,8 +346,7 @@ impl Server<'_> {
         loop {
             let (message, fd) = receive(&self.child.socket)?;
             if message.is_empty() {
-                return Err(why_died(Some(&self.child.pidfd), self.target.cgroup)
-                    .hint("possibly OOM-killed"));
+                return Err(self.why_died());
             }
             let Some(frame) = Frame::decode(&message) else {
                 return Err(Error::internal("the process sent a message nobody knows"));
@@ -360,6 +375,13 @@ impl Server<'_> {
                 }
             }
         }
+    }
+
+    fn why_died(&self) -> Error {
+        if !self.child.asks && self.plan.filter_denies_execve() {
+            return not_the_program();
+        }
+        why_died(Some(&self.child.pidfd), self.target.cgroup).hint("possibly OOM-killed")
     }
 
     /// Stage 1 has cloned the process and ends: it is our child as well.

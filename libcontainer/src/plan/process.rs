@@ -156,6 +156,11 @@ impl ProcessPlan {
         self.seccomp.as_ref().is_some_and(|filter| !filter.allows(libc::SYS_execve))
     }
 
+    /// Whether the process writes to its own files in procfs: labels and `oomScoreAdj`.
+    pub fn writes_to_proc(&self) -> bool {
+        self.apparmor.is_some() || self.selinux.is_some() || self.oom_score_adj.is_some()
+    }
+
     /// Plans the process of a container that will never be started: it waits, and may nothing.
     ///
     /// # Errors
