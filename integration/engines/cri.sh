@@ -107,13 +107,13 @@ pod() {
 }
 
 # pod_cgroup: as the kubelet names a pod's cgroup with this driver.
-pod_cgroup() { if [[ $DRIVER == systemd ]]; then printf '%s-pod%s.slice' "${CGROUP%.slice}" "${NAME//-/_}"; else printf '/%s/pod-%s' "$CGROUP" "$NAME"; fi; }
+pod_cgroup() { if [[ $DRIVER == systemd ]]; then printf '/%s/%s-pod%s.slice' "$CGROUP" "${CGROUP%.slice}" "${NAME//-/_}"; else printf '/%s/pod-%s' "$CGROUP" "$NAME"; fi; }
 
 # pod_directory: where that is.
 pod_directory() {
     local root=/sys/fs/cgroup
     unified || root=$root/memory
-    if [[ $DRIVER == systemd ]]; then printf '%s/%s/%s' "$root" "$CGROUP" "$(pod_cgroup)"; else printf '%s%s' "$root" "$(pod_cgroup)"; fi
+    printf '%s%s' "$root" "$(pod_cgroup)"
 }
 
 # create_in_pod JQ [ARG]...: a container, whose id is in $ID. Its log is $LOG.
@@ -274,7 +274,7 @@ K07() { # the pod's own cgroup, whose limit holds for all in it
     like "$(sed -n 's/^0:://p' "/proc/$(container_pid)/cgroup")" "^$(pod_directory | sed 's#^/sys/fs/cgroup##')/" 'the cgroup'
     # As the kubelet does it.
     if [[ $DRIVER == systemd ]]; then
-        systemctl set-property --runtime "$(pod_cgroup)" TasksMax=40
+        systemctl set-property --runtime "$(basename "$(pod_cgroup)")" TasksMax=40
     else
         echo 40 >"$(pod_directory)/pids.max"
     fi
@@ -322,7 +322,7 @@ K09() { # seccomp: the runtime's default, a profile of the node's, none
 K10() { # a pod with a user namespace: its map, a volume's owner, a container in it
     # containerd asks the runtime for its features.
     [[ $(cri Status | jq -r --arg name "$HANDLER" '.runtime_handlers[]? | select(.name == $name).features.user_namespaces // false') == true ]] ||
-        skip 'containerd knows no user namespaces, or not of this runtime'
+        skip "containerd sees none here: $(cri Status | jq -c .runtime_handlers)"
     local directory=$WORK/volume-$NAME map='{mode: 0, uids: [{host_id: 700000, container_id: 0, length: 65536}], gids: [{host_id: 700000, container_id: 0, length: 65536}]}'
     mkdir -p "$directory"
     pod '.linux.security_context.namespace_options.userns_options = '"$map"
