@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use skep_image::bundle::userns;
+use skep_image::bundle::userns::{self, Into};
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
@@ -14,10 +14,12 @@ fn main() -> ExitCode {
             userns::remove_inside(&directory.unwrap_or_default(), &name.unwrap_or_default())
                 .map(|()| 0)
         }
-        Some(userns::UNPACK) => {
+        Some(what @ (userns::UNPACK | userns::OVERLAY)) => {
+            let kind = if what == userns::UNPACK { Into::Files } else { Into::Overlay };
             let directory = words.next().unwrap_or_default();
-            userns::enter(&directory)
-                .map(|into| skep_image::cli::run(program.into_iter().chain(words), Some(into)))
+            userns::enter(&directory).map(|into| {
+                skep_image::cli::run(program.into_iter().chain(words), Some(kind(into)))
+            })
         }
         _ => Ok(skep_image::cli::run(std::env::args_os(), None)),
     };

@@ -85,9 +85,12 @@ pub fn lowers(
     let _held = store.hold()?;
     let mut used = Used::default();
     let mut found: Vec<(Digest, PathBuf)> = Vec::new();
-    let names = Name::of(&config.diff_ids);
-    for (number, (descriptor, name)) in image.manifest.layers.iter().zip(&names).enumerate() {
-        let diff_id = &name.diff_id;
+    let mut names = Name::of(&config.diff_ids);
+    if let Some(ids) = crate::bundle::userns::own_ids() {
+        names.iter_mut().for_each(|name| *name = name.with_ids(&ids));
+    }
+    let layers = image.manifest.layers.iter().zip(&config.diff_ids);
+    for (number, ((descriptor, diff_id), name)) in layers.zip(&names).enumerate() {
         let unpacked = store.unpack_layer(name, |root| {
             // Topmost first.
             let below =

@@ -5,12 +5,14 @@
 //! DIR/rootfs/            the root filesystem: an overlay mount, or a copy
 //! DIR/overlay/upper/     what the container writes (overlay only)
 //! DIR/overlay/work       the kernel's own (overlay only)
+//! DIR/overlay/lN         links to the layers (overlay that the container mounts itself: [`inside`])
 //! DIR/skep-bundle.json   what the bundle was made of
 //! ```
 //!
 //! It is made in a directory beside its place, whose name says so and which is locked while somebody is at it, and gets
 //! its name when it is whole. What a killed process leaves is unlocked, and the next one removes it.
 
+pub mod inside;
 pub mod overlay;
 pub mod record;
 pub mod remove;
@@ -49,7 +51,6 @@ pub enum Rootfs {
 }
 
 /// A bundle that is wanted.
-#[derive(Debug)]
 pub struct Plan<'a> {
     /// Where it is to be. Nothing may be there yet.
     pub place: &'a Path,
@@ -57,6 +58,8 @@ pub struct Plan<'a> {
     pub rootfs: Rootfs,
     /// The unpacked layers in overlay form, the lowest first.
     pub layers: &'a [PathBuf],
+    /// Makes an overlay that the container mounts itself, in the bundle's directory; for users who mount nothing.
+    pub own: Option<&'a Own<'a>>,
     /// The image's configuration, as it is.
     pub config: &'a [u8],
     /// What `config.json` is to say.
@@ -65,6 +68,12 @@ pub struct Plan<'a> {
     pub source: &'a str,
     /// The container that it is made for, which it does not outlive; `None` for one that stays until it is removed.
     pub owner: Option<record::Owner>,
+}
+
+impl std::fmt::Debug for Plan<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Plan({}, {:?})", self.place.display(), self.rootfs)
+    }
 }
 
 /// A bundle that was made.
@@ -80,6 +89,9 @@ pub struct Made {
 
 /// Fills an empty directory with the image's files.
 pub type Unpack<'a> = dyn Fn(BorrowedFd<'_>) -> Result<()> + 'a;
+
+/// Makes an overlay in a bundle's directory: see [`inside`].
+pub type Own<'a> = dyn Fn(BorrowedFd<'_>) -> Result<inside::Overlay> + 'a;
 
 /// Makes a bundle, or nothing. `unpack` is asked for the files where they have to be copied.
 ///
@@ -120,7 +132,12 @@ fn taken(place: &Path) -> Error {
 fn fill(draft: &Draft, plan: &Plan<'_>, unpack: &Unpack<'_>) -> Result<(Conversion, Rootfs)> {
     let directory = draft.directory.as_fd();
     let rootfs = make_directory(directory, c"rootfs", 0o755)?;
-    let rootfs = match plan.rootfs {
+    let own = match plan.own {
+        Some(own) => own_overlay(directory, plan, own)?,
+        None => None,
+    };
+    let kind = match plan.rootfs {
+        _ if own.is_some() => Rootfs::Overlay,
         Rootfs::Overlay => {
             mount_overlay(directory, plan)?;
             Rootfs::Overlay
@@ -133,9 +150,21 @@ fn fill(draft: &Draft, plan: &Plan<'_>, unpack: &Unpack<'_>) -> Result<(Conversi
             Rootfs::Copy
         }
     };
-    // Opened anew: it may be a mount now.
-    let root = open_below(directory, c"rootfs")?;
+    let inside = own.is_some();
+    let (root, mount, layers) = match own {
+        Some((overlay, mount)) => {
+            let layers = overlay.layers.into_iter().map(|(_, path)| path).collect();
+            (overlay.root, Some(mount), layers)
+        }
+        // Opened anew: it may be a mount now.
+        None => (open_below(directory, c"rootfs")?, None, plan.layers.to_vec()),
+    };
     let mut conversion = convert::convert(plan.config, root.as_fd(), plan.request)?;
+    // Who uses it next is the runtime.
+    drop(root);
+    if let Some(mount) = mount {
+        inside::add_mount(&mut conversion.spec, mount)?;
+    }
     if let Some(owner) = &plan.owner {
         owner.add_hook(&mut conversion.spec, plan.place);
     }
@@ -147,8 +176,9 @@ fn fill(draft: &Draft, plan: &Plan<'_>, unpack: &Unpack<'_>) -> Result<(Conversi
     let record = Record {
         version: record::VERSION,
         source: plan.source.to_owned(),
-        overlay: rootfs == Rootfs::Overlay,
-        layers: if rootfs == Rootfs::Overlay { plan.layers.to_vec() } else { Vec::new() },
+        overlay: kind == Rootfs::Overlay,
+        inside,
+        layers: if kind == Rootfs::Overlay { layers } else { Vec::new() },
         owner: plan.owner.clone(),
     };
     write(directory, record::NAME, &record.to_json()?)?;
@@ -157,7 +187,30 @@ fn fill(draft: &Draft, plan: &Plan<'_>, unpack: &Unpack<'_>) -> Result<(Conversi
         fchmod(directory, Mode::from_bits_truncate(0o711))
             .map_err(|e| Error::sys("cannot open the bundle", e))?;
     }
-    Ok((conversion, rootfs))
+    Ok((conversion, kind))
+}
+
+/// The overlay that the container mounts itself, and that mount; `None` where there can be none and it need not be one.
+fn own_overlay(
+    directory: BorrowedFd<'_>,
+    plan: &Plan<'_>,
+    own: &Own<'_>,
+) -> Result<Option<(inside::Overlay, serde_json::Value)>> {
+    let made = own(directory).and_then(|overlay| {
+        let mount = inside::describe(&overlay, directory, plan.place)?;
+        Ok((overlay, mount))
+    });
+    match made {
+        Err(error) => {
+            // What a copy has no use for.
+            let _leftover = userns::remove_any(directory, OsStr::new("overlay"));
+            if plan.rootfs == Rootfs::Auto && error.kind() == Kind::Unsupported {
+                return Ok(None);
+            }
+            Err(error)
+        }
+        made => made.map(Some),
+    }
 }
 
 fn mount_overlay(directory: BorrowedFd<'_>, plan: &Plan<'_>) -> Result<()> {
@@ -169,10 +222,15 @@ fn mount_overlay(directory: BorrowedFd<'_>, plan: &Plan<'_>) -> Result<()> {
     made
 }
 
-fn make_overlay(directory: BorrowedFd<'_>, plan: &Plan<'_>) -> Result<()> {
+/// Makes the directories `upper` and `work`.
+fn writable(directory: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd)> {
     let place = make_directory(directory, c"overlay", 0o700)?;
     let upper = make_directory(place.as_fd(), c"upper", 0o755)?;
-    let work = make_directory(place.as_fd(), c"work", 0o700)?;
+    Ok((upper, make_directory(place.as_fd(), c"work", 0o700)?))
+}
+
+fn make_overlay(directory: BorrowedFd<'_>, plan: &Plan<'_>) -> Result<()> {
+    let (upper, work) = writable(directory)?;
     let lowers = overlay::open_layers(plan.layers, plan.request.mapping.as_ref())?;
     like(&lowers, plan.request.mapping.as_ref(), upper.as_fd())?;
     overlay::mount(&lowers, Some((upper.as_fd(), work.as_fd())), directory, c"rootfs")
@@ -188,6 +246,12 @@ pub fn mount_again(place: &Path, mapping: Option<&Mapping>) -> Result<()> {
     if !record.overlay {
         return Err(Error::usage(format!(
             "the root filesystem of {} is no overlay",
+            place.display()
+        )));
+    }
+    if record.inside {
+        return Err(Error::usage(format!(
+            "the root filesystem of {} is mounted by each container of it, for itself",
             place.display()
         )));
     }

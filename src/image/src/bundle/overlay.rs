@@ -89,6 +89,22 @@ pub fn mount(
     }
 }
 
+/// An overlay as [`mount`] mounts it, mounted nowhere.
+///
+/// # Errors
+/// [`Kind::Unsupported`](crate::Kind::Unsupported): the kernel's words, or that it is too old for one.
+pub fn detached(
+    lowers: &[OwnedFd],
+    writable: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
+) -> Result<OwnedFd> {
+    by_descriptors(lowers, writable).map_err(|failure| match failure {
+        Failure::Old => Error::unsupported(
+            "the kernel is too old: Linux 6.5 mounts an overlay for an ordinary user",
+        ),
+        Failure::Told(error) => error.with_kind(crate::Kind::Unsupported),
+    })
+}
+
 enum Failure {
     /// The kernel has no `lowerdir+` (before Linux 6.5).
     Old,

@@ -27,6 +27,9 @@ pub struct Record {
     pub source: String,
     /// Whether the root filesystem is an overlay.
     pub overlay: bool,
+    /// Whether it is the container that mounts the overlay: see [`super::inside`].
+    #[serde(default)]
+    pub inside: bool,
     /// The layers below it, the lowest first.
     #[serde(default)]
     pub layers: Vec<PathBuf>,

@@ -8,7 +8,6 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
 use crate::error::{Error, Result};
-use crate::layer::remove_tree;
 
 /// Unmounts the root filesystem of the bundle `directory`, which is `name` in `parent`, and removes it with all that is
 /// in it.
@@ -33,12 +32,7 @@ pub fn bundle(parent: BorrowedFd<'_>, name: &OsStr, directory: BorrowedFd<'_>) -
         drop(rootfs);
         unmount(directory, c"rootfs").map_err(failed)?;
     }
-    let removed = remove_tree(parent, name);
-    if removed.is_err() && !nix::unistd::geteuid().is_root() {
-        // Files of subordinate ids, in directories of theirs.
-        return super::userns::remove(parent, name).or(removed);
-    }
-    removed
+    super::userns::remove_any(parent, name)
 }
 
 /// Whether `rootfs` is the root of a mount and not just a directory of the bundle.

@@ -85,7 +85,16 @@ fn plan<'a>(
     rootfs: Rootfs,
     request: &'a Request,
 ) -> Plan<'a> {
-    Plan { place, rootfs, layers, config: CONFIG, request, source: "oci:test", owner: None }
+    Plan {
+        place,
+        rootfs,
+        layers,
+        own: None,
+        config: CONFIG,
+        request,
+        source: "oci:test",
+        owner: None,
+    }
 }
 
 fn unpack(root: BorrowedFd<'_>) -> Result<()> {

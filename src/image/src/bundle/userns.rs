@@ -3,14 +3,16 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use libcontainer::sys::fd::set_cloexec;
 
+use super::inside::{Overlay, Told};
 use crate::convert::{IdMap, Mapping};
+use crate::digest::Digest;
 use crate::draft::open_directory;
 use crate::error::{Context, Error, Kind, Result};
 use crate::layer::remove_tree;
@@ -23,6 +25,18 @@ pub const UNPACK: &str = "internal-unpack";
 
 /// The argument before a descriptor and a name, which is removed in a namespace: see [`remove`].
 pub const REMOVE: &str = "internal-remove";
+
+/// The argument before a descriptor and a command line of this program, of which only an overlay is made, in a namespace: see [`overlay`].
+pub const OVERLAY: &str = "internal-overlay";
+
+/// What a process in a namespace does for another one of this program.
+#[derive(Debug)]
+pub enum Into {
+    /// Unpacks the image into this directory.
+    Files(OwnedFd),
+    /// Makes an overlay of the image's layers in this bundle: [`super::inside`].
+    Overlay(OwnedFd),
+}
 
 /// The ids that the caller has besides his own (subuid(5)), himself as root; `None` where he has none, or nobody maps them for him.
 #[must_use]
@@ -68,6 +82,67 @@ pub fn unpack(mapping: &Mapping, root: BorrowedFd<'_>, store: &Path) -> Result<(
     inside(command, mapping, root, "the image could not be unpacked")
 }
 
+/// Does what this process was told to do again, in a user namespace with the ids of `mapping`, as far as an overlay of the layers in the bundle
+/// `directory`; its root filesystem can be read through what is returned.
+///
+/// # Errors
+/// [`Kind::Unsupported`] where there is no such namespace or overlay; as [`unpack`].
+pub fn overlay(mapping: &Mapping, directory: BorrowedFd<'_>, store: &Path) -> Result<Overlay> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(OVERLAY).arg(directory.as_raw_fd().to_string());
+    command.args(std::env::args_os().skip(1)).env("SKEP_STORE", store);
+    let mut child = start(command, directory)?;
+    let made = map(&mut child, mapping).and_then(|()| {
+        let going = child.stdin.as_mut().map(|input| input.write_all(b"+"));
+        going.unwrap_or(Ok(())).context(|| "cannot tell the user namespace's process to go on")?;
+        told(&mut child)
+    });
+    if made.is_err() {
+        let _ended = child.kill();
+    }
+    // Its input ends with this, and so does it.
+    drop(child.stdin.take());
+    let status = child.wait().context(|| "cannot wait for the owner of a user namespace")?;
+    match made? {
+        Some(overlay) => Ok(overlay),
+        None => Err(Error::new(kind_of(status), "the layers of the image could not be unpacked")),
+    }
+}
+
+/// What the process in the namespace tells; all else that it says is passed on. `None` when it ends without a word.
+fn told(child: &mut Child) -> Result<Option<Overlay>> {
+    let process = child.id();
+    let Some(output) = child.stdout.take() else { return Ok(None) };
+    for line in BufReader::new(output).lines() {
+        let line = line.context(|| "cannot read from the owner of a user namespace")?;
+        let (number, layers, mounted) = match Told::read(&line).transpose()? {
+            Some(Told::Made { root, layers, mounted }) => (root, layers, mounted),
+            Some(Told::Refused(why)) => return Err(Error::unsupported(why)),
+            None => {
+                let _nowhere_to_say_it = writeln!(std::io::stdout(), "{line}");
+                continue;
+            }
+        };
+        let layers = layers.into_iter().map(|(key, path)| Ok((Digest::parse(&key)?, path)));
+        let layers = layers.collect::<Result<_>>()?;
+        let root = open_directory(Path::new(&format!("/proc/{process}/fd/{number}")))?;
+        return Ok(Some(Overlay { root, layers, mounted }));
+    }
+    Ok(None)
+}
+
+/// Removes `name` in `parent`, also where files in it belong to subordinate ids of the caller.
+///
+/// # Errors
+/// As [`remove_tree`].
+pub fn remove_any(parent: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+    let removed = remove_tree(parent, name);
+    if removed.is_err() && !nix::unistd::geteuid().is_root() {
+        return remove(parent, name).or(removed);
+    }
+    removed
+}
+
 /// Removes `name` in `parent`, where files belong to subordinate ids.
 ///
 /// # Errors
@@ -81,19 +156,12 @@ pub fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
 }
 
 fn inside(
-    mut command: Command,
+    command: Command,
     mapping: &Mapping,
     directory: BorrowedFd<'_>,
     failed: &str,
 ) -> Result<()> {
-    let raw = directory.as_raw_fd();
-    let pass = |on: bool| {
-        set_cloexec(raw, !on).map_err(|errno| Error::sys("cannot pass on a directory", errno))
-    };
-    pass(true)?;
-    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    pass(false)?;
-    let mut child = spawned.context(|| "cannot start the owner of a user namespace")?;
+    let mut child = start(command, directory)?;
     let mapped = map(&mut child, mapping);
     // It goes on when its input ends, and only if it has its ids.
     drop(child.stdin.take());
@@ -104,8 +172,24 @@ fn inside(
     }
     let status = child.wait().context(|| "cannot wait for the owner of a user namespace")?;
     mapped?;
-    let kind = match status.code() {
-        Some(0) => return Ok(()),
+    if status.success() { Ok(()) } else { Err(Error::new(kind_of(status), failed)) }
+}
+
+/// Starts `command`, which inherits `directory`.
+fn start(mut command: Command, directory: BorrowedFd<'_>) -> Result<Child> {
+    let raw = directory.as_raw_fd();
+    let pass = |on: bool| {
+        set_cloexec(raw, !on).map_err(|errno| Error::sys("cannot pass on a directory", errno))
+    };
+    pass(true)?;
+    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    pass(false)?;
+    spawned.context(|| "cannot start the owner of a user namespace")
+}
+
+/// The kind of the error that another process of this program has said.
+fn kind_of(status: ExitStatus) -> Kind {
+    match status.code() {
         Some(3) => Kind::NotFound,
         Some(4) => Kind::Auth,
         Some(5) => Kind::Verification,
@@ -113,8 +197,7 @@ fn inside(
         Some(7) => Kind::Network,
         Some(8) => Kind::NoSpace,
         _ => Kind::Generic,
-    };
-    Err(Error::new(kind, failed))
+    }
 }
 
 /// Becomes the owner of a user namespace, and waits for its ids: the start of what [`unpack`] and [`remove`] start. The directory that was passed on.
@@ -164,6 +247,27 @@ fn namespace_of(holder: &mut Child, mapping: &Mapping) -> Result<OwnedFd> {
     Ok(namespace.into())
 }
 
+/// The ids of this process's user namespace, as it has them: what it makes belongs to others than the same made elsewhere. `None` in the first.
+#[must_use]
+pub fn own_ids() -> Option<String> {
+    let map = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
+        text.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    super::overlay::in_user_namespace().then(|| format!("{}/{}", map("uid_map"), map("gid_map")))
+}
+
+/// Whether this process's user namespace has root and nobody else.
+#[must_use]
+pub fn is_alone() -> bool {
+    own_ids().is_some_and(|ids| {
+        ids.split('/').all(|map| {
+            let numbers: Vec<&str> = map.split(' ').collect();
+            matches!(numbers.as_slice(), ["0", _, "1"])
+        })
+    })
+}
+
 /// Waits until `holder` has its namespace, and gives it its ids.
 fn map(holder: &mut Child, mapping: &Mapping) -> Result<()> {
     let mut ready = [0];
@@ -176,6 +280,11 @@ fn map(holder: &mut Child, mapping: &Mapping) -> Result<()> {
         .hint("see user.max_user_namespaces in sysctl(8); --rootfs=copy needs none"));
     }
     let process = holder.id().to_string();
+    if mapping.rootless && !is_helped(mapping) {
+        // user_namespaces(7): else the kernel takes no map of groups from a user.
+        fs::write(format!("/proc/{process}/setgroups"), "deny")
+            .context(|| "cannot write setgroups of a user namespace")?;
+    }
     for (name, map) in [("uid_map", &mapping.uids), ("gid_map", &mapping.gids)] {
         if is_helped(mapping) {
             let helper = if name == "uid_map" { "newuidmap" } else { "newgidmap" };

@@ -1,12 +1,13 @@
 //! `bundle`, and `run` and `create` with `--image`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::{Context, place, platform, platform_flag};
-use crate::bundle::{self, Plan};
+use crate::bundle::userns::Into;
+use crate::bundle::{self, Plan, Rootfs};
 use crate::error::{Error, Result};
 use crate::event::{Event, Listener};
 use crate::launch::opened::Opened;
@@ -78,10 +79,13 @@ pub(super) fn bundle(matches: &ArgMatches, context: &Context) -> Result<()> {
     with_image(text, matches, context, request.mapping.as_ref(), |image| {
         let rootfs = wanted::rootfs(matches);
         let layers = run::layers(image, rootfs)?;
+        let own = |directory: BorrowedFd<'_>| image.overlay(directory);
         let plan = Plan {
             place: &directory,
             rootfs,
             layers: &layers,
+            // Any runtime is to run it, and crun 1.8 takes no mount on the root: it has to be asked for.
+            own: (rootfs == Rootfs::Overlay && run::is_ordinary_user()).then_some(&own),
             config: image.config(),
             request: &request,
             source: text,
@@ -124,8 +128,11 @@ impl Listener for News<'_> {
 }
 
 /// The files of the image alone: see [`bundle::userns`].
-fn files(text: &str, matches: &ArgMatches, context: &Context, into: &OwnedFd) -> Result<()> {
-    with_image(text, matches, context, None, |image| image.unpack(into.as_fd()))
+fn files(text: &str, matches: &ArgMatches, context: &Context, into: &Into) -> Result<()> {
+    with_image(text, matches, context, None, |image| match into {
+        Into::Files(directory) => image.unpack(directory.as_fd()),
+        Into::Overlay(directory) => image.serve(directory.as_fd()),
+    })
 }
 
 fn with_image<T>(
@@ -158,7 +165,9 @@ fn pulled(
     let known = Select::Name(name.clone());
     let platform = platform(matches);
     let stored = |select| -> Result<Box<dyn Source + Send>> { Ok(Box::new(store.source(select)?)) };
-    if matches.get_one::<String>("pull").is_none_or(|when| when == "missing") {
+    // Who asked for this in a namespace has pulled it.
+    let missing = matches.get_one::<String>("pull").is_none_or(|when| when == "missing");
+    if missing || context.into.is_some() {
         let there = stored(known.clone())?;
         let all = crate::image::Image::find(&*there, platform, &context.limits)
             .is_ok_and(|image| image.blobs().into_iter().all(|blob| store.has(blob)));

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::bundle::userns::Into;
 use crate::error::{Error, Kind, Result};
 use crate::limits::Limits;
 use crate::platform::Platform;
@@ -28,24 +29,21 @@ use progress::Progress;
 
 /// What every command needs.
 struct Context {
-    store: PathBuf,
+    /// `None` for the place where it is when nobody says: not every command needs one, and a hook of a runtime has no `HOME` to find it by.
+    store: Option<PathBuf>,
     limits: Limits,
     jobs: usize,
     quiet: bool,
     json: bool,
     progress: Progress,
-    /// All that is wanted is the files of the image in this directory: another process of this program does the rest.
-    into: Option<std::os::fd::OwnedFd>,
+    /// All that is wanted is the image in this directory: another process of this program does the rest.
+    into: Option<Into>,
     remote: remote::Remote,
 }
 
 impl Context {
-    fn new(matches: &ArgMatches, into: Option<std::os::fd::OwnedFd>) -> Result<Self> {
-        let uid = nix::unistd::geteuid().as_raw();
-        let store = match matches.get_one::<PathBuf>("store") {
-            Some(path) => path.clone(),
-            None => Store::default_path(uid, &|name| std::env::var_os(name))?,
-        };
+    fn new(matches: &ArgMatches, into: Option<Into>) -> Result<Self> {
+        let store = matches.get_one::<PathBuf>("store").cloned();
         let (quiet, json) = (matches.get_flag("quiet"), matches.get_flag("json"));
         let mut limits = Limits::default();
         if let Some(bytes) = matches.get_one::<u64>("max-size") {
@@ -65,7 +63,14 @@ impl Context {
     }
 
     fn open_store(&self) -> Result<Store> {
-        Store::open(&self.store, self.limits)
+        let path = match &self.store {
+            Some(path) => path.clone(),
+            None => {
+                let uid = nix::unistd::geteuid().as_raw();
+                Store::default_path(uid, &|name| std::env::var_os(name))?
+            }
+        };
+        Store::open(&path, self.limits)
     }
 
     /// One line of data on stdout.
@@ -89,9 +94,9 @@ impl Context {
 
 /// The program.
 ///
-/// Returns the exit code: see [`Kind`]. With `into`, which is for [`crate::bundle::userns`], an image is unpacked there and nothing else done.
+/// Returns the exit code: see [`Kind`]. With `into`, which is for [`crate::bundle::userns`], that is all that is done.
 #[must_use]
-pub fn run(arguments: impl Iterator<Item = OsString>, into: Option<std::os::fd::OwnedFd>) -> u8 {
+pub fn run(arguments: impl Iterator<Item = OsString>, into: Option<Into>) -> u8 {
     // A mode that a layer or the store asks for is the mode that is meant.
     let _was = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     let matches = match program().try_get_matches_from(arguments) {

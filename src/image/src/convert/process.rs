@@ -143,6 +143,10 @@ fn run_as(
             // user_namespaces(7): such a map comes with setgroups denied.
             groups.clear();
         }
+        if mapping.rootless && found.uid == 0 && groups == [found.gid] {
+            // Root gains nothing by it, and runc sets none for an ordinary user.
+            groups.clear();
+        }
         let before = groups.len();
         groups.retain(|group| Mapping::has(&mapping.gids, *group));
         if groups.len() < before {

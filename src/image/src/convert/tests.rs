@@ -151,6 +151,16 @@ fn without_root_the_ids_are_those_there_are() {
     assert!(!terminals["options"].as_array().unwrap().contains(&json!("gid=5")));
     let error = convert_with(&image(&config("app")), &request).unwrap_err();
     assert!(error.to_string().contains("the user 1000"), "{error}");
+    // runc sets no groups for an ordinary user, whatever the ids he has.
+    let mut helped = Mapping::single(1000, 1000);
+    for map in [&mut helped.uids, &mut helped.gids] {
+        map.push(IdMap { container: 1, host: 100_000, size: 65535 });
+    }
+    let request = Request { mapping: Some(helped), ..Request::default() };
+    let made = convert_with(&image(&config("")), &request).unwrap().spec;
+    assert_eq!(made["process"]["user"], json!({ "uid": 0, "gid": 0 }));
+    let made = convert_with(&image(&config("app")), &request).unwrap().spec;
+    assert_eq!(made["process"]["user"]["additionalGids"], json!([1001, 10]));
     let all = Mapping {
         uids: vec![IdMap { container: 0, host: 100_000, size: 65536 }],
         gids: vec![IdMap { container: 0, host: 100_000, size: 1002 }],

@@ -5,10 +5,11 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use super::run;
+use crate::bundle::inside::{self, Overlay};
 use crate::bundle::userns;
 use crate::convert::Mapping;
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Listener;
 use crate::image::Image;
 use crate::layer::{Devices, Format, IdMap, Options, Owners};
@@ -32,6 +33,8 @@ pub struct Opened<'a> {
     owners: Owners,
     /// The ids of a namespace that a copy has to be made in.
     inside: Option<Mapping>,
+    /// The ids of the container that an ordinary user makes.
+    rootless: Option<Mapping>,
     /// What keeps the unpacked layers in the store until a bundle does.
     held: RefCell<Option<Lock>>,
     /// The names of the layers in the store.
@@ -63,6 +66,7 @@ impl<'a> Opened<'a> {
             IdMap(map.iter().map(|map| (map.container, map.host, map.size)).collect())
         };
         let inside = mapping.filter(|mapping| userns::is_helped(mapping)).cloned();
+        let rootless = mapping.filter(|mapping| mapping.rootless).cloned();
         let owners = match mapping {
             Some(mapping) if mapping.rootless => Owners::Single,
             Some(mapping) => Owners::Mapped {
@@ -82,6 +86,7 @@ impl<'a> Opened<'a> {
             listener,
             owners,
             inside,
+            rootless,
             held: RefCell::default(),
             keys: RefCell::default(),
         })
@@ -100,8 +105,11 @@ impl run::Image for Opened<'_> {
 
     fn layers(&self) -> Result<Vec<PathBuf>> {
         let held = self.store.hold()?;
+        let here = is_first_namespace();
         let options = Options {
-            format: Format::Overlay { userxattr: !is_first_namespace() },
+            format: Format::Overlay { userxattr: !here },
+            owners: if userns::is_alone() { Owners::Single } else { Owners::Raw },
+            devices: if here { Devices::Create } else { Devices::Placeholder },
             limits: self.limits,
             ..Options::default()
         };
@@ -111,6 +119,26 @@ impl run::Image for Opened<'_> {
         self.held.replace(Some(held));
         self.keys.replace(keys);
         Ok(paths)
+    }
+
+    fn overlay(&self, directory: BorrowedFd<'_>) -> Result<Overlay> {
+        let mapping = self.rootless.as_ref();
+        let mapping = mapping.filter(|m| Mapping::has(&m.uids, 0) && Mapping::has(&m.gids, 0));
+        let mapping = mapping.ok_or_else(|| {
+            Error::unsupported("the user namespace has no root, who would mount an overlay")
+        })?;
+        let held = self.store.hold()?;
+        let overlay = userns::overlay(mapping, directory, self.store.path())?;
+        self.held.replace(Some(held));
+        self.keys.replace(overlay.layers.iter().map(|(key, _)| key.clone()).collect());
+        Ok(overlay)
+    }
+
+    fn serve(&self, directory: BorrowedFd<'_>) -> Result<()> {
+        let paths = self.layers()?;
+        let keys = self.keys.borrow();
+        let layers: Vec<_> = keys.iter().cloned().zip(paths).collect();
+        inside::serve(directory, &layers)
     }
 
     fn keep(&self, place: &Path) -> Result<()> {

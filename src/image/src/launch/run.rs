@@ -32,6 +32,16 @@ pub trait Image {
     /// # Errors
     /// Those of fetching and unpacking.
     fn unpack(&self, root: BorrowedFd<'_>) -> Result<()>;
+    /// An overlay of the layers that the container mounts itself, made in the bundle `directory`: [`bundle::inside`].
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] where there can be none; those of fetching and unpacking.
+    fn overlay(&self, directory: BorrowedFd<'_>) -> Result<bundle::inside::Overlay>;
+    /// Makes it, for another process of this program that waits for it in [`overlay`](Self::overlay).
+    ///
+    /// # Errors
+    /// Those of fetching and unpacking.
+    fn serve(&self, directory: BorrowedFd<'_>) -> Result<()>;
     /// Keeps the layers in the store for as long as the bundle at `place` is there.
     ///
     /// # Errors
@@ -135,10 +145,15 @@ pub fn run(command: &str, matches: &ArgMatches, source: &str, image: &dyn Image)
         state: state_root(matches, &runtime).join(id.as_str()),
         remover: if foreground { None } else { Some(own_path()?) },
     };
+    let own = |directory: BorrowedFd<'_>| image.overlay(directory);
+    // crun 1.8 takes no mount on the root.
+    let takes_it = rootfs == bundle::Rootfs::Overlay
+        || (rootfs == bundle::Rootfs::Auto && !is_called(&runtime, "crun"));
     let plan = Plan {
         place: &place,
         rootfs,
         layers: &layers,
+        own: (takes_it && is_ordinary_user()).then_some(&own),
         config: image.config(),
         request: &request,
         source,
@@ -176,15 +191,15 @@ pub fn run(command: &str, matches: &ArgMatches, source: &str, image: &dyn Image)
 
 /// The unpacked layers for a root filesystem that is an overlay of them; none for a copy.
 ///
-/// With `--rootfs=auto` a user without privilege, who mounts nothing, gets a copy, and so does an image whose layers
-/// cannot be had one by one.
+/// A user without privilege mounts nothing: see [`Image::overlay`]. With `--rootfs=auto` an image whose layers cannot be had
+/// one by one is copied.
 ///
 /// # Errors
 /// Those of [`Image::layers`].
 pub fn layers(image: &dyn Image, rootfs: bundle::Rootfs) -> Result<Vec<PathBuf>> {
     match rootfs {
         bundle::Rootfs::Copy => return Ok(Vec::new()),
-        bundle::Rootfs::Auto if !nix::unistd::geteuid().is_root() => return Ok(Vec::new()),
+        _ if is_ordinary_user() => return Ok(Vec::new()),
         _ => {}
     }
     match image.layers() {
@@ -193,6 +208,16 @@ pub fn layers(image: &dyn Image, rootfs: bundle::Rootfs) -> Result<Vec<PathBuf>>
         }
         layers => layers,
     }
+}
+
+/// Whether this user mounts nothing.
+#[must_use]
+pub fn is_ordinary_user() -> bool {
+    !nix::unistd::geteuid().is_root()
+}
+
+fn is_called(program: &Path, name: &str) -> bool {
+    program.file_name().is_some_and(|file| file == name)
 }
 
 fn process(

@@ -17,6 +17,12 @@ impl Image for Fake {
     fn unpack(&self, root: std::os::fd::BorrowedFd<'_>) -> Result<()> {
         fs::create_dir(format!("/proc/self/fd/{}/bin", root.as_raw_fd())).context(|| "mkdir")
     }
+    fn overlay(&self, _: std::os::fd::BorrowedFd<'_>) -> Result<bundle::inside::Overlay> {
+        Err(Error::unsupported("not here"))
+    }
+    fn serve(&self, _: std::os::fd::BorrowedFd<'_>) -> Result<()> {
+        Err(Error::unsupported("not here"))
+    }
     fn keep(&self, _: &Path) -> Result<()> {
         Ok(())
     }

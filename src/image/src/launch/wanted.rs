@@ -27,7 +27,7 @@ pub fn flags() -> Vec<Arg> {
         Arg::new(name).long(name).help(help).action(ArgAction::SetTrue).help_heading("Container")
     };
     vec![
-        value("rootfs", "KIND", "how the root filesystem is made (default: auto)")
+        value("rootfs", "KIND", "how the root filesystem is made (default: auto; for an ordinary user's bundle that is a copy, and with overlay its containers mount it themselves)")
             .value_parser(["auto", "overlay", "copy"]),
         value("config-from", "FILE", "start from this config.json in place of the defaults"),
         value("user", "USER[:GROUP]", "run as this user, in place of the image's").short('u'),

@@ -3,17 +3,18 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde_json::Value;
 
 use super::{Name, Store};
+use crate::bundle::userns::remove_any;
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::document;
 use crate::error::{Context, Error, Result};
-use crate::layer::remove_tree;
 use crate::manifest::Document;
 use crate::media::Media;
 use crate::source::layout::blob_name;
@@ -106,7 +107,7 @@ impl Store {
         for place in [".skep/ingest", ".skep/tmp"] {
             let dir = self.open_below(place)?;
             for (name, size) in self.list(Path::new(place))? {
-                remove_tree(&dir, name)?;
+                remove_any(dir.as_fd(), name.as_ref())?;
                 removed.unfinished += 1;
                 removed.bytes += size;
             }

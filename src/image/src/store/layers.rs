@@ -3,7 +3,7 @@
 //! A layer that is right above any other has its diff ID for a name, and all images share it. One that took something from those below it (the owner of
 //! a directory that it has no entry for, the content of a hard link) is right above those alone: its name is the [`Name::stacked`] one.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -11,9 +11,9 @@ use nix::fcntl::{AtFlags, RenameFlags, renameat, renameat2};
 use nix::sys::stat::{Mode, fstatat, mkdirat};
 
 use super::Store;
+use crate::bundle::userns::remove_any;
 use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
-use crate::layer::remove_tree;
 
 /// What the layers of an image are called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,13 @@ impl Name {
             Self { diff_id: diff_id.clone(), stacked }
         };
         diff_ids.iter().map(&mut next).collect()
+    }
+
+    /// The name of the same layer unpacked in a user namespace with `ids`: its files belong to others.
+    #[must_use]
+    pub fn with_ids(&self, ids: &str) -> Self {
+        let of = |key: &Digest| Digest::of(format!("{key} {ids}").as_bytes());
+        Self { diff_id: of(&self.diff_id), stacked: of(&self.stacked) }
     }
 }
 
@@ -91,13 +98,14 @@ impl Store {
         }
         let temporaries = self.open_below(".skep/tmp")?;
         // One who was killed has left it: the lock says that it is nobody's.
-        remove_tree(&temporaries, &unfinished).context(|| "a layer that was left half unpacked")?;
+        remove_any(temporaries.as_fd(), unfinished.as_ref())
+            .context(|| "a layer that was left half unpacked")?;
         mkdirat(&temporaries, unfinished.as_str(), Mode::S_IRWXU)
             .map_err(|errno| self.failed("make", &unfinished, errno))?;
         let result = self.fill(name, &format!(".skep/tmp/{unfinished}"), unpack);
         if result.is_err() {
             // The first error is the one to tell; the next unpacking tries this again.
-            let _tried_again = remove_tree(&temporaries, &unfinished);
+            let _tried_again = remove_any(temporaries.as_fd(), unfinished.as_ref());
         }
         result
     }
@@ -144,7 +152,7 @@ impl Store {
         let temporaries = self.open_below(".skep/tmp")?;
         let temporary = format!("gone-{algorithm}-{hex}-{}", std::process::id());
         match renameat(self.dir(), name.as_str(), &temporaries, temporary.as_str()) {
-            Ok(()) => remove_tree(&temporaries, &temporary),
+            Ok(()) => remove_any(temporaries.as_fd(), temporary.as_ref()),
             Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(self.failed("remove", &name, errno)),
         }
@@ -165,6 +173,7 @@ mod tests {
         assert_ne!(names[0].stacked, a);
         let chain = Digest::of(format!("{a} {b}").as_bytes());
         assert_eq!(names[1].stacked, chain);
+        assert_ne!(names[1].with_ids("0 1000 1"), names[1].with_ids("0 1001 1"));
         assert_eq!(names[2].stacked, Digest::of(format!("{chain} {c}").as_bytes()));
     }
 }
