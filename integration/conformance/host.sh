@@ -71,7 +71,7 @@ OUR_CGROUPS=(
 # prepare_cgroups: a view of them that every runtime takes; only this mount namespace has it.
 prepare_cgroups() {
     local list=/sys/fs/cgroup/unified/cgroup.controllers
-    [[ -z ${CONFORMANCE_HUGETLB:-} ]] || mount_hugetlb
+    mount_controllers
     # crun 1.8 refuses a hybrid host whose v2 part has any controller, even one that nobody uses.
     if [[ $NAME == crun && -r $list && -n $(<"$list") ]]; then
         note "crun would refuse this host: hiding from it that cgroup2 has the controllers $(<"$list")"
@@ -79,14 +79,22 @@ prepare_cgroups() {
     fi
 }
 
-# mount_hugetlb: v1's hugetlb controller, on a copy of the directory, since the machine's own is not to have it.
-mount_hugetlb() {
-    local place=$WORK/cgroup entry name
-    [[ " $(facts) " != *' hugetlb '* && " $(facts) " == *' cgroup1 '* ]] || return 0
-    # First, for nothing is to be moved away where version 2 or somebody else has the controller.
-    mkdir "$WORK/hugetlb" "$place"
-    mount -t cgroup -o hugetlb cgroup "$WORK/hugetlb" 2>/dev/null \
-        || die 'CONFORMANCE_HUGETLB: the hugetlb controller is in use elsewhere, by version 2 perhaps'
+# mount_controllers: v1's that the suites ask for and nobody has mounted, on a copy of the directory: only this mount
+# namespace has them, and they go with it. While version 2 uses one, it stays there.
+mount_controllers() {
+    local place=$WORK/cgroup controller mounted=() entry name
+    [[ " $(facts) " == *' cgroup1 '* ]] || return 0
+    for controller in hugetlb net_cls net_prio; do
+        [[ " $(facts) " != *" $controller "* ]] || continue
+        mkdir "$WORK/$controller"
+        if mount -t cgroup -o "$controller" cgroup "$WORK/$controller" 2>/dev/null; then
+            mounted+=("$controller")
+        else
+            note "cgroup v1's $controller cannot be mounted: the kernel has none, or version 2 uses it"
+        fi
+    done
+    ((${#mounted[@]})) || return 0
+    mkdir "$place"
     mount -t tmpfs -o mode=755 tmpfs "$place"
     for entry in /sys/fs/cgroup/*; do
         name=${entry##*/}
@@ -96,10 +104,12 @@ mount_hugetlb() {
             mkdir "$place/$name" && mount --move "$entry" "$place/$name" 2>/dev/null || mount --bind "$entry" "$place/$name"
         fi
     done
-    mkdir -p "$place/hugetlb"
-    mount --move "$WORK/hugetlb" "$place/hugetlb"
+    for controller in "${mounted[@]}"; do
+        mkdir -p "$place/$controller"
+        mount --move "$WORK/$controller" "$place/$controller"
+    done
     mount --move "$place" /sys/fs/cgroup
-    note "cgroup v1's hugetlb is mounted for this run"
+    note "for this run cgroup v1 has, mounted: ${mounted[*]}"
 }
 
 # our_cgroups: those of the suites that are there.
