@@ -23,6 +23,7 @@ cases![
     the_whole_tree_of_earlier_mounts_is_bound,
     a_source_in_the_root_stays_in_the_root,
     mountinfo_is_in_the_order_of_the_config,
+    more_bind_mounts_than_open_files_in_a_user_namespace,
     a_recursive_bind_of_what_holds_the_root_is_the_hosts,
     a_source_in_proc_is_the_hosts,
     what_is_shared_with_the_host_is_said_twice,
@@ -254,6 +255,21 @@ fn mountinfo_is_in_the_order_of_the_config(t: &Test) {
     let points = text.lines().filter_map(|line| line.split(' ').nth(4)?.strip_prefix("/m/"));
     let found: Vec<usize> = points.map(|point| point.parse().unwrap()).collect();
     assert_eq!(found, Vec::from_iter(0..300), "{text}");
+}
+
+/// There the runtime opens all sources before the container is there.
+fn more_bind_mounts_than_open_files_in_a_user_namespace(t: &Test) {
+    t.need_user_namespaces();
+    let dir = host_dir(t, "dir");
+    let mut c = t.container().user_namespace(231_072);
+    fs::create_dir(c.path("/m")).unwrap();
+    fs::set_permissions(c.path("/m"), fs::Permissions::from_mode(0o777)).unwrap();
+    for n in 0..1_300 {
+        c = c.mount(&format!("/m/{n}"), "bind", &dir, &["rbind", "ro"]);
+    }
+    let c = c.sh("grep -c ' /m/' /proc/self/mountinfo; ulimit -Sn; cat /m/1299/file");
+    let few = ["sh", "-c", "ulimit -S -n 1024; exec \"$@\"", "sh"];
+    c.bundle_call("run", &[]).by(&few).run().ok().prints("1300\n1024\nfrom the host\n");
 }
 
 fn a_recursive_bind_of_what_holds_the_root_is_the_hosts(t: &Test) {

@@ -59,7 +59,7 @@ runtime_tools_run() {
 # runtime_tools_program NAME: runs it, sets OUTCOME and WHY.
 runtime_tools_program() {
     local log=$LOGS/$1.out status=0
-    TMPDIR=$WORK/runtime-tools timeout --kill-after 5 60 "validation/$1/$1.t" >"$log" 2>"$LOGS/$1.err" </dev/null || status=$?
+    TMPDIR=$WORK/runtime-tools timeout --kill-after 5 180 "validation/$1/$1.t" >"$log" 2>"$LOGS/$1.err" </dev/null || status=$?
     OUTCOME=pass WHY=''
     if ((status)); then
         OUTCOME=fail WHY="status $status: $(tail -n 1 "$LOGS/$1.err")"

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, mknodat};
 use nix::unistd::fchownat;
 
@@ -65,6 +66,36 @@ fn is_for_the_parent(plan: &Plan, op: &MountOp, bind: &Bind) -> bool {
         || (bind.recursive == Recursive::Yes && is_above_root())
 }
 
+/// So many mounts are no matter for the usual soft limit of 1024 open files.
+const MANY: usize = 256;
+
+/// While it lives descriptors may have numbers from the soft limit of open files on, up to the hard one. Where those are
+/// given away, the limit that the container inherits leaves all lower numbers for what comes later.
+struct Room {
+    soft: u64,
+    hard: u64,
+}
+
+impl Room {
+    fn make() -> Option<Self> {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok()?;
+        Some(Self { soft, hard })
+    }
+
+    /// What has no room stays where it is.
+    fn place(&self, tree: OwnedFd) -> OwnedFd {
+        let least = libc::c_int::try_from(self.soft).unwrap_or(libc::c_int::MAX);
+        fd::dup_from(tree.as_fd(), least).unwrap_or(tree)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let _as_it_was = setrlimit(Resource::RLIMIT_NOFILE, self.soft, self.hard);
+    }
+}
+
 fn open_those(plan: &mut Plan, wanted: fn(&Plan, &MountOp, &Bind) -> bool) -> Result<()> {
     let mut known = Vec::new();
     for op in &mut plan.mounts {
@@ -72,13 +103,19 @@ fn open_those(plan: &mut Plan, wanted: fn(&Plan, &MountOp, &Bind) -> bool) -> Re
             idmap.userns = Some(user_namespace(&idmap.ids, op.index, &mut known)?);
         }
     }
+    let room = if plan.mounts.len() > MANY { Room::make() } else { None };
     for i in 0..plan.mounts.len() {
         let Some(op) = plan.mounts.get(i) else { break };
         let Action::Bind(bind) = &op.action else { continue };
         if bind.inside.is_some() || !wanted(plan, op, bind) {
             continue;
         }
-        let found = clone_source(plan, i, op, bind)?;
+        let found = match (&room, clone_source(plan, i, op, bind)?) {
+            (Some(room), Some(Found::Tree { tree, directory })) => {
+                Some(Found::Tree { tree: room.place(tree), directory })
+            }
+            (_, found) => found,
+        };
         if let Some(Action::Bind(bind)) = plan.mounts.get_mut(i).map(|op| &mut op.action) {
             bind.found = found;
         }

@@ -161,6 +161,35 @@ fn a_class_that_is_named_and_missing_is_made_and_stays() {
 }
 
 #[test]
+fn what_was_there_before_is_not_taken_back() {
+    let tree = Tree::new("before");
+    // No schemata file, so that writing them fails; the directory is what an earlier container has left.
+    tree.file("box/tasks", "");
+    let error = message(create(&tree, r#"{"l3CacheSchema":"L3:0=f"}"#));
+    assert!(error.contains("write \"L3:0=f\\n\" to"), "{error}");
+    assert!(tree.has("box/tasks"));
+    // Nor by a launch that fails later, with a monitoring group there and one that is made.
+    tree.empty("box");
+    for (name, stays) in [("gold", true), ("silver", false)] {
+        tree.group(name, "L3:0=f\n");
+        if stays {
+            tree.file(&format!("{name}/mon_groups/box/tasks"), "");
+        }
+        let json = format!(r#"{{"closID":"{name}","enableMonitoring":true}}"#);
+        let mut group = create(&tree, &json).unwrap();
+        tree.empty(&format!("{name}/mon_groups/box"));
+        group.undo();
+        assert_eq!(tree.has(&format!("{name}/mon_groups/box")), stays, "{name}");
+        assert!(tree.has(name), "{name}");
+    }
+    tree.file("box/tasks", "");
+    let mut group = create(&tree, "{}").unwrap();
+    tree.empty("box");
+    group.undo();
+    assert!(tree.has("box"));
+}
+
+#[test]
 fn the_root_is_a_class_too() {
     let tree = Tree::new("root");
     let group = create(&tree, r#"{"closID":"/","l3CacheSchema":"L3:0=7ff"}"#).unwrap();

@@ -49,6 +49,17 @@ pub fn openat2(
     }
 }
 
+/// fcntl(2) F_DUPFD_CLOEXEC: a copy with the first free number that is not below `least`.
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn dup_from(fd: BorrowedFd<'_>, least: libc::c_int) -> Result<OwnedFd, Errno> {
+    // SAFETY: no pointers are passed.
+    let copy = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) };
+    // SAFETY: the kernel has just made this descriptor for us.
+    Errno::result(copy).map(|copy| unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
 /// openat(2), always close-on-exec.
 ///
 /// # Errors
