@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::harness::host::Layout;
 use crate::harness::pty::ConsoleSocket;
 use crate::harness::runner::cases;
 use crate::harness::runtime::Call;
@@ -28,6 +29,7 @@ cases![
     a_joined_network_namespace_is_joined_again,
     limits_are_those_of_the_new_configuration,
     every_mode_of_cgroups_is_restored,
+    cgroups_of_others_are_not_restored,
     a_paused_container_is_checkpointed,
     prestart_hooks_run_again,
     a_failing_hook_leaves_nothing,
@@ -416,6 +418,31 @@ fn every_mode_of_cgroups_is_restored(t: &Test) {
             "{mode}: {cgroup}"
         );
     }
+}
+
+/// In hierarchies of version 1 that the container has no cgroup in, CRIU saves all there are.
+fn cgroups_of_others_are_not_restored(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc restores them");
+    t.need_controller("cpuset");
+    let c = counting(t);
+    let other = match t.host.layout {
+        Layout::V1 => t.host.v1("cpuset", &format!("{}-other", t.id), ""),
+        Layout::V2 => t.host.v2(&format!("{}-other", t.id), ""),
+    };
+    for mode in ["soft", "full"] {
+        let flags = ["--manage-cgroups-mode", mode];
+        fs::create_dir(&other).unwrap();
+        fs::create_dir(other.join("below")).unwrap();
+        checkpoint(&c, &flags).run().ok();
+        fs::remove_dir(other.join("below")).unwrap();
+        fs::remove_dir(&other).unwrap();
+        let at = stopped(&c);
+        restore(&c, &flags).run().ok();
+        wait_count(&c, &at);
+        assert!(!other.exists(), "{mode}");
+    }
+    c.delete_force().ok();
+    t.assert_nothing_left();
 }
 
 fn a_paused_container_is_checkpointed(t: &Test) {

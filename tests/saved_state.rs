@@ -136,9 +136,12 @@ impl Stranger {
 impl Drop for Stranger {
     fn drop(&mut self) {
         let _killed_by_mistake = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
-        wait::for_exit(self.pid);
+        let _ended =
+            wait::until_within(wait::patience(), || (!wait::is_alive(self.pid)).then_some(()));
         for directory in &self.directories {
-            wait::until("the cgroup is empty", || fs::remove_dir(directory).ok());
+            wait::until("the cgroup is empty", || {
+                (fs::remove_dir(directory).is_ok() || !directory.exists()).then_some(())
+            });
         }
     }
 }

@@ -98,14 +98,19 @@ impl Cgroup {
             let mut fields = line.splitn(3, ':').skip(1);
             let (Some(controllers), Some(own)) = (fields.next(), fields.next()) else { continue };
             for controller in controllers.split(',') {
-                let joined = self.record.hierarchies.iter().any(|member| {
-                    if controller.is_empty() { member.is_v2() } else { member.has(controller) }
-                });
-                let path = if joined { self.path() } else { own };
+                let path = if self.has(controller) { self.path() } else { own };
                 roots.push((controller.to_owned(), path.to_owned()));
             }
         }
         Ok(roots)
+    }
+
+    /// Whether the container has a directory in the hierarchy of this controller, or of version 2 if it is empty.
+    pub fn has(&self, controller: &str) -> bool {
+        self.record.hierarchies.iter().any(|member| match controller {
+            "" => member.is_v2(),
+            controller => member.has(controller),
+        })
     }
 
     /// Says why clone3(2) with [`Join::into`], or the write to one of [`Join::tasks`], failed.

@@ -69,6 +69,12 @@ impl Container<'_> {
                 places.discard();
             }
         })?;
+        if !how.pre_dump
+            && let Err(error) = criu::forget_others(&places, &self.cgroup)
+        {
+            let error = error.context("a restore will make cgroups of others as well");
+            log.warn(&error.to_string());
+        }
         // After a pre-dump CRIU waits for the dump, which will be another's. The images are whole in any case.
         if !how.pre_dump
             && let Err(error) = session.finish()

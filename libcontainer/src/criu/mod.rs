@@ -3,6 +3,7 @@
 //! CRIU is a program of the host that is started for one request; nothing of it is linked. What it is asked is told by
 //! [`crate::container`] for a checkpoint and by [`crate::launch`] for a restore; here is what both share.
 
+mod cgroups;
 pub mod external;
 mod failure;
 pub mod message;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::spec::{Spec, annotations};
+pub(crate) use cgroups::forget_others;
 use message::{Opts, Switch};
 pub(crate) use places::Places;
 pub use session::Session;

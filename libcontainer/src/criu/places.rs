@@ -105,12 +105,23 @@ impl Places {
         fd::write_all(&file, content).on("write", name)
     }
 
-    /// Reads a file among the images; nothing if it is not there.
-    pub(crate) fn read(&self, name: &str) -> Result<Vec<u8>> {
+    /// Replaces a file among the images, by way of one with the name `new`; as it was if that fails.
+    pub(crate) fn replace(&self, name: &str, new: &str, content: &[u8]) -> Result<()> {
+        let images = &self.images.fd;
+        let replaced = self
+            .write(new, content)
+            .and_then(|()| nix::fcntl::renameat(images, new, images, name).on("rename", new));
+        replaced.inspect_err(|_| {
+            let _gone = unlinkat(images, new, UnlinkatFlags::NoRemoveDir);
+        })
+    }
+
+    /// Reads a file among the images, of at most so many bytes; nothing if it is not there.
+    pub(crate) fn read(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
         let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
         match self.file(name, flags) {
             Err(Errno::ENOENT) => Ok(Vec::new()),
-            other => fd::read_all(&other.on("open", name)?, 1 << 20).on("read", name),
+            other => fd::read_all(&other.on("open", name)?, limit).on("read", name),
         }
     }
 

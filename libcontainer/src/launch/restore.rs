@@ -299,7 +299,7 @@ fn standard_streams() -> Result<Vec<OwnedFd>> {
 
 /// What the standard streams were at the checkpoint.
 fn streams(places: &Places) -> Result<Vec<String>> {
-    let text = places.read(criu::STREAMS)?;
+    let text = places.read(criu::STREAMS, 1 << 20)?;
     if text.is_empty() {
         return Ok(Vec::new());
     }
