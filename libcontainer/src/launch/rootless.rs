@@ -43,14 +43,29 @@ fn forget_groups(spec: &mut Spec<'_>, known: u64) {
     }
 }
 
-/// `own` as 0, then the `granted` ranges.
+/// As many lines a map can have (user_namespaces(7)).
+const MAX_LINES: usize = 340;
+
+/// `own` as 0, then the `granted` ranges; one that shares ids with what stands before it, as where a user has the same range
+/// by his name and by his number, would make the kernel refuse the whole map.
 fn mappings(own: u32, granted: &[(u32, u32)]) -> Vec<IdMapping> {
     let mut list = vec![IdMapping { container_id: 0, host_id: own, size: 1 }];
     let mut next = 1_u32;
     for (host_id, size) in granted.iter().copied() {
+        let end = |first: u32, size: u32| u64::from(first) + u64::from(size);
+        let overlaps = |map: &IdMapping| {
+            u64::from(host_id) < end(map.host_id, map.size)
+                && u64::from(map.host_id) < end(host_id, size)
+        };
+        if list.iter().any(overlaps) {
+            continue;
+        }
         list.push(IdMapping { container_id: next, host_id, size });
         let Some(end) = next.checked_add(size) else { break };
         next = end;
+        if list.len() == MAX_LINES {
+            break;
+        }
     }
     list
 }
@@ -71,7 +86,12 @@ mod tests {
             text(&[(100_000, 65536), (300_000, 10)]),
             [(0, 1000, 1), (1, 100_000, 65536), (65537, 300_000, 10)]
         );
-        assert_eq!(text(&[(5, u32::MAX), (6, 1)]).len(), 2);
+        assert_eq!(text(&[(5000, u32::MAX), (6, 1)]).len(), 2);
+        // The same by name and by number; a part of another; one with the user's own id.
+        let twice = [(100_000, 65536), (100_000, 65536), (165_535, 9), (900, 101), (999, 1)];
+        assert_eq!(text(&twice), [(0, 1000, 1), (1, 100_000, 65536), (65537, 999, 1)]);
+        let many: Vec<_> = (0..1000).map(|i| (10_000 + 2 * i, 1)).collect();
+        assert_eq!(text(&many).len(), 340);
     }
 
     #[test]
