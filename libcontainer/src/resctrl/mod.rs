@@ -243,11 +243,17 @@ impl Group {
         Ok(())
     }
 
-    /// Takes back what this process has made.
+    /// Takes back what this process has made; but for a class that others may join, and have by now.
     pub fn undo(&mut self) {
-        for directory in self.made.drain(..).rev() {
-            let _best_effort = fs::remove_dir(directory);
+        for directory in std::mem::take(&mut self.made).into_iter().rev() {
+            if !self.is_others(&directory) {
+                let _best_effort = fs::remove_dir(directory);
+            }
         }
+    }
+
+    fn is_others(&self, directory: &str) -> bool {
+        !self.record.own && directory == self.record.class && has_tasks(directory)
     }
 
     /// Removes what a `create` that was killed may have made, unless somebody is in it.
@@ -282,6 +288,10 @@ fn is_directory(path: &str) -> Result<bool> {
         Err(error) if io_errno(&error) == Errno::ENOENT => Ok(false),
         other => other.map(|found| found.is_dir()).on("stat", path),
     }
+}
+
+fn has_tasks(directory: &str) -> bool {
+    fs::read(PathBuf::from(directory).join("tasks")).is_ok_and(|tasks| !tasks.is_empty())
 }
 
 fn has_no_tasks(directory: &str) -> bool {

@@ -189,6 +189,24 @@ fn what_was_there_before_is_not_taken_back() {
     assert!(tree.has("box"));
 }
 
+/// The kernel would remove the class of who has joined it meanwhile, and lift his limits.
+#[test]
+fn a_class_that_others_have_joined_is_not_taken_back() {
+    let tree = Tree::new("joined");
+    for (json, class, tasks, others) in [
+        (r#"{"closID":"gold","enableMonitoring":true}"#, "gold", "77\n", true),
+        (r#"{"closID":"gold","enableMonitoring":true}"#, "gold", "", false),
+        (r#"{"enableMonitoring":true}"#, "box", "77\n", false),
+    ] {
+        let record = Record::planned(&plan(json).unwrap(), tree.root());
+        let group = Group { record, made: vec![] };
+        tree.file(&format!("{class}/tasks"), tasks);
+        tree.file(&format!("{class}/mon_groups/box/tasks"), "77\n");
+        assert_eq!(group.is_others(&group.record.class), others, "{json}");
+        assert!(!group.is_others(group.record.monitor.as_ref().unwrap()));
+    }
+}
+
 #[test]
 fn the_root_is_a_class_too() {
     let tree = Tree::new("root");
