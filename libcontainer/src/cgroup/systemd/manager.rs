@@ -33,14 +33,19 @@ pub(crate) fn is_users(buses: Option<&Buses>) -> Result<bool> {
 
 /// Where the environment says that systemd is; empty for the usual places of the system's.
 pub(super) fn addresses(user: bool, buses: &Buses) -> Result<Vec<String>> {
+    let of_use = |bus: &&String| Address::parse(bus).is_some();
     if !user {
-        return Ok(buses.system.iter().cloned().collect());
+        return match &buses.system {
+            Some(bus) if !of_use(&bus) => Err(Error::unsupported(format!(
+                "DBUS_SYSTEM_BUS_ADDRESS names no unix socket: {bus:?}"
+            ))
+            .hint("unset it for the systemd of this host; an address is such as unix:path=/run/dbus/system_bus_socket")),
+            given => Ok(given.iter().cloned().collect()),
+        };
     }
-    let mut list = Vec::new();
-    if let Some(bus) = &buses.session {
-        list.push(bus.clone());
-    }
-    if let Some(directory) = buses.runtime_dir.as_deref().and_then(Path::to_str) {
+    let mut list: Vec<String> = buses.session.iter().filter(of_use).cloned().collect();
+    let directory = buses.runtime_dir.as_deref().filter(|directory| directory.is_absolute());
+    if let Some(directory) = directory.and_then(Path::to_str) {
         let escaped = directory.replace('%', "%25").replace(',', "%2c").replace(';', "%3b");
         let bus = format!("unix:path={escaped}/bus");
         if !list.contains(&bus) {
@@ -49,7 +54,7 @@ pub(super) fn addresses(user: bool, buses: &Buses) -> Result<Vec<String>> {
     }
     if list.is_empty() {
         return Err(Error::unsupported(
-            "neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR says where this user's systemd is",
+            "neither DBUS_SESSION_BUS_ADDRESS, with a unix socket, nor XDG_RUNTIME_DIR, with an absolute path, says where this user's systemd is",
         )
         .hint(SESSION));
     }
@@ -281,7 +286,10 @@ fn unreachable(unit: &Unit, failure: &Failure, path: &Path) -> Error {
             Error::unsupported(format!("may not connect to {whose} at"))
                 .hint("the socket is another user's")
         }
-        Failure::Connect(errno) | Failure::Lost(errno) => {
+        Failure::Connect(errno) => {
+            Error::unsupported(format!("cannot connect to {whose} ({errno:?}) at"))
+        }
+        Failure::Lost(errno) => {
             Error::unsupported(format!("lost the connection to {whose} ({errno:?}) at")).hint(off)
         }
         Failure::Stranger(owner) => Error::unsupported(format!(
@@ -343,6 +351,22 @@ mod tests {
         let error = addresses(true, &buses(None, None)).unwrap_err().to_string();
         assert!(error.contains("XDG_RUNTIME_DIR") && error.contains("enable-linger"), "{error}");
         assert!(addresses(false, &Buses::default()).unwrap().is_empty());
+        // What leads nowhere is told here, not as a systemd that does not run.
+        for (session, directory) in [
+            (Some("autolaunch:"), None),
+            (Some("tcp:host=x"), Some("run/user/7")),
+            (None, Some(".")),
+        ] {
+            let error = addresses(true, &buses(session, directory)).unwrap_err().to_string();
+            assert!(error.contains("absolute") && error.contains("unix socket"), "{error}");
+        }
+        assert_eq!(
+            addresses(true, &buses(Some("tcp:host=x"), Some("/run/user/7"))).unwrap(),
+            ["unix:path=/run/user/7/bus"]
+        );
+        let odd = Buses { system: Some("unix:path=relative".into()), ..Buses::default() };
+        let error = addresses(false, &odd).unwrap_err().to_string();
+        assert!(error.contains("DBUS_SYSTEM_BUS_ADDRESS") && error.contains("relative"), "{error}");
     }
 
     #[test]
