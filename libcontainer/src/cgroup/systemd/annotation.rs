@@ -9,6 +9,10 @@ use crate::{Error, Result};
 /// How deep arrays may lie in one another.
 const MAX_DEPTH: usize = 8;
 
+/// The longest value that is read, in bytes, and the longest signature D-Bus has.
+const MAX_TEXT: usize = 64 << 10;
+const MAX_SIGNATURE: usize = 255;
+
 /// Properties that say which processes are in the unit, and where it is: the container's own, and nobody else's.
 const OURS: &[&str] = &["PIDs", "PIDFDs", "Slice", "Delegate", "DelegateSubgroup", "ControlGroup"];
 
@@ -92,9 +96,13 @@ fn microseconds(value: &Value) -> Result<Value> {
 
 /// Reads a whole value.
 fn parse(text: &str) -> Option<Value> {
+    if text.len() > MAX_TEXT {
+        return None;
+    }
     let mut parser = Parser { rest: text.trim() };
     let value = parser.value(None, 0)?;
-    parser.rest.trim().is_empty().then_some(value)
+    let whole = parser.rest.trim().is_empty() && value.signature().len() <= MAX_SIGNATURE;
+    whole.then_some(value)
 }
 
 struct Parser<'t> {
@@ -338,10 +346,13 @@ mod tests {
         ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
-        let deep = "[".repeat(100_000);
+        assert!(parse(&format!("({}1)", "1,".repeat(252))).is_some());
+        assert_eq!(parse(&format!("({}1)", "1,".repeat(253))), None, "its type is too long");
+        assert_eq!(parse(&format!("'{}'", "a".repeat(65_536))), None);
+        let deep = "[".repeat(60_000);
         assert_eq!(parse(&deep), None);
         assert_eq!(parse(&format!("@{}s []", "a".repeat(300))), None);
-        assert_eq!(parse(&"uint64 ".repeat(100_000)), None);
+        assert_eq!(parse(&"uint64 ".repeat(9_000)), None);
     }
 
     #[test]
