@@ -16,6 +16,8 @@ use crate::sys::socket;
 const MAX_LINE: usize = 16 << 10;
 /// Signals nobody has asked for yet that are kept.
 const MAX_KEPT: usize = 256;
+/// And how large they may be, in bytes: those that are asked for have a few hundred, and on a bus anybody may send more.
+const MAX_KEPT_SIZE: usize = 4 << 10;
 
 /// Why a conversation failed; what was to be done is the caller's to say.
 #[derive(Debug)]
@@ -160,7 +162,9 @@ impl Connection {
                     let text = message.arguments().into_iter().next().unwrap_or_default();
                     return Err(Failure::Error(message.error_name, text));
                 }
-                SIGNAL if self.signals.len() < MAX_KEPT => self.signals.push(message),
+                SIGNAL if self.signals.len() < MAX_KEPT && message.size() <= MAX_KEPT_SIZE => {
+                    self.signals.push(message);
+                }
                 // A call to us, or an answer to nothing.
                 _ => {}
             }

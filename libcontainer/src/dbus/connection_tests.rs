@@ -102,6 +102,19 @@ fn a_call_gets_its_reply_and_its_signal_in_whatever_order_and_pieces() {
     }
 }
 
+/// On a bus anybody may send signals to anybody: large ones are not kept while the reply is waited for.
+#[test]
+fn signals_of_any_size_take_no_more_than_a_little_room() {
+    let large = job(&"x".repeat(MAX_KEPT_SIZE));
+    let fake = Fake::new("large", move |mut stream| {
+        let_in(&mut stream);
+        stream.write_all(&[large, reply(), job("done")].concat()).unwrap();
+        read_to(&mut stream, b"never");
+    });
+    let mut connection = fake.open(10_000).unwrap();
+    assert_eq!(result_of(&mut connection).unwrap(), "done");
+}
+
 #[test]
 fn a_peer_that_says_nothing_costs_no_more_than_the_deadline() {
     type Stage = fn(&mut UnixStream);

@@ -256,6 +256,11 @@ impl Message {
         list
     }
 
+    /// How long its arguments are, in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.body.len()
+    }
+
     /// How long the message is that begins with `start`, once there are [`FIXED`] bytes of it; `None` if it is none.
     pub(super) fn length(start: &[u8]) -> Option<usize> {
         if start.first() != Some(&ENDIAN) || start.get(3) != Some(&1) {
