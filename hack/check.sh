@@ -105,6 +105,7 @@ step 'formatting' formatting
 step 'lints' lints
 step 'lints of the seccomp oracle' lints_of_the_oracle
 step 'layers' hack/layers.sh
+step 'coverage of the specification' hack/coverage.sh
 step 'linked crates' linked_crates
 step 'linked crates of skep-image' image_crates
 step 'scripts' scripts

@@ -25,7 +25,7 @@ fn has_apparmor() -> bool {
     fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"))
 }
 
-fn has_selinux() -> bool {
+pub fn has_selinux() -> bool {
     fs::read_to_string("/proc/filesystems").unwrap().contains("selinuxfs")
 }
 

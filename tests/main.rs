@@ -90,6 +90,7 @@ mod saved_state;
 mod scheduling;
 mod seccomp;
 mod seccomp_options;
+mod selinux;
 mod shapes;
 mod start;
 mod strict_filter;
@@ -139,6 +140,7 @@ fn main() -> ExitCode {
         seccomp::CASES,
         annotations::CASES,
         seccomp_options::CASES,
+        selinux::CASES,
         hooks::CASES,
         hook_commands::CASES,
         hook_state::CASES,

@@ -20,6 +20,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 /* syscall NUMBER [ARGUMENT...]: prints "ok" or the errno. */
@@ -460,6 +461,26 @@ static int do_hook_device(char **argv) {
     return 0;
 }
 
+/* key-label: the security label of the session keyring. */
+static int do_key_label(void) {
+    char label[4096] = "";
+    if (syscall(SYS_keyctl, 17 /* KEYCTL_GET_SECURITY */, -3 /* KEY_SPEC_SESSION_KEYRING */, label, sizeof label - 1) < 0)
+        printf("errno %d\n", errno);
+    else
+        puts(label);
+    return 0;
+}
+
+/* file-label FILE: its SELinux label. */
+static int do_file_label(char **argv) {
+    char label[4096] = "";
+    if (getxattr(argv[0], "security.selinux", label, sizeof label - 1) < 0)
+        printf("errno %d\n", errno);
+    else
+        puts(label);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (argc < 2)
         return 2;
@@ -494,6 +515,10 @@ int main(int argc, char **argv) {
         return do_hook_device(argv + 2);
     if (!strcmp(verb, "unfreezable") && argc > 2)
         return do_unfreezable(argv + 2);
+    if (!strcmp(verb, "key-label"))
+        return do_key_label();
+    if (!strcmp(verb, "file-label") && argc > 2)
+        return do_file_label(argv + 2);
     if (!strcmp(verb, "listening") && argc > 2)
         return do_listening(argv + 2);
     return 2;

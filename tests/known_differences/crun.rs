@@ -349,6 +349,14 @@ pub(super) const CRUN: Table = &[
         ],
     ),
     (
+        "crun 1.8 has no room left for a descriptor of its own then",
+        &["mount_sources::more_bind_mounts_than_open_files_in_a_user_namespace"],
+    ),
+    (
+        "crun 1.8 may start the program of an exec before that has its terminal",
+        &["terminal::exec_with_a_terminal_has_its_size"],
+    ),
+    (
         "crun 1.8 opens all sources first, and maps neither the mounts below nor its own ids without saying so",
         &[
             "idmap::a_hundred_mounts_share_one_mapping",
