@@ -24,6 +24,7 @@ cases![
     a_terminal_is_restored,
     a_tcp_connection_is_restored,
     a_tcp_connection_needs_its_flag,
+    a_terminal_and_a_connection_are_restored_together,
     bind_mounts_lead_to_where_the_new_configuration_says,
     bound_devices_and_masks_are_those_of_the_configuration,
     a_joined_network_namespace_is_joined_again,
@@ -301,6 +302,37 @@ fn a_tcp_connection_needs_its_flag(t: &Test) {
     let names: Vec<_> = left.iter().map(fs::DirEntry::file_name).collect();
     t.need(t.kind() == Kind::Skep, "for skep, which removes the images");
     assert_eq!(names, ["dump.log"]);
+}
+
+fn a_terminal_and_a_connection_are_restored_together(t: &Test) {
+    criu(t);
+    t.need_program("iptables-restore");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let c = t.container().without_namespace("network").set("/process/terminal", json!(true)).sh(
+        &format!(
+            "stty -echo; nc 127.0.0.1 {port} -e sh -c 'while read line; do echo got $line; done' & \
+             echo ready; while read line; do echo got $line on $(tty); done"
+        ),
+    );
+    let socket = ConsoleSocket::listen(t.path("first.sock"));
+    c.bundle_call("run", &["--detach", "--console-socket", socket.arg()]).run().ok();
+    let mut terminal = socket.receive();
+    terminal.expect("ready\n");
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    talk(&mut stream, "one");
+    terminal.send("two\n");
+    terminal.expect("got two on /dev/pts/0\n");
+    checkpoint(&c, &["--tcp-established"]).run().ok();
+    drop(terminal);
+    let twin = twin(&c);
+    let socket = ConsoleSocket::listen(t.path("second.sock"));
+    restore(&twin, &["--tcp-established", "--console-socket", socket.arg()]).run().ok();
+    let mut terminal = socket.receive();
+    talk(&mut stream, "three");
+    terminal.send("four\n");
+    terminal.expect("got four on /dev/pts/0\n");
 }
 
 fn seen(c: &Container<'_>) -> String {
