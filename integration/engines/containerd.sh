@@ -23,8 +23,10 @@ containerd_start() {
     containerd_daemon
     oci_layout "$WORK/busybox.tar" localhost/e-busybox:latest "$WORK/oci.tar"
     "${CTR[@]}" image import "$WORK/oci.tar" >/dev/null
-    oci_layout "$DEBIAN_TAR" localhost/e-debian:latest "$WORK/oci.tar"
-    "${CTR[@]}" image import "$WORK/oci.tar" >/dev/null
+    if wants_debian; then
+        oci_layout "$DEBIAN_TAR" localhost/e-debian:latest "$WORK/oci.tar"
+        "${CTR[@]}" image import "$WORK/oci.tar" >/dev/null
+    fi
     rm -f "$WORK/oci.tar"
     CONTAINERD_MOUNTS=$(our_mounts)
 }

@@ -20,7 +20,7 @@ docker_start() {
     fi
     dockerd_run
     engine import "$WORK/busybox.tar" e-busybox >/dev/null
-    engine import "$DEBIAN_TAR" e-debian >/dev/null
+    ! wants_debian || engine import "$DEBIAN_TAR" e-debian >/dev/null
     DOCKER_MOUNTS=$(docker_mounts)
 }
 

@@ -34,7 +34,7 @@ TOML
     PODMAN=(timeout --foreground -k 5 $((60 * PATIENCE)) podman --root "$WORK/podman/root" --runroot "$WORK/podman/runroot"
         --tmpdir "$WORK/podman/tmp" --cgroup-manager "$DRIVER" --events-backend file)
     "${PODMAN[@]}" import -q "$WORK/busybox.tar" localhost/e-busybox >/dev/null
-    "${PODMAN[@]}" import -q "$DEBIAN_TAR" localhost/e-debian >/dev/null
+    ! wants_debian || "${PODMAN[@]}" import -q "$DEBIAN_TAR" localhost/e-debian >/dev/null
     PODMAN_MOUNTS=$(our_mounts)
 }
 
