@@ -1,5 +1,7 @@
 //! The build script of `skep`: where its functions are put in order (libcontainer/design/0018-text-order.md).
 
+#![expect(clippy::print_stdout, reason = "a build script speaks to cargo so")]
+
 use std::env;
 use std::path::Path;
 
