@@ -52,7 +52,7 @@ lab: ## the tests in a virtual machine with systemd, cgroup v2, AppArmor (root);
 
 bench: ## compare the kernel's floor, skep, crun and runc (root)
 	@hack/setup.sh build
-	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/perf/bench $(ARGS)
+	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/perf/bench $(or $(ARGS),--save)
 
 bench-check: ## fail when skep is slower or larger than its budget (root)
 	@hack/setup.sh build
