@@ -96,6 +96,7 @@ mod start;
 mod strict_filter;
 mod systemd;
 mod systemd_bus;
+mod systemd_fake;
 mod systemd_user;
 mod terminal;
 mod timens;
@@ -170,6 +171,7 @@ fn main() -> ExitCode {
         strict_filter::CASES,
         systemd::CASES,
         systemd_bus::CASES,
+        systemd_fake::CASES,
         systemd_user::CASES,
         saved_state::CASES,
         shapes::CASES,

@@ -60,9 +60,10 @@ impl Launch<'_> {
         let flags = if two_stages { 0 } else { bits(new) };
         let own = namespaces.has(libc::CLONE_NEWUSER);
         let _score = if own { OomScore::take(&self.plan.process)? } else { None };
+        let joins = namespaces.joins(libc::CLONE_NEWUSER).is_some();
         let mut outside = false;
         let mut side = clone_single_threaded(flags, into.map(AsFd::as_fd));
-        if matches!(side, Err(Errno::EACCES)) && cgroup.unit().is_some() && !two_stages {
+        if matches!(side, Err(Errno::EACCES)) && cgroup.unit().is_some() {
             outside = true;
             if !own {
                 // One with a user namespace of its own waits for its ids.
@@ -70,15 +71,20 @@ impl Launch<'_> {
             }
             side = clone_single_threaded(flags, None);
         }
+        // In the user namespace of others it has ids that systemd does not move.
+        let moved_first = outside && joins;
         match side {
             Ok(Side::Child) => {
                 crate::exeseal::let_go();
                 // Else it would never see that the parent is gone.
                 drop(parent_end);
+                if moved_first && let Err(fault) = child.channel.wait_for_tasks() {
+                    child.channel.fail(&fault);
+                }
                 run_child(child, two_stages, new)
             }
             Ok(Side::Parent(pid, pidfd)) => {
-                let awaits = matches!(child.cgroups, Cgroups::Awaited);
+                let awaits = moved_first || matches!(child.cgroups, Cgroups::Awaited);
                 child.close();
                 if outside {
                     let moved = cgroup.attach(pid.as_raw()).and_then(|()| match awaits {
