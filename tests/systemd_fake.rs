@@ -87,7 +87,7 @@ impl<'t> Systemd<'t> {
     }
 
     /// Creates, starts, enters and deletes `c`, whose processes are all in the scope.
-    fn lives_in_the_scope(&self, c: &Container<'_>) {
+    fn lives_in_the_scope(&self, c: &Container<'_>, exec: &[&str]) {
         c.write();
         rootless::own(self.t, c);
         let (bundle, pid) = (c.dir.display().to_string(), c.dir.join("pid").display().to_string());
@@ -95,7 +95,7 @@ impl<'t> Systemd<'t> {
         let procs = || fs::read_to_string(self.scope.join("cgroup.procs")).unwrap();
         assert_eq!(procs().trim(), c.pid().to_string());
         self.call(&["start", &c.id]).ok();
-        self.call(&["exec", "--detach", &c.id, "sleep", "1000"]).ok();
+        self.call(&[&["exec", "--detach"], exec, &[&c.id, "sleep", "1000"]].concat()).ok();
         assert_eq!(procs().lines().count(), 2, "{}", procs());
         self.call(&["delete", "--force", &c.id]).ok();
         assert!(!self.scope.exists());
@@ -228,7 +228,7 @@ fn take(scope: &Path, pid: u32) -> Result<(), String> {
 
 fn a_container_from_beside_is_moved_into_its_scope(t: &Test) {
     let systemd = Systemd::new(t);
-    systemd.lives_in_the_scope(&systemd.container());
+    systemd.lives_in_the_scope(&systemd.container(), &[]);
 }
 
 /// Its ids are not the user's any more then, and its children are cloned in there.
@@ -244,12 +244,13 @@ fn one_that_joins_a_user_namespace_is_moved_before_it_does(t: &Test) {
         fs::read_link(&namespace).is_ok_and(|other| other != own).then_some(())
     });
     for file in ["uid_map", "gid_map"] {
-        fs::write(format!("/proc/{}/{file}", held.pid), format!("0 {USER} 1")).unwrap();
+        fs::write(format!("/proc/{}/{file}", held.pid), format!("0 {USER} 1\n1 600000 9\n"))
+            .unwrap();
     }
     let c = systemd.container().without_namespace("user");
     let c = c.unset("/linux/uidMappings").unset("/linux/gidMappings");
     let c = c.push("/linux/namespaces", json!({"type": "user", "path": namespace}));
-    systemd.lives_in_the_scope(&c);
+    systemd.lives_in_the_scope(&c, &["--user", "7"]);
 }
 
 struct Ends(i32);

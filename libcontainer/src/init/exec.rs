@@ -39,6 +39,8 @@ pub(crate) struct ExecChild<'a> {
     /// Whether it may ask the parent for something, and so is ready only at the end. Otherwise it is ready from the
     /// beginning, and the parent does beside it what has to be done before the program runs.
     pub(crate) asks: bool,
+    /// Whether it is to wait until it has been moved into the cgroup, as long as it has ids that may be.
+    pub(crate) outside: bool,
 }
 
 impl ExecChild<'_> {
@@ -53,6 +55,11 @@ pub(crate) fn exec(mut child: ExecChild<'_>) -> ! {
     crate::exeseal::let_go();
     // The processes of the container see this one from the moment it is in their pid namespace.
     sys::entry::forget_arguments(prepare::INIT_NAME);
+    if child.outside
+        && let Err(fault) = child.channel.wait_for_tasks()
+    {
+        child.channel.fail(&fault);
+    }
     if !child.asks {
         say_ready(&child);
     }

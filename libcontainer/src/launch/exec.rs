@@ -117,9 +117,7 @@ pub(crate) fn exec_in(
             })
         }
         Err(error) => {
-            let pidfd = server.child.pidfd.as_fd();
-            let _gone = pidfd::send_signal(pidfd, libc::SIGKILL);
-            let _reaped = spawn::wait(pidfd);
+            server.child.end();
             if let Some(path) = options.pid_file.as_deref()
                 && server.child.pid_written
             {
@@ -152,9 +150,14 @@ struct Child {
     socket: OwnedFd,
     /// Whether it may ask for something, and is ready only when it has.
     asks: bool,
-    /// Whether systemd has to move it into the container's cgroup (see [`super::Launch::clone_init`]).
-    outside: bool,
     pid_written: bool,
+}
+
+impl Child {
+    fn end(&self) {
+        let _gone = pidfd::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let _reaped = spawn::wait(self.pidfd.as_fd());
+    }
 }
 
 fn clone_child(
@@ -195,7 +198,8 @@ fn clone_child(
                 keep_fds: options.preserve_fds,
                 keyring: keyring(target.record),
                 root,
-                asks: asks || outside,
+                asks,
+                outside,
             }),
             Ok(Side::Parent(pid, pidfd)) => {
                 drop(back);
@@ -203,8 +207,14 @@ fn clone_child(
                 tasks.extend([child_end, init]);
                 tasks.extend(proc);
                 fd::close_all(tasks);
-                let asks = asks || outside;
-                return Ok(Child { pid, pidfd, socket, asks, outside, pid_written: false });
+                let child = Child { pid, pidfd, socket, asks, pid_written: false };
+                if outside {
+                    // Only systemd may (see [`super::Launch::clone_init`]).
+                    let moved = target.cgroup.attach(pid.as_raw());
+                    let told = || serve::send_tasks(child.socket.as_fd(), Vec::new());
+                    moved.and_then(|()| told()).inspect_err(|_not_moved| child.end())?;
+                }
+                return Ok(child);
             }
             // The cgroup has children now (a systemd inside, say), and so no room for processes: go where init went.
             // It may go on from there at this moment.
@@ -311,9 +321,6 @@ struct Server<'a> {
 impl Server<'_> {
     fn finish(&mut self, options: &ExecOptions<'_>, pidfd_socket: Option<OwnedFd>) -> Result<()> {
         self.serve()?;
-        if self.child.outside {
-            self.target.cgroup.attach(self.child.pid.as_raw())?;
-        }
         if let Some(socket) = pidfd_socket {
             let kind = terminal::PidfdKind::Setns;
             terminal::send_pidfd(socket.as_fd(), kind, self.child.pidfd.as_fd())?;
