@@ -16,6 +16,7 @@ TOML
         cat <<TOML
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+log_driver = "k8s-file"
 [network]
 network_config_dir = "$WORK/podman/networks"
 [engine]

@@ -27,6 +27,7 @@ rootless_start() {
         cat <<TOML
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+log_driver = "k8s-file"
 [engine]
 cgroup_manager = "$DRIVER"
 events_logger = "file"
