@@ -201,6 +201,8 @@ fn an_init_killed_before_it_passed_the_gate_makes_start_fail(t: &Test) {
     c.create();
     let init = Pid::from_raw(c.pid());
     kill(init, Signal::SIGSTOP).unwrap();
+    // Until then it may still take the byte.
+    wait::until("init has stopped", || (wait::process_state(c.pid()) == Some('T')).then_some(()));
     let start = c.call("start", &[]).spawn();
     let gate = t.root.join(&c.id).join("exec.fifo");
     wait::until("start waits for init", || (!gate.exists()).then_some(()));
