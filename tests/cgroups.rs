@@ -410,10 +410,17 @@ fn hugetlb_limits_are_set(t: &Test) {
 }
 
 fn an_unknown_huge_page_size_is_reported(t: &Test) {
-    let c = t
-        .container()
-        .set("/linux/resources/hugepageLimits", json!([{"pageSize": "3MB", "limit": 3_145_728}]));
-    c.try_create().fails();
+    // The second is how runc's tests write it.
+    for name in ["pageSize", "pagesize"] {
+        let limits = json!([{name: "3MB", "limit": 3_145_728}]);
+        let c = t.container().set("/linux/resources/hugepageLimits", limits);
+        let output = c.try_create().fails();
+        if t.kind() == Kind::Skep {
+            // On a host without the controller it says that.
+            assert!(!output.stderr.contains("missing field"), "{output}");
+            output.names("linux.resources.hugepageLimits[0]");
+        }
+    }
     t.assert_nothing_left();
 }
 

@@ -296,7 +296,7 @@ fn a_mount_added_while_its_target_is_swapped(t: &Test) {
     fs::create_dir(&source).unwrap();
     fs::write(source.join("comm"), "false").unwrap();
     let c = swapping_inside(t);
-    let host = crate::harness::test::host_mounts();
+    let host = crate::harness::test::host_mounts(t);
     let before = decoy.listing();
     let list = t.path("list");
     let one = json!([{"destination": "/race/target", "source": source, "options": ["bind"]}]);
@@ -304,7 +304,7 @@ fn a_mount_added_while_its_target_is_swapped(t: &Test) {
     for _ in 0..ROUNDS {
         let output = t.call(&["mounts", "add", &c.id, list.to_str().unwrap()]).run();
         assert!(output.code.is_some(), "{output}");
-        assert_eq!(crate::harness::test::host_mounts(), host);
+        assert_eq!(crate::harness::test::host_mounts(t), host);
         // Never over /proc/self.
         c.exec(&["cat", "/proc/self/comm"]).ok().prints("cat\n");
     }
@@ -317,12 +317,12 @@ fn a_mount_removed_while_its_target_is_swapped(t: &Test) {
     let c = swapping_inside(t);
     let list = t.path("list");
     fs::write(&list, json!([{"destination": "/race/target"}]).to_string()).unwrap();
-    let host = crate::harness::test::host_mounts();
+    let host = crate::harness::test::host_mounts(t);
     for _ in 0..ROUNDS {
         // Nothing is mounted there, or on what the link leads to.
         t.call(&["mounts", "remove", &c.id, list.to_str().unwrap()]).run().fails();
     }
-    assert_eq!(crate::harness::test::host_mounts(), host);
+    assert_eq!(crate::harness::test::host_mounts(t), host);
     c.exec(&["cat", "/proc/self/comm"]).ok().prints("cat\n");
     c.delete_force().ok();
     t.assert_nothing_left();

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use crate::harness::runner::cases;
-use crate::harness::{Container, Kind, Output, Test, json, wait};
+use crate::harness::{Container, Kind, Output, Test, json, reaper, wait};
 
 cases![
     the_runtime_cannot_be_overwritten_by_a_program_that_is_it,
@@ -95,8 +95,9 @@ fn a_runtime_without_standard_streams_is_sealed(t: &Test) {
         c.dir.display(),
         c.id,
     );
-    let status = std::process::Command::new("sh").args(["-c", &call]).status().unwrap();
-    assert!(status.success());
+    let mut command = std::process::Command::new("sh");
+    let output = reaper::output(command.args(["-c", &call])).unwrap();
+    assert!(output.status.success());
     let pid = i32::try_from(c.state()["pid"].as_i64().unwrap()).unwrap();
     assert_sealed(t, pid);
     for number in 0..3 {

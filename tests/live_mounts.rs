@@ -188,13 +188,13 @@ fn an_id_mapped_mount_of_the_containers_own_ids(t: &Test) {
 fn the_host_sees_nothing(t: &Test) {
     let dir = host_dir(t, "dir");
     let c = running(t);
-    let before = crate::harness::test::host_mounts();
+    let before = crate::harness::test::host_mounts(t);
     let list = json!([
         {"destination": "/new", "source": dir, "options": ["rbind", "rslave"]},
         {"destination": "/new/sub", "type": "tmpfs", "source": "tmpfs"},
     ]);
     change(&c, "add", &list).ok();
-    assert_eq!(crate::harness::test::host_mounts(), before);
+    assert_eq!(crate::harness::test::host_mounts(t), before);
     assert_eq!(fs::read_dir(format!("{dir}/sub")).unwrap().count(), 0);
     c.delete_force().ok();
     t.assert_nothing_left();

@@ -73,7 +73,7 @@ results_table() {
 # results_reasons SUITE: why skep fails what it fails.
 results_reasons() {
     local file test outcome why
-    read_expectations "$1"
+    read_expectations "$1" "$CACHE/results/$1/skep.tsv"
     printf '\nWhat skep fails:\n\n'
     while IFS=$'\t' read -r file test outcome why; do
         [[ $outcome == fail ]] || continue

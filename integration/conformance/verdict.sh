@@ -7,10 +7,13 @@
 #   FILE: TEST        a pattern of the shell
 #   reason            why; of a skip, a pattern for what the test itself says
 
-# read_expectations SUITE: those that hold here.
+# read_expectations SUITE RESULTS: those that hold where these are from.
 read_expectations() {
     local outcome when test reason
-    EXPECTED=() MET=() FACTS=$(facts)
+    EXPECTED=() MET=()
+    # Kept results are of the host as it was then, with the controllers that were mounted.
+    FACTS=$(sed -n 's/^#facts\t//p' "$2")
+    [[ -n $FACTS ]] || FACTS=$(facts)
     while IFS=$'\t' read -r outcome when test reason; do
         [[ -n $outcome && $outcome != \#* ]] || continue
         [[ $outcome =~ ^(fail|skip|flaky)$ && -n $reason ]] || die "expected/$1.tsv: $outcome $when $test: bad line"
@@ -41,7 +44,7 @@ expected() {
 verdict() {
     local suite=$1 file test outcome why at different=() passed=0 failed=0 skipped=0
     table <"$2"
-    if [[ $NAME == skep ]]; then read_expectations "$suite"; fi
+    if [[ $NAME == skep ]]; then read_expectations "$suite" "$2"; fi
     while IFS=$'\t' read -r file test outcome why; do
         [[ $file != \#* ]] || continue
         case $outcome in

@@ -83,6 +83,12 @@ impl Test {
     }
 
     /// A path in the directory of the test.
+    /// Whether a path of the host's is not another test's, which may run meanwhile and has mounts of its own.
+    pub fn is_no_others(&self, path: &str) -> bool {
+        let path = Path::new(path);
+        path.starts_with(&self.dir) || self.dir.parent().is_none_or(|all| !path.starts_with(all))
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
@@ -265,10 +271,10 @@ pub fn remove_cgroup(dir: &Path) {
     wait::until_within(Duration::from_secs(2), || fs::remove_dir(dir).ok());
 }
 
-/// The mount points of the host, but for those below /run, where systemd has some come and go.
-pub fn host_mounts() -> Vec<String> {
+/// The mount points of the host as `t` should find them, but for those below /run, where systemd has some come and go.
+pub fn host_mounts(t: &Test) -> Vec<String> {
     let mut points = mount_points();
-    points.retain(|point| !point.starts_with("/run/"));
+    points.retain(|point| !point.starts_with("/run/") && t.is_no_others(point));
     points
 }
 

@@ -176,8 +176,8 @@ pub struct ThrottleDevice {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HugepageLimit<'a> {
-    /// Such as `2MB`.
-    #[serde(borrow)]
+    /// Such as `2MB`. runc takes names in any case, and its own tests write this one so.
+    #[serde(borrow, alias = "pagesize")]
     pub page_size: Str<'a>,
     /// Bytes.
     pub limit: u64,
