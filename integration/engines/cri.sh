@@ -319,10 +319,14 @@ K09() { # seccomp: the runtime's default, a profile of the node's, none
     is "$(field "$(in_container cat /proc/self/status)" Seccomp)" 0 'mode when unconfined'
 }
 
+# has_feature NAME: containerd has found this feature in what the runtime says of itself.
+has_feature() {
+    cri Status | jq -e --arg name "$HANDLER" --arg feature "$1" 'any(.runtime_handlers[]?; .name == $name and .features[$feature])' >/dev/null
+}
+
 K10() { # a pod with a user namespace: its map, a volume's owner, a container in it
     # containerd asks the runtime for its features.
-    [[ $(cri Status | jq -r --arg name "$HANDLER" '.runtime_handlers[]? | select(.name == $name).features.user_namespaces // false') == true ]] ||
-        skip "containerd sees none here: $(cri Status | jq -c .runtime_handlers)"
+    has_feature user_namespaces || skip 'containerd knows no user namespaces, or not of this runtime'
     local directory=$WORK/volume-$NAME map='{mode: 0, uids: [{host_id: 700000, container_id: 0, length: 65536}], gids: [{host_id: 700000, container_id: 0, length: 65536}]}'
     mkdir -p "$directory"
     pod '.linux.security_context.namespace_options.userns_options = '"$map"
@@ -350,7 +354,7 @@ K11() { # mounts: read-only, all below too; propagation from the host
     mkdir -p "$directory/new"
     mount -t tmpfs propagated "$directory/new"
     like "$(in_container cat /proc/mounts)" 'propagated /slave/new' 'propagation'
-    if [[ $(cri Status | jq -r --arg name "$HANDLER" '.runtime_handlers[]? | select(.name == $name).features.recursive_read_only_mounts // false') == true ]]; then
+    if has_feature recursive_read_only_mounts; then
         start_in_pod '.metadata.name = "rro" | .mounts = [{host_path: $d, container_path: "/rro", readonly: true, recursive_read_only: true}]' --arg d "$directory"
         status 1 in_container touch /rro/below/file
         like "$OUT" 'Read-only file system' 'a mount below a read-only one'

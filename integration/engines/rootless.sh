@@ -160,20 +160,3 @@ U08() { # a terminal of the caller's size
         'n=0; until [ "$(stty size)" = "30 90" ] || [ $n = 50 ]; do n=$((n+1)); sleep 0.1; done; stty size')
     like "$text" '30 90' 'its size'
 }
-
-U09() { # the systemd driver: a scope of the user's own systemd, with limits that hold
-    [[ $DRIVER == systemd ]] || skip 'not with cgroupfs'
-    local pid
-    user run -d --name "$NAME" --network none --memory 48m --pids-limit 15 "$IMAGE" sh -c \
-        'until [ -e /go ]; do sleep 0.05; done; dd if=/dev/zero of=/dev/null bs=96M count=1; echo "dd ended with $?"; while :; do sleep 0.1; done' >/dev/null
-    pid=$(user inspect -f '{{.State.Pid}}' "$NAME")
-    like "$(</proc/"$pid"/cgroup)" "/user@$ROOTLESS_UID.service/.*/libpod-[0-9a-f]*\.scope" 'the cgroup'
-    is_limit "$pid" memory - - memory.max 50331648
-    is_limit "$pid" pids - - pids.max 15
-    user exec "$NAME" touch /go
-    wait_for 20 'the memory limit' user_logged 'dd ended with 137'
-    status '1|2' user exec "$NAME" sh -c 'for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 5 & done'
-    like "$OUT" "can't fork" 'the limit of processes'
-}
-
-user_logged() { user logs "$NAME" 2>&1 | grep -q -- "$1"; }
