@@ -90,6 +90,25 @@ pub fn openat(
     }
 }
 
+/// renameat2(2) with RENAME_NOREPLACE. The raw call: musl has none before 1.2.6, and neither has nix for it.
+///
+/// # Errors
+/// EEXIST; EINVAL from file systems that do not know the flag; those of rename(2).
+pub fn rename_new(
+    from: BorrowedFd<'_>,
+    name: &CStr,
+    to: BorrowedFd<'_>,
+    new_name: &CStr,
+) -> Result<(), Errno> {
+    let (from, to) = (from.as_raw_fd(), to.as_raw_fd());
+    let (name, new_name) = (name.as_ptr(), new_name.as_ptr());
+    // SAFETY: both names are C strings that outlive the call.
+    check(unsafe {
+        libc::syscall(libc::SYS_renameat2, from, name, to, new_name, libc::RENAME_NOREPLACE)
+    })
+    .map(drop)
+}
+
 /// Clears or sets close-on-exec on one inherited descriptor by number.
 ///
 /// # Errors

@@ -19,6 +19,7 @@ pub mod process;
 pub mod pty;
 pub mod scheduling;
 pub mod seccomp;
+pub mod signal;
 pub mod socket;
 pub mod spawn;
 pub mod xattr;

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use libcontainer::sys::fd;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, RenameFlags, renameat, renameat2};
+use nix::fcntl::{OFlag, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 
 use crate::error::{Error, Result};
+use crate::interrupt::{self, HalfMade};
 use crate::layer::remove_tree;
 
 /// A directory that is being made.
@@ -24,15 +25,21 @@ pub struct Draft {
     pub name: OsString,
     /// The directory, locked until this is closed.
     pub directory: OwnedFd,
+    remove: Remove,
+    half_made: HalfMade,
 }
 
+/// Removes a directory that has not become what it was to be: by the directory it is in, its name there and itself.
+pub type Remove = fn(BorrowedFd<'_>, &OsStr, BorrowedFd<'_>) -> Result<()>;
+
 impl Draft {
-    /// Makes one in `parent`, whose name begins with `prefix`.
+    /// Makes one in `parent`, whose name begins with `prefix`. A signal that nobody heeds has it removed by `remove`.
     ///
     /// # Errors
     /// Those of mkdir(2).
-    pub fn new(parent: OwnedFd, prefix: &str) -> Result<Self> {
+    pub fn new(parent: OwnedFd, prefix: &str, remove: Remove) -> Result<Self> {
         let failed = |errno| Error::sys("cannot make a new directory", errno);
+        let _until_it_is_noted = interrupt::busy();
         // Between making and locking it, somebody's sweep may have come: then once more.
         for _ in 0..16 {
             let name = name(prefix);
@@ -40,10 +47,18 @@ impl Draft {
             let path = CString::new(name.as_bytes()).map_err(|_nul| failed(Errno::EINVAL))?;
             let Ok(directory) = open_below(parent.as_fd(), &path) else { continue };
             if lock(directory.as_fd()).is_ok() && fd::stat(parent.as_fd(), &path).is_ok() {
-                return Ok(Self { parent, name, directory });
+                let half_made = unless_named(&parent, &name, &directory, prefix, remove)?;
+                return Ok(Self { parent, name, directory, remove, half_made });
             }
         }
         Err(failed(Errno::EAGAIN))
+    }
+
+    /// Removes it. What cannot be removed is unlocked then, and the next one that makes something there tries again.
+    pub fn discard(self) {
+        let _to_its_end = interrupt::busy();
+        drop(self.half_made);
+        let _swept_later = (self.remove)(self.parent.as_fd(), &self.name, self.directory.as_fd());
     }
 
     /// Gives it its name, which nothing has yet.
@@ -51,8 +66,9 @@ impl Draft {
     /// # Errors
     /// EEXIST, and the others of renameat2(2).
     pub fn publish(&self, name: &CStr) -> Result<(), Errno> {
-        let (from, flag) = (self.name.as_os_str(), RenameFlags::RENAME_NOREPLACE);
-        match renameat2(&self.parent, from, &self.parent, name, flag) {
+        let from = CString::new(self.name.as_bytes()).map_err(|_nul| Errno::EINVAL)?;
+        let parent = self.parent.as_fd();
+        match fd::rename_new(parent, &from, parent, name) {
             // A file system that does not know the flag. A directory replaces nothing but an empty one there.
             Err(Errno::EINVAL) => self.publish_over_empty(name),
             done => done,
@@ -66,6 +82,29 @@ impl Draft {
     pub fn publish_over_empty(&self, name: &CStr) -> Result<(), Errno> {
         renameat(&self.parent, self.name.as_os_str(), &self.parent, name)
     }
+}
+
+/// Under another name first, that it is not given its own while it is removed.
+fn unless_named(
+    parent: &OwnedFd,
+    name: &OsStr,
+    directory: &OwnedFd,
+    prefix: &str,
+    remove: Remove,
+) -> Result<HalfMade> {
+    let copy = |fd: &OwnedFd| {
+        fd.try_clone().map_err(|error| Error::io("cannot remember a directory", error))
+    };
+    let (parent, directory, from) = (copy(parent)?, copy(directory)?, name.to_owned());
+    let prefix = prefix.to_owned();
+    Ok(interrupt::half_made(move || {
+        let to = self::name(&prefix);
+        if renameat(&parent, from.as_os_str(), &parent, to.as_os_str()).is_ok() {
+            // Somebody may still be putting something in.
+            let gone = || remove(parent.as_fd(), &to, directory.as_fd()).is_ok();
+            let _swept_later = (0..16).any(|_| gone());
+        }
+    }))
 }
 
 /// A name that nobody else makes.
@@ -130,7 +169,7 @@ pub fn tree(place: &Path, fill: impl FnOnce(BorrowedFd<'_>) -> Result<()>) -> Re
             }
         }
     }
-    let draft = Draft::new(parent, UNFINISHED)?;
+    let draft = Draft::new(parent, UNFINISHED, |parent, name, _| remove_tree(parent, name))?;
     let made = fill(draft.directory.as_fd()).and_then(|()| {
         draft.publish_over_empty(&name).map_err(|errno| match errno {
             Errno::EEXIST | Errno::ENOTEMPTY | Errno::ENOTDIR => taken(),
@@ -138,8 +177,8 @@ pub fn tree(place: &Path, fill: impl FnOnce(BorrowedFd<'_>) -> Result<()>) -> Re
         })
     });
     if made.is_err() {
-        // The first error is what counts; what cannot be removed is unlocked, and the next one tries again.
-        let _swept_later = remove_tree(draft.parent.as_fd(), &draft.name);
+        // The first error is what counts.
+        draft.discard();
     }
     made
 }

@@ -96,7 +96,9 @@ impl Error {
             _ if error.kind() == io::ErrorKind::NotFound => Kind::NotFound,
             _ => Kind::Generic,
         };
-        Self { kind, message: what.to_string(), source: Some(Box::new(error)) }
+        let full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
+        let failure = Self { kind, message: what.to_string(), source: Some(Box::new(error)) };
+        if full { failure.hint("make room there, or choose another place") } else { failure }
     }
 
     /// As [`io`](Self::io), for what nix gives.

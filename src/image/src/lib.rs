@@ -12,6 +12,7 @@
 //! | [`registry`] | the client of the distribution specification |
 //! | [`convert`] | from an image's configuration to `config.json` |
 //! | [`bundle`], [`launch`] | directories that a runtime takes, and the runtime on one of them |
+//! | [`interrupt`] | what a signal does |
 //! | [`cli`], [`event`] | the commands; what they tell while they work |
 //! | [`limits`], [`error`] | how much is too much; what went wrong and with which exit code |
 //!
@@ -29,6 +30,7 @@ pub mod event;
 #[cfg(test)]
 mod fuzz;
 pub mod image;
+pub mod interrupt;
 pub mod launch;
 pub mod layer;
 pub mod limits;

@@ -29,7 +29,8 @@ pub struct Limits {
     pub ratio: u64,
     /// Uncompressed bytes that are not held against [`ratio`](Self::ratio). 1 GiB.
     pub ratio_free: u64,
-    /// Bytes of the window of a zstd frame. 128 MiB.
+    /// Bytes of the window of a zstd frame, which are all in memory. 32 MiB: what the builders' library makes of its highest level. `zstd --ultra` and
+    /// `--long` make 128.
     pub zstd_window: u64,
 }
 
@@ -49,7 +50,7 @@ impl Default for Limits {
             xattr_value: 64 << 10,
             ratio: 1032,
             ratio_free: 1 << 30,
-            zstd_window: 128 << 20,
+            zstd_window: 32 << 20,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::manifest::Document;
 use crate::media::Media;
 use crate::platform::Platform;
 use crate::source::{self, Source};
-use crate::store::{Fetched, Store};
+use crate::store::{Fetched, Held, Store};
 
 /// Which of the images of an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub fn pull(
     options: &Options<'_>,
     listener: &dyn Listener,
 ) -> Result<Pulled> {
-    let _held = store.hold()?;
+    let held = store.hold()?;
     let limits = options.limits;
     let (root, bytes) = source.resolve()?;
     root.verify(&bytes)?;
@@ -87,11 +87,11 @@ pub fn pull(
         }
     };
     for (descriptor, bytes) in &plan.documents {
-        store.put(descriptor, bytes)?;
+        held.put(descriptor, bytes)?;
     }
-    let blobs = fetch_all(source, store, plan.blobs, options.jobs, listener)?;
+    let blobs = fetch_all(source, &held, plan.blobs, options.jobs, listener)?;
     if let Some(name) = options.name {
-        store.tag(name, &root)?;
+        held.tag(name, &root)?;
     }
     Ok(Pulled { root, image, blobs })
 }
@@ -158,7 +158,7 @@ impl Plan {
 /// Brings blobs, several at a time, the largest first.
 fn fetch_all(
     source: &dyn Source,
-    store: &Store,
+    store: &Held<'_>,
     mut blobs: Vec<Descriptor>,
     jobs: usize,
     listener: &dyn Listener,

@@ -17,6 +17,7 @@ use crate::digest::Digest;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::event::{Event, Listener, Nobody};
 use crate::image::Image;
+use crate::interrupt;
 use crate::layer::{self, File, Listing, Options, Used};
 use crate::limits::Limits;
 use crate::manifest::ImageConfig;
@@ -82,7 +83,7 @@ pub fn lowers(
     listener: &dyn Listener,
 ) -> Result<Vec<(Digest, PathBuf)>> {
     check_layers(image, config)?;
-    let _held = store.hold()?;
+    let held = store.hold()?;
     let mut used = Used::default();
     let mut found: Vec<(Digest, PathBuf)> = Vec::new();
     let mut names = Name::of(&config.diff_ids);
@@ -91,7 +92,7 @@ pub fn lowers(
     }
     let layers = image.manifest.layers.iter().zip(&config.diff_ids);
     for (number, ((descriptor, diff_id), name)) in layers.zip(&names).enumerate() {
-        let unpacked = store.unpack_layer(name, |root| {
+        let unpacked = held.unpack_layer(name, |root| {
             // Topmost first.
             let below =
                 found.iter().rev().map(|(_, path)| open(path)).collect::<Result<Vec<OwnedFd>>>()?;
@@ -289,6 +290,7 @@ fn produce(one: &One<'_>, full: &SyncSender<Vec<u8>>, used: &Receiver<Vec<u8>>) 
     let mut reader = crate::layer::decompress(watched, &descriptor.media_type, limits)?;
     let mut total = 0u64;
     loop {
+        interrupt::check().map_err(failed)?;
         let mut piece = used.try_recv().unwrap_or_else(|_| vec![0; PIECE]);
         piece.resize(PIECE, 0);
         let filled = fill(&mut reader, &mut piece).map_err(failed)?;
@@ -361,6 +363,7 @@ struct Pieces {
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.position == self.current.len() {
+            interrupt::check()?;
             let Ok(next) = self.pieces.recv() else { return Ok(0) };
             let done = std::mem::replace(&mut self.current, next);
             self.position = 0;

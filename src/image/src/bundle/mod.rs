@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use libcontainer::sys::{fd, mount};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, RenameFlags, openat, renameat2};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
@@ -104,7 +104,7 @@ pub fn make(plan: &Plan<'_>, unpack: &Unpack<'_>) -> Result<Made> {
     if fd::stat(parent.as_fd(), &name).is_ok() {
         return Err(taken(plan.place));
     }
-    let draft = Draft::new(parent, UNFINISHED)?;
+    let draft = Draft::new(parent, UNFINISHED, remove::bundle)?;
     let made = fill(&draft, plan, unpack);
     let renamed = made.and_then(|made| match draft.publish(&name) {
         Ok(()) => Ok(made),
@@ -116,9 +116,8 @@ pub fn make(plan: &Plan<'_>, unpack: &Unpack<'_>) -> Result<Made> {
     match renamed {
         Ok((conversion, rootfs)) => Ok(Made { conversion, rootfs, lock: draft.directory }),
         Err(error) => {
-            // The first error is what counts; what cannot be removed is unlocked, and the next one tries again.
-            let _swept_later =
-                remove::bundle(draft.parent.as_fd(), &draft.name, draft.directory.as_fd());
+            // The first error is what counts.
+            draft.discard();
             Err(error)
         }
     }
@@ -323,7 +322,9 @@ pub fn collect(parent: &Path) -> Result<u32> {
 /// Takes the bundle its name away, then everything else: what is left of it at any moment is known for what it is.
 fn put_away(parent: BorrowedFd<'_>, name: &CString, directory: BorrowedFd<'_>) -> Result<()> {
     let retired = draft::name(UNFINISHED);
-    renameat2(parent, name.as_c_str(), parent, retired.as_os_str(), RenameFlags::RENAME_NOREPLACE)
+    CString::new(retired.as_bytes())
+        .map_err(|_nul| Errno::EINVAL)
+        .and_then(|to| fd::rename_new(parent, name, parent, &to))
         .map_err(|errno| {
             Error::sys(format!("cannot rename the bundle {}", name.to_string_lossy()), errno)
         })?;

@@ -92,6 +92,7 @@ pub fn overlay(mapping: &Mapping, directory: BorrowedFd<'_>, store: &Path) -> Re
     command.arg(OVERLAY).arg(directory.as_raw_fd().to_string());
     command.args(std::env::args_os().skip(1)).env("SKEP_STORE", store);
     let mut child = start(command, directory)?;
+    let helper = crate::interrupt::helper(child.id());
     let made = map(&mut child, mapping).and_then(|()| {
         let going = child.stdin.as_mut().map(|input| input.write_all(b"+"));
         going.unwrap_or(Ok(())).context(|| "cannot tell the user namespace's process to go on")?;
@@ -102,6 +103,7 @@ pub fn overlay(mapping: &Mapping, directory: BorrowedFd<'_>, store: &Path) -> Re
     }
     // Its input ends with this, and so does it.
     drop(child.stdin.take());
+    drop(helper);
     let status = child.wait().context(|| "cannot wait for the owner of a user namespace")?;
     match made? {
         Some(overlay) => Ok(overlay),
@@ -162,6 +164,7 @@ fn inside(
     failed: &str,
 ) -> Result<()> {
     let mut child = start(command, directory)?;
+    let helper = crate::interrupt::helper(child.id());
     let mapped = map(&mut child, mapping);
     // It goes on when its input ends, and only if it has its ids.
     drop(child.stdin.take());
@@ -170,6 +173,7 @@ fn inside(
     } else if let Some(mut output) = child.stdout.take() {
         let _lost = std::io::copy(&mut output, &mut std::io::stdout());
     }
+    drop(helper);
     let status = child.wait().context(|| "cannot wait for the owner of a user namespace")?;
     mapped?;
     if status.success() { Ok(()) } else { Err(Error::new(kind_of(status), failed)) }

@@ -79,7 +79,11 @@ pub(super) fn bundle(matches: &ArgMatches, context: &Context) -> Result<()> {
     with_image(text, matches, context, request.mapping.as_ref(), |image| {
         let rootfs = wanted::rootfs(matches);
         let layers = run::layers(image, rootfs)?;
-        let own = |directory: BorrowedFd<'_>| image.overlay(directory);
+        let own = |at: BorrowedFd<'_>| {
+            let overlay = image.overlay(at)?;
+            image.keep(&directory)?;
+            Ok(overlay)
+        };
         let plan = Plan {
             place: &directory,
             rootfs,
@@ -91,11 +95,8 @@ pub(super) fn bundle(matches: &ArgMatches, context: &Context) -> Result<()> {
             source: text,
             owner: None,
         };
+        image.keep(&directory)?;
         let made = bundle::make(&plan, &|root| image.unpack(root))?;
-        if let Err(error) = image.keep(&directory) {
-            bundle::retire(&directory, &made)?;
-            return Err(error);
-        }
         wanted::tell(matches, &made.conversion, &mut std::io::stdout())
     })
 }

@@ -1,6 +1,7 @@
 //! `copy`.
 
 use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use clap::{Arg, ArgMatches, Command};
@@ -9,9 +10,11 @@ use serde_json::json;
 use super::remote::End;
 use super::{Context, all_platforms_flag, place, platform_flag, platforms};
 use crate::digest::Digest;
+use crate::draft;
 use crate::error::{Context as _, Error, Result};
 use crate::event::{Event, Listener};
 use crate::image::Image;
+use crate::interrupt;
 use crate::pull::{Options, Platforms, pull};
 use crate::reference::Reference;
 use crate::registry::{Destination, PushOptions};
@@ -180,23 +183,31 @@ fn into_dir(
         return Err(Error::usage("dir: holds one image: --platform chooses it"));
     };
     let image = Image::find(source, platform.as_ref(), &context.limits)?;
-    std::fs::create_dir(path).context(|| format!("cannot make {}", path.display()))?;
-    let result = fill_dir(source, &image, path);
-    if result.is_err() {
-        // It was not there before.
-        let _gone = std::fs::remove_dir_all(path);
-    }
-    result.map(|()| image.descriptor.digest)
+    draft::tree(path, |directory| {
+        let readable = nix::sys::stat::Mode::from_bits_truncate(0o755);
+        nix::sys::stat::fchmod(directory, readable)
+            .map_err(|errno| Error::sys("cannot open the directory to others", errno))?;
+        fill_dir(source, &image, directory)
+    })?;
+    Ok(image.descriptor.digest)
 }
 
-fn fill_dir(source: &dyn Source, image: &Image, path: &Path) -> Result<()> {
+fn fill_dir(source: &dyn Source, image: &Image, directory: BorrowedFd<'_>) -> Result<()> {
+    let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
     let write = |name: &str, content: &mut dyn Read| {
-        let target = path.join(name);
+        let target = Path::new(&path).join(name);
         let what = || format!("cannot write {}", target.display());
         let mut file =
             std::fs::OpenOptions::new().write(true).create_new(true).open(&target).context(what)?;
-        std::io::copy(content, &mut file).context(what)?;
-        file.flush().context(what)
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            interrupt::check().context(what)?;
+            let count = content.read(&mut buffer).context(what)?;
+            if count == 0 {
+                return file.flush().context(what);
+            }
+            file.write_all(buffer.get(..count).unwrap_or_default()).context(what)?;
+        }
     };
     for descriptor in image.blobs() {
         write(descriptor.digest.hex(), &mut source::blob(source, descriptor)?)?;

@@ -27,6 +27,16 @@ use crate::store::Store;
 
 use progress::Progress;
 
+/// The caller's file mode creation mask.
+static UMASK: std::sync::OnceLock<nix::sys::stat::Mode> = std::sync::OnceLock::new();
+
+/// Gives the process the caller's file mode creation mask again, for a program that it starts.
+pub(crate) fn restore_umask() {
+    if let Some(umask) = UMASK.get() {
+        let _ours = nix::sys::stat::umask(*umask);
+    }
+}
+
 /// What every command needs.
 struct Context {
     /// `None` for the place where it is when nobody says: not every command needs one, and a hook of a runtime has no `HOME` to find it by.
@@ -51,6 +61,9 @@ impl Context {
         }
         if let Some(entries) = matches.get_one::<u64>("max-entries") {
             limits.entries = *entries;
+        }
+        if let Some(bytes) = matches.get_one::<u64>("max-window") {
+            limits.zstd_window = *bytes;
         }
         if let Some(layers) = matches.get_one::<u64>("max-layers") {
             limits.layers = usize::try_from(*layers).unwrap_or(usize::MAX);
@@ -97,8 +110,9 @@ impl Context {
 /// Returns the exit code: see [`Kind`]. With `into`, which is for [`crate::bundle::userns`], that is all that is done.
 #[must_use]
 pub fn run(arguments: impl Iterator<Item = OsString>, into: Option<Into>) -> u8 {
-    // A mode that a layer or the store asks for is the mode that is meant.
-    let _was = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    // Most modes that layers and the store ask for are then what is meant at once; what asks for none is for its owner alone to write.
+    let was = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let _the_first = UMASK.set(was);
     let matches = match program().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {
@@ -107,7 +121,8 @@ pub fn run(arguments: impl Iterator<Item = OsString>, into: Option<Into>) -> u8 
         }
     };
     let Some((name, matches)) = matches.subcommand() else { return Kind::Usage.exit_code() };
-    let result = Context::new(matches, into).and_then(|context| {
+    let watched = crate::interrupt::watch();
+    let result = watched.and_then(|()| Context::new(matches, into)).and_then(|context| {
         let result = dispatch(name, matches, &context);
         context.progress.clear();
         if let (Err(error), true) = (&result, context.json) {
@@ -119,6 +134,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>, into: Option<Into>) -> u8 
         Ok(code) => code,
         Err(error) => {
             let _nowhere_else = writeln!(std::io::stderr(), "skep {name}: {error}");
+            crate::interrupt::end();
             error.kind().exit_code()
         }
     }
@@ -156,7 +172,8 @@ fn program() -> Command {
             "SOURCE is oci:PATH[:TAG|@DIGEST], oci-archive:PATH[:TAG], docker-archive:PATH[:NAME], dir:PATH, store:NAME,\n\
              docker://NAME, or a bare word: a path that is there, and a name in a registry otherwise.\n\n\
              Exit codes: 1 anything else, 2 usage, 3 not found, 4 authentication, 5 verification, 6 unsupported image,\n\
-             7 network, 8 no space or beyond a limit.",
+             7 network, 8 no space or beyond a limit. Ctrl-C, SIGTERM and SIGHUP take away what is half made and keep what was\n\
+             downloaded; whoever waits sees the signal.",
         )
         .subcommands([
                 pull::command(),
@@ -222,6 +239,14 @@ fn common(command: Command) -> Command {
                 .global(true)
                 .value_parser(bytes)
                 .help("uncompressed bytes that an image may have; K, M, G and T are understood [default: 64G]"),
+        )
+        .arg(
+            Arg::new("max-window")
+                .long("max-window")
+                .value_name("BYTES")
+                .global(true)
+                .value_parser(bytes)
+                .help("memory that a layer compressed with zstd may want for its window [default: 32M]"),
         )
         .arg(number("max-entries", "N", "entries that the layers of an image may have [default: 5000000]"))
         .arg(number("max-layers", "N", "layers that an image may have [default: 256]"))

@@ -26,7 +26,14 @@ pub(super) fn command() -> Command {
                         .help("names or digests"),
                 ),
         )
-        .subcommand(Command::new("gc").about("remove what no image and no bundle needs"))
+        .subcommand(
+            Command::new("gc").about("remove what no image and no bundle needs").arg(
+                Arg::new("dry-run")
+                    .long("dry-run")
+                    .action(ArgAction::SetTrue)
+                    .help("only say what would be removed"),
+            ),
+        )
         .subcommand(Command::new("du").about("say what the store holds"))
         .subcommand(
             Command::new("verify").about("read all blobs and hold them against their digests").arg(
@@ -70,27 +77,45 @@ pub(super) fn run(matches: &ArgMatches, context: &Context) -> Result<()> {
             }
             Ok(())
         }
-        Some(("gc", _)) => {
-            let r = store.gc()?;
+        Some(("gc", matches)) => {
+            let dry = matches.get_flag("dry-run");
+            let r = store.gc(dry)?;
             if context.json {
-                return context.print(json!({"blobs": r.blobs, "layers": r.layers, "unfinished": r.unfinished, "bytes": r.bytes}));
+                return context.print(json!({
+                    "blobs": r.blobs, "layers": r.layers, "unfinished": r.unfinished, "bytes": r.bytes,
+                    "layer_bytes": r.layer_bytes, "dry_run": dry,
+                }));
             }
             context.print(format_args!(
-                "removed {} blobs, {} unpacked layers and {} unfinished, {} without the layers",
+                "{} {} blobs, {} unpacked layers and {} unfinished: {}",
+                if dry { "would remove" } else { "removed" },
                 r.blobs,
                 r.layers,
                 r.unfinished,
-                size(r.bytes)
+                size(r.bytes.saturating_add(r.layer_bytes))
             ))
         }
         Some(("du", _)) => usage(&store, context),
         Some(("verify", matches)) => {
-            let problems = store.verify(matches.get_flag("repair"))?;
-            for problem in &problems {
+            let verdict = store.verify(matches.get_flag("repair"))?;
+            for problem in &verdict.problems {
                 let removed = if problem.removed { " (removed)" } else { "" };
-                context.print(format_args!("{}: {}{removed}", problem.name, problem.what))?;
+                if context.json {
+                    context.print(json!({"problem": problem.what, "name": problem.name, "removed": problem.removed}))?;
+                } else {
+                    context.print(format_args!("{}: {}{removed}", problem.name, problem.what))?;
+                }
             }
-            match problems.iter().filter(|problem| !problem.removed).count() {
+            if context.json {
+                context.print(json!({"blobs": verdict.blobs, "bytes": verdict.bytes, "problems": verdict.problems.len()}))?;
+            } else if !context.quiet {
+                context.print(format_args!(
+                    "{} blobs read, {}",
+                    verdict.blobs,
+                    size(verdict.bytes)
+                ))?;
+            }
+            match verdict.problems.iter().filter(|problem| !problem.removed).count() {
                 0 => Ok(()),
                 count => Err(Error::verification(format!(
                     "{count} things in {} are wrong",

@@ -17,7 +17,7 @@ use crate::limits::Limits;
 use crate::manifest::ImageConfig;
 use crate::platform::Platform;
 use crate::source::Source;
-use crate::store::{Lock, Store};
+use crate::store::{Held, Store};
 use crate::unpack;
 
 /// An image that bundles are made of.
@@ -36,7 +36,7 @@ pub struct Opened<'a> {
     /// The ids of the container that an ordinary user makes.
     rootless: Option<Mapping>,
     /// What keeps the unpacked layers in the store until a bundle does.
-    held: RefCell<Option<Lock>>,
+    held: RefCell<Option<Held<'a>>>,
     /// The names of the layers in the store.
     keys: RefCell<Vec<Digest>>,
 }
@@ -142,12 +142,12 @@ impl run::Image for Opened<'_> {
     }
 
     fn keep(&self, place: &Path) -> Result<()> {
-        let keys = self.keys.take();
-        if !keys.is_empty() {
-            self.store.register_bundle(place, &keys)?;
-        }
+        let held = self.held.borrow();
+        held.as_ref().map_or(Ok(()), |held| held.register_bundle(place, &self.keys.borrow()))
+    }
+
+    fn release(&self) {
         drop(self.held.take());
-        Ok(())
     }
 
     fn unpack(&self, root: BorrowedFd<'_>) -> Result<()> {

@@ -42,11 +42,14 @@ pub trait Image {
     /// # Errors
     /// Those of fetching and unpacking.
     fn serve(&self, directory: BorrowedFd<'_>) -> Result<()>;
-    /// Keeps the layers in the store for as long as the bundle at `place` is there.
+    /// Keeps the layers in the store for as long as the bundle at `place` is there, which is made next: so a bundle that is there has its layers,
+    /// whatever becomes of this process.
     ///
     /// # Errors
     /// Those of noting it.
     fn keep(&self, place: &Path) -> Result<()>;
+    /// The bundle is there, or will not be: the store can be collected.
+    fn release(&self);
 }
 
 /// Flags of the runtime without a value.
@@ -145,7 +148,11 @@ pub fn run(command: &str, matches: &ArgMatches, source: &str, image: &dyn Image)
         state: state_root(matches, &runtime).join(id.as_str()),
         remover: if foreground { None } else { Some(own_path()?) },
     };
-    let own = |directory: BorrowedFd<'_>| image.overlay(directory);
+    let own = |directory: BorrowedFd<'_>| {
+        let overlay = image.overlay(directory)?;
+        image.keep(&place)?;
+        Ok(overlay)
+    };
     // crun 1.8 takes no mount on the root.
     let takes_it = rootfs == bundle::Rootfs::Overlay
         || (rootfs == bundle::Rootfs::Auto && !is_called(&runtime, "crun"));
@@ -159,7 +166,10 @@ pub fn run(command: &str, matches: &ArgMatches, source: &str, image: &dyn Image)
         source,
         owner: Some(owner),
     };
-    let made = bundle::make(&plan, &|root| image.unpack(root)).map_err(|error| {
+    image.keep(&place)?;
+    let made = bundle::make(&plan, &|root| image.unpack(root));
+    image.release();
+    let made = made.map_err(|error| {
         if error.kind() == Kind::Usage && place.symlink_metadata().is_ok() {
             Error::usage(format!(
                 "there is a bundle for a container {id} already, {}",
@@ -170,9 +180,7 @@ pub fn run(command: &str, matches: &ArgMatches, source: &str, image: &dyn Image)
             error
         }
     })?;
-    let told = image
-        .keep(&place)
-        .and_then(|()| wanted::tell(matches, &made.conversion, &mut std::io::stderr()));
+    let told = wanted::tell(matches, &made.conversion, &mut std::io::stderr());
     let mut process = process(command, matches, &runtime, &place, &id);
     if foreground {
         let ended = told.and_then(|()| attend(process, &made));
@@ -241,6 +249,8 @@ fn process(
         }
     }
     process.arg(id.as_str());
+    // What is left to do here makes no more files.
+    crate::cli::restore_umask();
     process
 }
 

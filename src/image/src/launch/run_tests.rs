@@ -26,6 +26,7 @@ impl Image for Fake {
     fn keep(&self, _: &Path) -> Result<()> {
         Ok(())
     }
+    fn release(&self) {}
 }
 
 struct Place(PathBuf);

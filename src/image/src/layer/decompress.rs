@@ -15,8 +15,6 @@ use crate::media::{Compression, Media};
 
 /// How much is read at once.
 const INPUT: usize = 256 << 10;
-/// Decoded bytes that a zstd decoder is asked for at once.
-const ZSTD_STEP: usize = 512 << 10;
 
 /// What the first bytes of a blob say.
 ///
@@ -156,7 +154,9 @@ impl<R: Read> Decompressor<R> {
                         None => 0,
                     }
                 }
-                Codec::Zstd { decoder, in_frame } => zstd(&mut self.input, decoder, in_frame, out)?,
+                Codec::Zstd { decoder, in_frame } => {
+                    zstd(&mut self.input, decoder, in_frame, out, &self.limits)?
+                }
                 Codec::End => return Ok(0),
             };
             if given == 0 {
@@ -276,6 +276,7 @@ fn zstd<R: Read>(
     decoder: &mut FrameDecoder,
     in_frame: &mut bool,
     out: &mut [u8],
+    limits: &Limits,
 ) -> io::Result<usize> {
     const CUT: &str = "the layer's zstd stream ends in the middle of a frame";
     loop {
@@ -288,7 +289,8 @@ fn zstd<R: Read>(
                 *in_frame = false;
                 continue;
             }
-            let step = BlockDecodingStrategy::UptoBytes(ZSTD_STEP);
+            // One at a time, so that the decoder has room for it beside the window: it would double its memory for more.
+            let step = BlockDecodingStrategy::UptoBlocks(1);
             decoder.decode_blocks(&mut *input, step).map_err(|error| input.blame(&error))?;
             continue;
         }
@@ -303,8 +305,10 @@ fn zstd<R: Read>(
             })) => input.skip(length.into(), CUT)?,
             Err(FrameDecoderError::WindowSizeTooBig { requested, .. }) => {
                 return Err(Error::no_space(format!(
-                    "the layer's zstd stream wants a window of {requested} bytes, more than the limit"
+                    "the layer's zstd stream wants a window of {requested} bytes in memory, and {} are the limit",
+                    limits.zstd_window
                 ))
+                .hint("--max-window allows more")
                 .into());
             }
             Err(error) => return Err(input.blame(&error)),

@@ -52,9 +52,9 @@ const OPEN: i32 = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
 /// Removes `name` from `parent`, and all below it, but for what `keep` says. Says whether something is left.
 ///
 /// Not recursive, and with two descriptors: the tree may be as deep as a hostile image likes. Another file system is not
-/// entered. Directories that their owner may not search are made so first: an image may have 0500 in it.
+/// entered. Directories that their owner may not search or write are made so first: an image may have 0500 in it. `parent` stays as it is.
 pub(super) fn remove(parent: BorrowedFd<'_>, name: &CStr, keep: &dyn Keep) -> Result<bool, Errno> {
-    match unlink(parent, name) {
+    match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => return Ok(false),
         Err(Errno::EISDIR) => {}
         Err(errno) => return Err(errno),
@@ -63,7 +63,10 @@ pub(super) fn remove(parent: BorrowedFd<'_>, name: &CStr, keep: &dyn Keep) -> Re
     let (fd, level) = enter(parent, name, above.st_dev, keep)?;
     let kept = walk(fd, level, above.st_dev, keep)? || keep.itself(above.st_ino, name.to_bytes());
     if !kept {
-        unlinkat_dir(parent, name)?;
+        match unlinkat(parent, name, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno),
+        }
     }
     Ok(kept)
 }

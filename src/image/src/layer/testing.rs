@@ -22,11 +22,11 @@ pub(super) fn needs_root(what: &str) -> bool {
     root()
 }
 
-/// Says that a test is none here. Libtest has no word for that, and keeps to itself what is printed by a test that passes, but not what is
-/// written.
+/// Says that a test is none here, in the words that `hack/steps.sh` counts. Libtest has no word for that, and keeps to itself what is printed by a test
+/// that passes, but not what is written.
 pub(super) fn skipped(why: &str) {
     let thread = std::thread::current();
-    let line = format!("{} skipped: {why}\n", thread.name().unwrap_or_default());
+    let line = format!("\nskipped: {}: {why}\n", thread.name().unwrap_or_default());
     let _unheard = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
 }
 

@@ -8,7 +8,7 @@ use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::Store;
+use super::{Held, Store};
 use crate::descriptor::Descriptor;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Context, Error, Kind, Result};
@@ -28,15 +28,7 @@ pub struct Fetched {
     pub bytes: u64,
 }
 
-impl Store {
-    /// Whether a blob is there, with the right size. Its content was verified when it came, and is again whenever it is used.
-    #[must_use]
-    pub fn has(&self, descriptor: &Descriptor) -> bool {
-        let name = blob_name(&descriptor.digest);
-        fstatat(self.dir(), name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
-            .is_ok_and(|stat| u64::try_from(stat.st_size) == Ok(descriptor.size))
-    }
-
+impl Held<'_> {
     /// Puts content that is in memory into the store, verified.
     ///
     /// # Errors
@@ -54,7 +46,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the source and of writing; what has come by then is kept. [`Kind::Verification`] when it is not what its descriptor
-    /// says; then nothing is kept.
+    /// says, and [`Kind::NoSpace`] when the disk is full; then nothing is kept.
     pub fn fetch(
         &self,
         source: &dyn Source,
@@ -90,6 +82,16 @@ impl Store {
         let bytes = result.map_err(|(error, _)| error)?;
         listener.event(Event::BlobDone { descriptor, cached: false });
         Ok(Fetched { cached: false, bytes })
+    }
+}
+
+impl Store {
+    /// Whether a blob is there, with the right size. Its content was verified when it came, and is again whenever it is used.
+    #[must_use]
+    pub fn has(&self, descriptor: &Descriptor) -> bool {
+        let name = blob_name(&descriptor.digest);
+        fstatat(self.dir(), name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| u64::try_from(stat.st_size) == Ok(descriptor.size))
     }
 
     /// One try. The error says whether it went on where an earlier one ended.
@@ -129,7 +131,8 @@ impl Store {
             Ok(descriptor.size - offset)
         };
         run(&mut resumed).map_err(|error: Error| {
-            if error.kind() == Kind::Verification {
+            // On a full disk half of a blob is in the way of everything else.
+            if matches!(error.kind(), Kind::Verification | Kind::NoSpace) {
                 let _gone = unlinkat(self.dir(), part, UnlinkatFlags::NoRemoveDir);
             }
             (error, resumed)

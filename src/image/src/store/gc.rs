@@ -31,6 +31,8 @@ pub struct Removed {
     pub unfinished: u64,
     /// Bytes of the blobs and downloads.
     pub bytes: u64,
+    /// Bytes that the unpacked layers, and what was unfinished of such, took on the disk.
+    pub layer_bytes: u64,
 }
 
 /// What the store holds.
@@ -63,6 +65,17 @@ pub struct Problem {
     pub removed: bool,
 }
 
+/// What [`Store::verify`] has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Blobs that were read.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+}
+
 /// What is needed.
 #[derive(Default)]
 struct Marked {
@@ -74,24 +87,27 @@ struct Marked {
 }
 
 impl Store {
-    /// Removes blobs and unpacked layers that no image needs, nor a bundle, and what was left unfinished. Waits until nobody uses the store.
+    /// Removes blobs and unpacked layers that no image needs, nor a bundle, and what was left unfinished. Waits until nobody uses the store. With
+    /// `dry` it only says what it would remove.
     ///
     /// # Errors
     /// Those of reading and removing. When the manifest of an image cannot be read nothing is removed: what it needs is not known.
-    pub fn gc(&self) -> Result<Removed> {
+    pub fn gc(&self, dry: bool) -> Result<Removed> {
         let _lock = self.lock("store", true)?;
         let mut marked = Marked::default();
         for entry in self.entries()? {
             self.mark(&entry.descriptor, 0, &mut marked)
                 .context(|| format!("image {}", entry.name))?;
         }
-        self.mark_bundles(&mut marked)?;
+        self.mark_bundles(&mut marked, dry)?;
         let mut removed = Removed::default();
         for (algorithm, hex, size) in self.digests("blobs")? {
             let used = Digest::parse(&format!("{algorithm}:{hex}"))
                 .is_ok_and(|d| marked.blobs.contains(&d));
             if !used {
-                self.remove_blob(&algorithm, &hex)?;
+                if !dry {
+                    self.remove_blob(&algorithm, &hex)?;
+                }
                 removed.blobs += 1;
                 removed.bytes += size;
             }
@@ -100,16 +116,26 @@ impl Store {
             let used = Digest::parse(&format!("{algorithm}:{hex}"))
                 .is_ok_and(|d| marked.layers.contains(&d));
             if !used {
-                self.remove_layer(&algorithm, &hex)?;
+                removed.layer_bytes +=
+                    disk_bytes(&self.path.join("unpacked").join(&algorithm).join(&hex));
+                if !dry {
+                    self.remove_layer(&algorithm, &hex)?;
+                }
                 removed.layers += 1;
             }
         }
         for place in [".skep/ingest", ".skep/tmp"] {
             let dir = self.open_below(place)?;
             for (name, size) in self.list(Path::new(place))? {
-                remove_any(dir.as_fd(), name.as_ref())?;
+                let path = self.path.join(place).join(&name);
+                match path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+                    true => removed.layer_bytes += disk_bytes(&path),
+                    false => removed.bytes += size,
+                }
+                if !dry {
+                    remove_any(dir.as_fd(), name.as_ref())?;
+                }
                 removed.unfinished += 1;
-                removed.bytes += size;
             }
         }
         Ok(removed)
@@ -161,7 +187,7 @@ impl Store {
     }
 
     /// Layers of bundles that are there. What is known of one that is gone is forgotten.
-    fn mark_bundles(&self, marked: &mut Marked) -> Result<()> {
+    fn mark_bundles(&self, marked: &mut Marked, dry: bool) -> Result<()> {
         for (name, _) in self.list(Path::new(".skep/bundles"))? {
             let Some(name) = name.to_str().map(|name| format!(".skep/bundles/{name}")) else {
                 continue;
@@ -171,7 +197,9 @@ impl Store {
             let bundle = value.get("bundle").and_then(Value::as_str).unwrap_or_default();
             if matches!(std::fs::symlink_metadata(bundle), Err(error) if error.kind() == std::io::ErrorKind::NotFound)
             {
-                let _gone = unlinkat(self.dir(), name.as_str(), UnlinkatFlags::NoRemoveDir);
+                if !dry {
+                    let _gone = unlinkat(self.dir(), name.as_str(), UnlinkatFlags::NoRemoveDir);
+                }
                 continue;
             }
             let layers = value.get("layers").and_then(Value::as_array).into_iter().flatten();
@@ -208,11 +236,13 @@ impl Store {
     ///
     /// # Errors
     /// Those of reading and removing.
-    pub fn verify(&self, repair: bool) -> Result<Vec<Problem>> {
+    pub fn verify(&self, repair: bool) -> Result<Verdict> {
         let _lock = self.lock("store", repair)?;
+        let (mut blobs, mut bytes) = (0, 0);
         let mut problems = Vec::new();
         let files = Directory::open(&self.path)?;
-        for (algorithm, hex, _) in self.digests("blobs")? {
+        for (algorithm, hex, size) in self.digests("blobs")? {
+            (blobs, bytes) = (blobs + 1, bytes + size);
             let name = format!("blobs/{algorithm}/{hex}");
             if let Err(error) = check_blob(&files, &algorithm, &hex, &name) {
                 if repair {
@@ -229,7 +259,7 @@ impl Store {
             };
             problems.push(Problem { name: entry.name, what, removed: false });
         }
-        Ok(problems)
+        Ok(Verdict { blobs, bytes, problems })
     }
 
     /// Directories `below/ALGORITHM/HEX`, with sizes as the file system has them.

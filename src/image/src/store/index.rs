@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{INDEX, Store};
+use super::{Held, INDEX, Store};
 use crate::descriptor::{Descriptor, REF_NAME};
 use crate::document;
 use crate::error::{Error, Result};
@@ -19,20 +19,7 @@ pub struct Entry {
     pub descriptor: Descriptor,
 }
 
-impl Store {
-    /// The images, in the order they were named.
-    ///
-    /// # Errors
-    /// Those of reading the index.
-    pub fn entries(&self) -> Result<Vec<Entry>> {
-        let index = self.source(Select::Only)?.index()?;
-        Ok(index
-            .manifests
-            .into_iter()
-            .map(|descriptor| Entry { name: name_of(&descriptor), descriptor })
-            .collect())
-    }
-
+impl Held<'_> {
     /// Calls an image, whose manifest is in the store, `name`. One that was called so before is called so no more.
     ///
     /// # Errors
@@ -48,6 +35,21 @@ impl Store {
             manifests.insert(was.unwrap_or(manifests.len()).min(manifests.len()), entry);
             Ok(())
         })
+    }
+}
+
+impl Store {
+    /// The images, in the order they were named.
+    ///
+    /// # Errors
+    /// Those of reading the index.
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        let index = self.source(Select::Only)?.index()?;
+        Ok(index
+            .manifests
+            .into_iter()
+            .map(|descriptor| Entry { name: name_of(&descriptor), descriptor })
+            .collect())
     }
 
     /// Takes a name away. The blobs stay until [`gc`](Store::gc).

@@ -3,17 +3,20 @@
 //! A layer that is right above any other has its diff ID for a name, and all images share it. One that took something from those below it (the owner of
 //! a directory that it has no entry for, the content of a hard link) is right above those alone: its name is the [`Name::stacked`] one.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use libcontainer::sys::fd::rename_new;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, RenameFlags, renameat, renameat2};
+use nix::fcntl::{AtFlags, renameat};
 use nix::sys::stat::{Mode, fstatat, mkdirat};
 
-use super::Store;
+use super::{Held, Store};
 use crate::bundle::userns::remove_any;
 use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
+use crate::interrupt::{self, HalfMade};
 
 /// What the layers of an image are called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,26 +60,24 @@ pub struct Unpacked<T> {
     pub done: Option<T>,
 }
 
+/// As that of a draft: under another name first, that it is not given its own while it is removed.
+fn unless_named(temporaries: &OwnedFd, unfinished: &str) -> Result<HalfMade> {
+    let temporaries =
+        temporaries.try_clone().map_err(|error| Error::io("cannot remember a directory", error))?;
+    let (from, to) = (unfinished.to_owned(), format!("gone-{unfinished}-{}", std::process::id()));
+    Ok(interrupt::half_made(move || {
+        if renameat(&temporaries, from.as_str(), &temporaries, to.as_str()).is_ok() {
+            // Somebody may still be putting something in.
+            let _collected_later = (0..16).any(|_| remove_any(temporaries.as_fd(), to.as_ref()).is_ok());
+        }
+    }))
+}
+
 fn name_of(key: &Digest) -> String {
     format!("unpacked/{}/{}", key.algorithm_name(), key.hex())
 }
 
-impl Store {
-    /// Where an unpacked layer is, or would be.
-    #[must_use]
-    pub fn layer_path(&self, key: &Digest) -> PathBuf {
-        self.path.join(name_of(key))
-    }
-
-    /// The name under which a layer is there, unpacked.
-    #[must_use]
-    pub fn has_layer<'a>(&self, name: &'a Name) -> Option<&'a Digest> {
-        let is_there = |key: &&Digest| {
-            fstatat(self.dir(), name_of(key).as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
-        };
-        [&name.diff_id, &name.stacked].into_iter().find(is_there)
-    }
-
+impl Held<'_> {
     /// Unpacks a layer with `unpack`, which gets an empty directory, unless it is there. `unpack` says whether the layer took something from those below
     /// it. It has its name only after `unpack` has succeeded. Two processes at once share the work: the second waits.
     ///
@@ -100,14 +101,51 @@ impl Store {
         // One who was killed has left it: the lock says that it is nobody's.
         remove_any(temporaries.as_fd(), unfinished.as_ref())
             .context(|| "a layer that was left half unpacked")?;
+        let busy = interrupt::busy();
         mkdirat(&temporaries, unfinished.as_str(), Mode::S_IRWXU)
             .map_err(|errno| self.failed("make", &unfinished, errno))?;
+        let half_made = unless_named(&temporaries, &unfinished)?;
+        drop(busy);
         let result = self.fill(name, &format!(".skep/tmp/{unfinished}"), unpack);
+        let _to_its_end = interrupt::busy();
+        drop(half_made);
         if result.is_err() {
             // The first error is the one to tell; the next unpacking tries this again.
             let _tried_again = remove_any(temporaries.as_fd(), unfinished.as_ref());
         }
         result
+    }
+
+    /// Notes that the bundle at `path` (absolute) is made of these layers, so that they are not removed while it is there. It may come to be there as
+    /// long as this is held; one of other layers that is there keeps its own.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn register_bundle(&self, path: &Path, keys: &[Digest]) -> Result<()> {
+        let path = path.to_str().filter(|path| path.starts_with('/')).ok_or_else(|| {
+            Error::usage(format!("{} is not an absolute path in UTF-8", path.display()))
+        })?;
+        let content = serde_json::json!({"bundle": path, "layers": keys});
+        let content = content.to_string();
+        let key = Digest::of(content.as_bytes());
+        self.replace(&format!(".skep/bundles/{}", key.hex()), content.as_bytes())
+    }
+}
+
+impl Store {
+    /// Where an unpacked layer is, or would be.
+    #[must_use]
+    pub fn layer_path(&self, key: &Digest) -> PathBuf {
+        self.path.join(name_of(key))
+    }
+
+    /// The name under which a layer is there, unpacked.
+    #[must_use]
+    pub fn has_layer<'a>(&self, name: &'a Name) -> Option<&'a Digest> {
+        let is_there = |key: &&Digest| {
+            fstatat(self.dir(), name_of(key).as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+        };
+        [&name.diff_id, &name.stacked].into_iter().find(is_there)
     }
 
     fn fill<T>(
@@ -123,27 +161,16 @@ impl Store {
         let key = if depends { &name.stacked } else { &name.diff_id };
         self.make_algorithm("unpacked", key)?;
         let to = name_of(key);
-        let flag = RenameFlags::RENAME_NOREPLACE;
-        match renameat2(self.dir(), temporary, self.dir(), to.as_str(), flag) {
+        let name = |text: &str| {
+            CString::new(text).map_err(|_nul| self.failed("make", text, Errno::EINVAL))
+        };
+        match rename_new(self.dir(), &name(temporary)?, self.dir(), &name(&to)?) {
             // Some file systems do not know the flag; the lock says that there is nothing to replace.
             Err(Errno::EINVAL) => renameat(self.dir(), temporary, self.dir(), to.as_str()),
             other => other,
         }
         .map_err(|errno| self.failed("make", &to, errno))?;
         Ok(Unpacked { key: key.clone(), done: Some(done) })
-    }
-
-    /// Notes that the bundle at `path` (absolute) is made of these layers, so that they are not removed while it is there.
-    ///
-    /// # Errors
-    /// Those of writing.
-    pub fn register_bundle(&self, path: &Path, keys: &[Digest]) -> Result<()> {
-        let path = path.to_str().filter(|path| path.starts_with('/')).ok_or_else(|| {
-            Error::usage(format!("{} is not an absolute path in UTF-8", path.display()))
-        })?;
-        let content = serde_json::json!({"bundle": path, "layers": keys});
-        let key = Digest::of(path.as_bytes());
-        self.replace(&format!(".skep/bundles/{}", key.hex()), content.to_string().as_bytes())
     }
 
     /// Removes an unpacked layer. It must be under a name of its own first: half of one must not be taken for the whole.

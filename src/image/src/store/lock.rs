@@ -7,6 +7,24 @@ use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, dup, unlinkat};
 
+use super::Store;
+
+/// A store in use: nothing of it is collected until this is dropped. Only who has one puts something into the store: what has no name yet would be
+/// collected under his hands.
+#[derive(Debug)]
+pub struct Held<'a> {
+    pub(super) store: &'a Store,
+    pub(super) _lock: Lock,
+}
+
+impl std::ops::Deref for Held<'_> {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        self.store
+    }
+}
+
 /// A lock. Dropping it, and the end of the process, gives it back.
 #[derive(Debug)]
 pub struct Lock {

@@ -31,10 +31,10 @@ use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 
 pub use blob::Fetched;
-pub use gc::{Problem, Removed, Usage};
+pub use gc::{Problem, Removed, Usage, Verdict};
 pub use index::Entry;
 pub use layers::{Name, Unpacked};
-pub use lock::Lock;
+pub use lock::{Held, Lock};
 
 use crate::error::{Error, Kind, Result};
 use crate::limits::Limits;
@@ -145,12 +145,12 @@ impl Store {
         Layout::new(Directory::open(&self.path)?, select, self.limits)
     }
 
-    /// Says that the store is in use: nothing of it is removed until the lock is dropped.
+    /// Says that the store is in use, to put something into it. Waits for a collection.
     ///
     /// # Errors
     /// Those of locking.
-    pub fn hold(&self) -> Result<Lock> {
-        self.lock("store", false)
+    pub fn hold(&self) -> Result<Held<'_>> {
+        Ok(Held { store: self, _lock: self.lock("store", false)? })
     }
 
     fn lock(&self, name: &str, exclusive: bool) -> Result<Lock> {
@@ -190,6 +190,7 @@ impl Store {
     }
 
     fn try_replace(&self, name: &str, content: &[u8]) -> Result<()> {
+        let _to_its_end = crate::interrupt::busy();
         let (temporary, mut file) = self.temporary(name)?;
         let written = file.write_all(content).and_then(|()| file.sync_data());
         let renamed = written

@@ -90,17 +90,17 @@ fn a_download_goes_on_where_it_broke_off() {
     let descriptor = Descriptor::of("x", b"hello world");
     let mut blob = Blob::new(b"hello world");
     blob.until = 5;
-    let error = store.fetch(&blob, &descriptor, &Nobody).unwrap_err();
+    let error = store.hold().unwrap().fetch(&blob, &descriptor, &Nobody).unwrap_err();
     assert_eq!(error.kind(), Kind::Network);
     assert!(!store.has(&descriptor));
     assert_eq!(std::fs::read(place.part(&descriptor)).unwrap(), b"hello");
     blob.until = usize::MAX;
-    let fetched = store.fetch(&blob, &descriptor, &Nobody).unwrap();
+    let fetched = store.hold().unwrap().fetch(&blob, &descriptor, &Nobody).unwrap();
     assert_eq!((fetched.bytes, fetched.cached), (6, false));
     assert_eq!(blob.offsets.load(Ordering::SeqCst), 5);
     assert!(store.has(&descriptor));
     assert!(std::fs::symlink_metadata(place.part(&descriptor)).is_err());
-    assert!(store.fetch(&blob, &descriptor, &Nobody).unwrap().cached);
+    assert!(store.hold().unwrap().fetch(&blob, &descriptor, &Nobody).unwrap().cached);
 }
 
 #[test]
@@ -118,10 +118,10 @@ fn what_a_kill_left_is_repaired() {
         let store = place.store();
         blob.asked.store(0, Ordering::SeqCst);
         std::fs::write(place.part(&descriptor), left).unwrap();
-        store.fetch(&blob, &descriptor, &Nobody).unwrap();
+        store.hold().unwrap().fetch(&blob, &descriptor, &Nobody).unwrap();
         assert_eq!(blob.asked.load(Ordering::SeqCst), asked, "{left:?}");
-        assert!(store.verify(false).unwrap().is_empty());
-        store.gc().unwrap();
+        assert!(store.verify(false).unwrap().problems.is_empty());
+        store.gc(false).unwrap();
         assert!(!store.has(&descriptor));
     }
 }
@@ -132,12 +132,13 @@ fn wrong_content_leaves_nothing() {
     let store = place.store();
     let descriptor = Descriptor::of("x", b"hello");
     for content in [b"hellO".as_slice(), b"hell", b"hello!", b""] {
-        let error = store.fetch(&Blob::new(content), &descriptor, &Nobody).unwrap_err();
+        let error =
+            store.hold().unwrap().fetch(&Blob::new(content), &descriptor, &Nobody).unwrap_err();
         assert_eq!(error.kind(), Kind::Verification, "{content:?}");
         assert!(std::fs::symlink_metadata(place.part(&descriptor)).is_err());
         assert!(!store.has(&descriptor));
     }
-    assert!(store.put(&descriptor, b"hellO").is_err());
+    assert!(store.hold().unwrap().put(&descriptor, b"hellO").is_err());
 }
 
 #[test]
@@ -146,7 +147,7 @@ fn two_at_once_share_a_download() {
     let descriptor = Descriptor::of("x", &[7; 1 << 20]);
     let blob = Blob::new(&[7; 1 << 20]);
     std::thread::scope(|scope| {
-        let pull = || place.store().fetch(&blob, &descriptor, &Nobody).unwrap();
+        let pull = || place.store().hold().unwrap().fetch(&blob, &descriptor, &Nobody).unwrap();
         let all: Vec<_> = (0..4).map(|_| scope.spawn(pull)).collect();
         let fetched: Vec<_> = all.into_iter().map(|one| one.join().unwrap()).collect();
         assert_eq!(fetched.iter().filter(|fetched| !fetched.cached).count(), 1);
@@ -168,17 +169,17 @@ fn many_at_once_make_a_store() {
 
 fn image(store: &Store) -> (Descriptor, Digest) {
     let layer = Descriptor::of("application/vnd.oci.image.layer.v1.tar", b"not read");
-    store.put(&layer, b"not read").unwrap();
+    store.hold().unwrap().put(&layer, b"not read").unwrap();
     let diff_id = Digest::of(b"diff");
     let config =
         format!(r#"{{"os":"linux","rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#);
     let config_descriptor = Descriptor::of(crate::media::OCI_CONFIG, config.as_bytes());
-    store.put(&config_descriptor, config.as_bytes()).unwrap();
+    store.hold().unwrap().put(&config_descriptor, config.as_bytes()).unwrap();
     let manifest =
         serde_json::json!({"schemaVersion": 2, "config": config_descriptor, "layers": [layer]})
             .to_string();
     let descriptor = Descriptor::of(crate::media::OCI_MANIFEST, manifest.as_bytes());
-    store.put(&descriptor, manifest.as_bytes()).unwrap();
+    store.hold().unwrap().put(&descriptor, manifest.as_bytes()).unwrap();
     (descriptor, diff_id)
 }
 
@@ -191,32 +192,41 @@ fn a_collection_keeps_what_is_needed() {
     let place = Place::new("gc");
     let store = place.store();
     let (descriptor, diff_id) = image(&store);
-    store.tag("app:1", &descriptor).unwrap();
-    store.tag("app:1", &descriptor).unwrap();
+    store.hold().unwrap().tag("app:1", &descriptor).unwrap();
+    store.hold().unwrap().tag("app:1", &descriptor).unwrap();
     assert_eq!(store.entries().unwrap().len(), 1);
     let other = Digest::of(b"other");
     for id in [&diff_id, &other] {
         let name = name(id);
-        assert!(store.unpack_layer(&name, |_| Ok((false, ()))).unwrap().done.is_some());
+        assert!(
+            store.hold().unwrap().unpack_layer(&name, |_| Ok((false, ()))).unwrap().done.is_some()
+        );
         // One that depends on what is below it is the image's too.
         let stacked = Name { diff_id: Digest::of(name.stacked.hex().as_bytes()), ..name };
-        assert_eq!(store.unpack_layer(&stacked, |_| Ok((true, ()))).unwrap().key, stacked.stacked);
+        assert_eq!(
+            store.hold().unwrap().unpack_layer(&stacked, |_| Ok((true, ()))).unwrap().key,
+            stacked.stacked
+        );
     }
     std::fs::create_dir(place.0.join(".skep/tmp/left")).unwrap();
-    let removed = store.gc().unwrap();
+    // Said, and not done.
+    let would = store.gc(true).unwrap();
+    assert!(store.has_layer(&name(&other)).is_some() && place.0.join(".skep/tmp/left").is_dir());
+    let removed = store.gc(false).unwrap();
     assert_eq!((removed.blobs, removed.layers, removed.unfinished), (0, 2, 1));
+    assert_eq!(would, removed);
     assert!(store.has_layer(&name(&diff_id)).is_some());
     assert!(store.has_layer(&name(&other)).is_none());
     // A bundle keeps its layers as long as it is there.
     let bundle = place.0.join("bundle");
     std::fs::create_dir(&bundle).unwrap();
-    store.register_bundle(&bundle, std::slice::from_ref(&diff_id)).unwrap();
+    store.hold().unwrap().register_bundle(&bundle, std::slice::from_ref(&diff_id)).unwrap();
     store.untag(&Select::Name("app:1".to_owned())).unwrap();
     assert_eq!(store.untag(&Select::Name("app:1".to_owned())).unwrap_err().kind(), Kind::NotFound);
-    let removed = store.gc().unwrap();
+    let removed = store.gc(false).unwrap();
     assert_eq!((removed.blobs, removed.layers), (3, 1));
     std::fs::remove_dir(&bundle).unwrap();
-    assert_eq!(store.gc().unwrap().layers, 1);
+    assert_eq!(store.gc(false).unwrap().layers, 1);
     assert_eq!(store.usage().unwrap().blobs, 0);
 }
 
@@ -225,13 +235,13 @@ fn a_damaged_blob_is_found_and_removed() {
     let place = Place::new("damaged");
     let store = place.store();
     let (descriptor, _) = image(&store);
-    store.tag("app:1", &descriptor).unwrap();
+    store.hold().unwrap().tag("app:1", &descriptor).unwrap();
     let path = place.0.join(format!("blobs/sha256/{}", descriptor.digest.hex()));
     let content = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, content.replace("layers", "lAyers")).unwrap();
-    assert!(store.gc().is_err(), "what the image needs is not known");
-    assert_eq!(store.verify(false).unwrap().len(), 2);
-    assert!(store.verify(true).unwrap()[0].removed);
+    assert!(store.gc(false).is_err(), "what the image needs is not known");
+    assert_eq!(store.verify(false).unwrap().problems.len(), 2);
+    assert!(store.verify(true).unwrap().problems[0].removed);
     assert!(!store.has(&descriptor));
 }
 
@@ -249,7 +259,7 @@ fn a_layer_has_its_name_only_when_it_is_whole() {
     };
     let name = name(&id);
     for depends in [false, true] {
-        let failed = store.unpack_layer(&name, |dir| -> Result<(bool, ())> {
+        let failed = store.hold().unwrap().unpack_layer(&name, |dir| -> Result<(bool, ())> {
             fill(&dir);
             Err(Error::verification("wrong"))
         });
@@ -259,16 +269,16 @@ fn a_layer_has_its_name_only_when_it_is_whole() {
         // As a kill would leave it.
         let left = place.0.join(format!(".skep/tmp/layer-sha256-{}", id.hex()));
         std::fs::create_dir(left).unwrap();
-        let done = store.unpack_layer(&name, |dir| {
+        let done = store.hold().unwrap().unpack_layer(&name, |dir| {
             fill(&dir);
             Ok((depends, ()))
         });
         let key = if depends { &name.stacked } else { &name.diff_id };
         assert_eq!(done.unwrap().key, *key);
         assert_eq!(store.has_layer(&name), Some(key));
-        let again = store.unpack_layer(&name, |_| Ok((false, ()))).unwrap();
+        let again = store.hold().unwrap().unpack_layer(&name, |_| Ok((false, ()))).unwrap();
         assert_eq!((again.key == *key, again.done), (true, None));
-        store.gc().unwrap();
+        store.gc(false).unwrap();
         assert_eq!(store.has_layer(&name), None);
     }
 }
@@ -311,9 +321,9 @@ fn the_subject_of_an_artifact_keeps_what_it_needs() {
     let place = Place::new("subject");
     let store = place.store();
     let (subject, diff_id) = image(&store);
-    store.unpack_layer(&name(&diff_id), |_| Ok((false, ()))).unwrap();
+    store.hold().unwrap().unpack_layer(&name(&diff_id), |_| Ok((false, ()))).unwrap();
     let empty = Descriptor::of(crate::media::OCI_EMPTY, b"{}");
-    store.put(&empty, b"{}").unwrap();
+    store.hold().unwrap().put(&empty, b"{}").unwrap();
     let manifest = serde_json::json!({
         "schemaVersion": 2,
         "artifactType": "application/spdx+json",
@@ -323,22 +333,22 @@ fn the_subject_of_an_artifact_keeps_what_it_needs() {
     })
     .to_string();
     let artifact = Descriptor::of(crate::media::OCI_MANIFEST, manifest.as_bytes());
-    store.put(&artifact, manifest.as_bytes()).unwrap();
+    store.hold().unwrap().put(&artifact, manifest.as_bytes()).unwrap();
     // An index in an index, so deep that what it names does not count there.
     let index = |manifest: &Descriptor| {
         let content = serde_json::json!({"schemaVersion": 2, "manifests": [manifest]}).to_string();
         let descriptor = Descriptor::of(crate::media::OCI_INDEX, content.as_bytes());
-        store.put(&descriptor, content.as_bytes()).unwrap();
+        store.hold().unwrap().put(&descriptor, content.as_bytes()).unwrap();
         descriptor
     };
     for deep in [false, true] {
         let then = if deep { index(&subject) } else { subject.clone() };
         let depth = Limits::default().index_depth;
         let outer = (0..depth).fold(then.clone(), |inner, _| index(&inner));
-        store.tag("first:1", if deep { &outer } else { &artifact }).unwrap();
-        store.tag("then:1", &then).unwrap();
-        assert_eq!(store.gc().unwrap().layers, 0);
-        assert!(store.verify(false).unwrap().is_empty());
+        store.hold().unwrap().tag("first:1", if deep { &outer } else { &artifact }).unwrap();
+        store.hold().unwrap().tag("then:1", &then).unwrap();
+        assert_eq!(store.gc(false).unwrap().layers, 0);
+        assert!(store.verify(false).unwrap().problems.is_empty());
         let config = store.source(Select::Name("then:1".to_owned())).unwrap();
         assert!(crate::image::Image::find(&config, None, &Limits::default()).is_ok());
         assert!(store.has_layer(&name(&diff_id)).is_some());
@@ -352,7 +362,7 @@ fn a_file_that_was_being_written_is_collected() {
     let (name, file) = store.temporary("index.json").unwrap();
     assert_ne!(store.temporary("index.json").unwrap().0, name);
     drop(file);
-    assert_eq!(store.gc().unwrap().unfinished, 2);
+    assert_eq!(store.gc(false).unwrap().unfinished, 2);
     let left: Vec<_> = std::fs::read_dir(place.0.join(".skep")).unwrap().collect();
     assert_eq!(left.len(), 4, "directories alone: {left:?}");
     assert!(std::fs::symlink_metadata(place.0.join(name)).is_err());
