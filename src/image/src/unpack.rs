@@ -4,7 +4,7 @@
 //! error if size, digest or diff ID are wrong, whatever was applied.
 
 use std::collections::HashSet;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -257,7 +257,7 @@ impl std::fmt::Debug for One<'_> {
 ///
 /// # Errors
 /// Those of the source; [`Kind::Verification`] for wrong size, digest or diff ID; [`Kind::NoSpace`] when it is too large; those of `apply`.
-pub fn stream<T>(one: &One<'_>, apply: impl FnOnce(&mut dyn Read) -> Result<T>) -> Result<T> {
+pub fn stream<T>(one: &One<'_>, apply: impl FnOnce(&mut dyn BufRead) -> Result<T>) -> Result<T> {
     let (full, pieces) = sync_channel::<Vec<u8>>(PIECES);
     let (empty, used) = channel::<Vec<u8>>();
     let (applied, produced) = std::thread::scope(|scope| {
@@ -360,24 +360,32 @@ struct Pieces {
     position: usize,
 }
 
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.position == self.current.len() {
             interrupt::check()?;
-            let Ok(next) = self.pieces.recv() else { return Ok(0) };
-            let done = std::mem::replace(&mut self.current, next);
-            self.position = 0;
-            if done.capacity() > 0 {
-                // Nobody to take it back is nobody's loss.
-                let _unused = self.empty.send(done);
+            if let Ok(next) = self.pieces.recv() {
+                let done = std::mem::replace(&mut self.current, next);
+                self.position = 0;
+                if done.capacity() > 0 {
+                    // Nobody to take it back is nobody's loss.
+                    let _unused = self.empty.send(done);
+                }
             }
         }
-        let rest = self.current.get(self.position..).unwrap_or_default();
-        let count = rest.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
-            to.copy_from_slice(from);
-        }
-        self.position += count;
+        Ok(self.current.get(self.position..).unwrap_or_default())
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.position = self.position.saturating_add(count).min(self.current.len());
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut waiting = self.fill_buf()?;
+        let count = waiting.read(buffer)?;
+        self.consume(count);
         Ok(count)
     }
 }

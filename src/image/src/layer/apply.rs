@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
@@ -22,7 +22,8 @@ use super::attributes::spec;
 use super::below::is_whiteout;
 use super::name::{self, Name, Path, base, shown_path, whole};
 use super::prune::Keep as _;
-use super::tree::{Directory, Mark, Record, Set, Tree};
+use super::record::{Record, Set};
+use super::tree::{Directory, Mark, Tree};
 use super::{Devices, Format, Options, Report, attributes, failed, finish};
 use crate::error::{Context, Error, Result};
 
@@ -85,7 +86,7 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    pub(super) fn run(mut self, tar: impl Read) -> Result<Report> {
+    pub(super) fn run(mut self, tar: impl BufRead) -> Result<Report> {
         let mut archive = Archive::metered(tar, &self.options.limits, Rc::clone(&self.meter));
         while let Some(entry) = archive.next()? {
             self.report.used.entries += 1;
@@ -115,7 +116,7 @@ impl<'a> Applier<'a> {
         }
     }
 
-    fn entry(&mut self, entry: &Entry, archive: &mut Archive<impl Read>) -> Result<()> {
+    fn entry(&mut self, entry: &Entry, archive: &mut Archive<impl BufRead>) -> Result<()> {
         match name::parse(&entry.name, &self.options.limits)? {
             Name::Aufs => {
                 self.warn("the bookkeeping of aufs (.wh..wh.*) is left out".into());
@@ -155,7 +156,12 @@ impl<'a> Applier<'a> {
         self.tree.make(path)
     }
 
-    fn plain(&mut self, entry: &Entry, path: Path, archive: &mut Archive<impl Read>) -> Result<()> {
+    fn plain(
+        &mut self,
+        entry: &Entry,
+        path: Path,
+        archive: &mut Archive<impl BufRead>,
+    ) -> Result<()> {
         let parent = self.parent(&path.parent)?;
         let base = base(&path)?;
         let node = |kind, major, minor| (kind, makedev(major, minor));
@@ -200,7 +206,7 @@ impl<'a> Applier<'a> {
         entry: &Entry,
         parent: &Directory,
         base: &CString,
-        archive: &mut Archive<impl Read>,
+        archive: &mut Archive<impl BufRead>,
     ) -> Result<()> {
         let owner = attributes::owner(self.options, entry.uid, entry.gid)?;
         // The group of a new file may be that of a directory with setgid.
@@ -404,7 +410,8 @@ impl<'a> Applier<'a> {
         self.tree.charge(values.sum::<usize>() + entry.name.len())?;
         let set = Some(Set { mode: entry.mode, owner, xattrs });
         let (atime, mtime) = (entry.atime, entry.mtime);
-        Ok(Record { path: Vec::new(), atime, mtime, set, made: true, opaque: false })
+        let path = Vec::new();
+        Ok(Record { path, atime, mtime, set, restore: None, made: true, opaque: false })
     }
 
     fn link(
@@ -511,7 +518,7 @@ enum There {
     Other,
 }
 
-fn write(file: &mut File, archive: &mut Archive<impl Read>) -> Result<()> {
+fn write(file: &mut File, archive: &mut Archive<impl BufRead>) -> Result<()> {
     loop {
         let data = archive.data()?;
         let count = data.len();
@@ -525,7 +532,7 @@ fn write(file: &mut File, archive: &mut Archive<impl Read>) -> Result<()> {
 
 fn write_sparse(
     file: &File,
-    archive: &mut Archive<impl Read>,
+    archive: &mut Archive<impl BufRead>,
     places: &[(u64, u64)],
     size: u64,
 ) -> Result<()> {

@@ -16,7 +16,7 @@ use nix::unistd::{Gid, Uid, Whence, fchown, fchownat, lseek, symlinkat};
 use super::archive::Time;
 use super::attributes::{self, spec};
 use super::failed;
-use super::tree::{Record, Set};
+use super::record::{Record, Set};
 use crate::error::{Error, Result};
 
 const DIRECTORY: i32 = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
@@ -121,7 +121,7 @@ impl Found {
                 xattr::get(directory.as_fd(), name)
             })?,
         });
-        Ok(Record { path, atime, mtime, set, made: true, opaque: false })
+        Ok(Record { path, atime, mtime, set, restore: None, made: true, opaque: false })
     }
 
     /// Copies what is no directory to `base` in `parent`, as overlayfs does before it changes something of a lower layer.

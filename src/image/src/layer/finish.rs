@@ -11,7 +11,7 @@ use nix::unistd::{Gid, Uid, fchown};
 use super::apply::{Applier, Linked, chown_failed};
 use super::attributes::spec;
 use super::name::{Path, base, shown_path};
-use super::tree::{Record, Set};
+use super::record::{Record, Set};
 use super::{Format, Report, failed};
 use crate::error::{Context, Error, Result};
 
@@ -92,8 +92,16 @@ fn directories(applier: &mut Applier<'_>) -> Result<()> {
             failed(format_args!("{}: cannot open the directory again", shown()), errno)
         });
         let Some(directory) = opened? else { continue };
-        if let Some(set) = &record.set {
-            set_directory(applier, &directory, set, record.made).context(shown)?;
+        match (&record.set, record.restore) {
+            (Some(set), _) => {
+                set_directory(applier, &directory, set, record.made).context(shown)?;
+            }
+            (None, Some(mode)) => {
+                fchmod(&directory, Mode::from_bits_truncate(mode)).map_err(|errno| {
+                    failed(format_args!("{}: cannot set its mode again", shown()), errno)
+                })?
+            }
+            (None, None) => {}
         }
         if record.opaque
             && hide_below(applier, &directory).context(shown)?

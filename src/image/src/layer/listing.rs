@@ -1,7 +1,7 @@
 //! What the layers of an image amount to, without a tree: the rules of [`apply`](super::apply), on names alone.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufRead, Write};
 use std::ops::Bound;
 
 use super::Used;
@@ -60,7 +60,7 @@ impl Listing {
     ///
     /// # Errors
     /// As [`apply`](super::apply).
-    pub fn add(&mut self, tar: impl Read, limits: &Limits, used: Used) -> Result<Used> {
+    pub fn add(&mut self, tar: impl BufRead, limits: &Limits, used: Used) -> Result<Used> {
         let mut archive = Archive::new(tar, limits, used.bytes);
         let mut entries = used.entries;
         let mut number = 0;
@@ -344,7 +344,7 @@ impl File {
     ///
     /// # Errors
     /// Those of reading and writing.
-    pub fn write(&self, tar: impl Read, limits: &Limits, out: &mut dyn Write) -> Result<()> {
+    pub fn write(&self, tar: impl BufRead, limits: &Limits, out: &mut dyn Write) -> Result<()> {
         let Some((_, number)) = self.content else { return Ok(()) };
         let mut archive = Archive::new(tar, limits, 0);
         let gone = || Error::verification("the layer is another than before");

@@ -5,6 +5,7 @@
 //! | `decompress` | gzip, zstd or nothing, told apart by the first bytes |
 //! | `archive` | the tar stream: ustar, GNU, pax, sparse files |
 //! | `name` | clean names; what a whiteout's stands for |
+//! | `record` | what directories are to become at the end |
 //! | `tree` | directories below the root's descriptor: resolved, made, remembered |
 //! | `below` | the layers below one in overlay form: what is seen of them, and what it takes |
 //! | `prune` | removal, of all or of what the layer did not make |
@@ -24,6 +25,7 @@ mod finish;
 mod listing;
 mod name;
 mod prune;
+mod record;
 mod tree;
 
 #[cfg(test)]
@@ -38,7 +40,7 @@ mod hostile_tests;
 mod testing;
 
 use std::ffi::{CString, OsStr};
-use std::io::Read;
+use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -179,7 +181,7 @@ pub struct Report {
 /// They name layer, entry and rule. [`Kind::Verification`](crate::Kind::Verification) for an archive or entry that is
 /// wrong, [`Kind::Unsupported`](crate::Kind::Unsupported) for one that cannot be had here,
 /// [`Kind::NoSpace`](crate::Kind::NoSpace) for limits and full disks.
-pub fn apply(tar: impl Read, root: BorrowedFd<'_>, options: &Options<'_>) -> Result<Report> {
+pub fn apply(tar: impl BufRead, root: BorrowedFd<'_>, options: &Options<'_>) -> Result<Report> {
     apply::Applier::new(root, options)?.run(tar).map_err(|error| error.context(&options.name))
 }
 

@@ -18,6 +18,7 @@ use super::archive::Time;
 use super::below::{Found, Lowers, is_whiteout};
 use super::name::components;
 use super::prune::{self, Keep};
+use super::record::{Record, open_up};
 use super::{attributes, failed};
 use crate::error::{Error, Result};
 
@@ -39,29 +40,6 @@ pub(super) struct Directory {
     pub(super) made: bool,
 }
 
-/// What a directory is to become at the end.
-#[derive(Debug)]
-pub(super) struct Record {
-    /// Joined: one of 2000 directories below each other is to cost what its name does.
-    pub(super) path: Vec<u8>,
-    pub(super) atime: Time,
-    pub(super) mtime: Time,
-    /// `None` for one of a lower layer that was written to: it is what it was, its times too.
-    pub(super) set: Option<Set>,
-    /// This layer has made it.
-    pub(super) made: bool,
-    /// Nothing of the layers below is seen in it.
-    pub(super) opaque: bool,
-}
-
-/// Everything but the times.
-#[derive(Debug, Default)]
-pub(super) struct Set {
-    pub(super) mode: u32,
-    pub(super) owner: Option<(u32, u32)>,
-    pub(super) xattrs: Vec<(CString, Vec<u8>)>,
-}
-
 /// The tree and what is known of it.
 pub(super) struct Tree<'a> {
     root: BorrowedFd<'a>,
@@ -72,6 +50,10 @@ pub(super) struct Tree<'a> {
     owner: Option<(u32, u32)>,
     /// Of new files, before they are given away.
     own: (u32, u32),
+    /// Modes hold for the caller, who is not root: directories are his to write to while a layer is applied.
+    bound: bool,
+    /// The mode of the root, if it was changed for that.
+    root_was: Option<u32>,
     /// In overlay form: the layers below, for what of them is seen must be as if they were in this tree.
     lowers: Option<Lowers<'a>>,
     /// The layers below have been asked for something.
@@ -123,8 +105,13 @@ impl<'a> Tree<'a> {
     ) -> Result<Self> {
         let stat =
             fstat(root).map_err(|errno| failed("cannot look at the root directory", errno))?;
+        let bound = !geteuid().is_root();
+        let root_was = if bound { open_up(root, &stat) } else { Ok(None) };
+        let root_was = root_was.map_err(|errno| failed("cannot write to the root", errno))?;
         Ok(Self {
             root,
+            bound,
+            root_was,
             place: real_path(root),
             device: stat.st_dev,
             owner,
@@ -177,6 +164,8 @@ impl<'a> Tree<'a> {
         match self.open(&key) {
             Ok(found) => Ok(Some(self.remember(key, found)?)),
             Err(Errno::ENAMETOOLONG) => self.walk(path, false),
+            // Something on the way may not be searched yet.
+            Err(Errno::EACCES) if self.bound => self.walk(path, false),
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) if self.lowers.is_some() => {
                 self.walk(path, false)
             }
@@ -226,6 +215,11 @@ impl<'a> Tree<'a> {
     fn remember(&mut self, key: Vec<u8>, fd: OwnedFd) -> Result<Rc<Directory>> {
         let wrong = |errno| failed("cannot look at its directory", errno);
         let stat = fstat(&fd).map_err(wrong)?;
+        let mut restore =
+            if self.bound { open_up(fd.as_fd(), &stat).map_err(wrong)? } else { None };
+        if key.is_empty() {
+            restore = restore.or(self.root_was);
+        }
         let known = self.records.get(&stat.st_ino);
         let made = known.is_some_and(|record| record.made);
         if known.is_none() {
@@ -238,6 +232,7 @@ impl<'a> Tree<'a> {
                     atime: Time { seconds: stat.st_atime, nanoseconds: stat.st_atime_nsec },
                     mtime: Time { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec },
                     set: None,
+                    restore,
                     made: false,
                     opaque: false,
                 },
@@ -436,7 +431,12 @@ impl<'a> Tree<'a> {
                     at.push(name);
                     let key = at.join(&b'/');
                     directory = match self.records.contains_key(&stat.st_ino) {
-                        true => Rc::new(next),
+                        true => {
+                            if self.bound {
+                                open_up(next.fd.as_fd(), &stat).map_err(wrong)?;
+                            }
+                            Rc::new(next)
+                        }
                         false => self.remember(key, next.fd)?,
                     };
                     continue;
@@ -567,15 +567,6 @@ enum Step {
     Symlink(Vec<u8>),
     Other,
     Nothing,
-}
-
-impl Record {
-    /// A directory that no entry names.
-    pub(super) fn implied(owner: Option<(u32, u32)>) -> Self {
-        let set = Some(Set { mode: 0o755, owner, xattrs: Vec::new() });
-        let (path, time) = (Vec::new(), Time::default());
-        Self { path, atime: time, mtime: time, set, made: true, opaque: false }
-    }
 }
 
 /// What procfs has for the name of a directory.

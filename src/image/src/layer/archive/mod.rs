@@ -7,7 +7,7 @@ mod header;
 mod pax;
 
 use std::cell::Cell;
-use std::io::{self, Read};
+use std::io::{self, BufRead};
 use std::rc::Rc;
 
 use header::{BLOCK, Dialect, Header, until_nul};
@@ -17,8 +17,8 @@ use super::name::shown;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 
-/// Bytes in the buffer. A file that fits is written by one call.
-const BUFFER: usize = 512 << 10;
+/// Bytes that an extension header is given before its own have come.
+const SMALL: usize = 64 << 10;
 /// Pieces of a sparse file (CVE-2025-58183).
 const MAX_PLACES: usize = 65_536;
 
@@ -100,10 +100,10 @@ impl Meter {
 
 /// A tar stream.
 pub(super) struct Archive<R> {
+    /// What it has in its buffer is used there: the bytes of a layer are copied by nobody but the kernel.
     reader: R,
-    buffer: Box<[u8]>,
-    start: usize,
-    end: usize,
+    /// How much of that is metered.
+    metered: usize,
     /// Bytes of the current entry's data that are still to come, without padding.
     data: u64,
     padding: u64,
@@ -112,7 +112,7 @@ pub(super) struct Archive<R> {
     remarks: Vec<String>,
 }
 
-impl<R: Read> Archive<R> {
+impl<R: BufRead> Archive<R> {
     /// `taken`: what the layers before have unpacked to, for the limit of all together.
     pub(super) fn new(reader: R, limits: &Limits, taken: u64) -> Self {
         Self::metered(reader, limits, Rc::new(Meter::new(taken, limits.unpacked)))
@@ -120,10 +120,8 @@ impl<R: Read> Archive<R> {
 
     /// The same, with a meter that counts more than what is read.
     pub(super) fn metered(reader: R, limits: &Limits, meter: Rc<Meter>) -> Self {
-        let buffer = vec![0; BUFFER].into_boxed_slice();
-        let limits = *limits;
-        let remarks = Vec::new();
-        Self { reader, buffer, start: 0, end: 0, data: 0, padding: 0, meter, limits, remarks }
+        let (limits, remarks) = (*limits, Vec::new());
+        Self { reader, metered: 0, data: 0, padding: 0, meter, limits, remarks }
     }
 
     /// Bytes of this and the earlier layers.
@@ -169,12 +167,12 @@ impl<R: Read> Archive<R> {
             Some(block) if block != [0; BLOCK] => {
                 Err(broken("the archive goes on after a single zero block"))
             }
-            Some(_) => {
-                while self.fill(1)? > 0 {
-                    self.start = self.end;
+            Some(_) => loop {
+                match self.waiting()?.len() {
+                    0 => return Ok(None),
+                    count => self.consume(count),
                 }
-                Ok(None)
-            }
+            },
             None => Ok(None),
         }
     }
@@ -314,10 +312,8 @@ impl<R: Read> Archive<R> {
     fn sparse_number(&mut self) -> Result<u64> {
         let mut value = 0_u64;
         for position in 0..=20 {
-            if self.data == 0 || self.fill(1)? == 0 {
-                return Err(cut("in a sparse file's map"));
-            }
-            let byte = self.waiting().first().copied().unwrap_or_default();
+            let next = if self.data == 0 { None } else { self.waiting()?.first().copied() };
+            let byte = next.ok_or_else(|| cut("in a sparse file's map"))?;
             self.advance(1);
             let digit = match byte {
                 b'\n' if position > 0 => return Ok(value),
@@ -330,22 +326,22 @@ impl<R: Read> Archive<R> {
         Err(broken("the map of a sparse file holds something that is no number"))
     }
 
-    /// What there is of the data, as much as the buffer holds but for the end of the file; empty at its end.
+    /// What there is of the data, as much as has come; empty at its end.
     pub(super) fn data(&mut self) -> Result<&[u8]> {
-        let wanted = usize::try_from(self.data).unwrap_or(usize::MAX).min(self.buffer.len());
+        let wanted = usize::try_from(self.data).unwrap_or(usize::MAX);
         if wanted == 0 {
             return Ok(&[]);
         }
-        let there = self.fill(wanted)?;
-        if there < wanted {
+        let there = self.waiting()?;
+        if there.is_empty() {
             return Err(cut("in the middle of a file"));
         }
-        Ok(self.waiting().get(..wanted).unwrap_or_default())
+        Ok(there.get(..wanted).unwrap_or(there))
     }
 
     /// Takes `count` bytes of the data.
     pub(super) fn advance(&mut self, count: usize) {
-        self.start = self.start.saturating_add(count).min(self.end);
+        self.consume(count);
         self.data = self.data.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
@@ -356,68 +352,68 @@ impl<R: Read> Archive<R> {
                 "an extension header of {size} bytes is larger than the limit of {max}"
             ))
         })?;
-        let mut content = Vec::with_capacity(length.min(BUFFER));
+        let mut content = Vec::with_capacity(length.min(SMALL));
         while content.len() < length {
-            if self.fill(1)? == 0 {
+            let waiting = self.waiting()?;
+            if waiting.is_empty() {
                 return Err(cut("in an extension header"));
             }
-            let waiting = self.waiting();
             let count = waiting.len().min(length - content.len());
             content.extend_from_slice(waiting.get(..count).unwrap_or_default());
-            self.start += count;
+            self.consume(count);
         }
         self.skip(size.wrapping_neg() % 512)?;
         Ok(content)
     }
 
     fn block(&mut self) -> Result<Option<[u8; BLOCK]>> {
-        let there = self.fill(BLOCK)?;
-        if there == 0 {
-            return Ok(None);
+        let mut block = [0; BLOCK];
+        let mut had = 0;
+        while let Some(rest) = block.get_mut(had..).filter(|rest| !rest.is_empty()) {
+            let waiting = self.waiting()?;
+            let count = waiting.len().min(rest.len());
+            if count == 0 {
+                return if had == 0 { Ok(None) } else { Err(cut("in a header")) };
+            }
+            rest.iter_mut().zip(waiting).for_each(|(to, from)| *to = *from);
+            self.consume(count);
+            had += count;
         }
-        let block = self.waiting().first_chunk().copied().ok_or_else(|| cut("in a header"))?;
-        self.start += BLOCK;
         Ok(Some(block))
     }
 
     fn skip(&mut self, mut count: u64) -> Result<()> {
         while count > 0 {
-            let there = self.fill(1)?;
+            let there = self.waiting()?.len();
             if there == 0 {
                 return Err(cut("in the middle of a file"));
             }
             let step = there.min(usize::try_from(count).unwrap_or(usize::MAX));
-            self.start += step;
+            self.consume(step);
             count -= u64::try_from(step).unwrap_or(count);
         }
         Ok(())
     }
 
-    fn waiting(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
+    /// What has come and is not used yet; empty at the end.
+    fn waiting(&mut self) -> Result<&[u8]> {
+        let there = loop {
+            match self.reader.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::io("cannot read the layer", error)),
+                Ok(there) => break there.len(),
+            }
+        };
+        let new = there.saturating_sub(self.metered);
+        self.metered += new;
+        self.meter.charge(u64::try_from(new).unwrap_or(u64::MAX))?;
+        // What is there already.
+        self.reader.fill_buf().map_err(|error| Error::io("cannot read the layer", error))
     }
 
-    /// Reads until `wanted` bytes wait, which the buffer can hold, or the stream ends; says how many do.
-    fn fill(&mut self, wanted: usize) -> Result<usize> {
-        while self.end - self.start < wanted {
-            if self.start == self.end {
-                (self.start, self.end) = (0, 0);
-            } else if self.start + wanted > self.buffer.len() {
-                self.buffer.copy_within(self.start..self.end, 0);
-                (self.start, self.end) = (0, self.end - self.start);
-            }
-            let space = self.buffer.get_mut(self.end..).unwrap_or_default();
-            let count = match self.reader.read(space) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                other => other.map_err(|error| Error::io("cannot read the layer", error))?,
-            };
-            if count == 0 {
-                break;
-            }
-            self.end += count;
-            self.meter.charge(u64::try_from(count).unwrap_or(u64::MAX))?;
-        }
-        Ok(self.end - self.start)
+    fn consume(&mut self, count: usize) {
+        self.metered = self.metered.saturating_sub(count);
+        self.reader.consume(count);
     }
 }
 
