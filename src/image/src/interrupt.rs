@@ -23,16 +23,20 @@ const LOOK: u16 = 20;
 
 type Remove = Box<dyn FnOnce() + Send>;
 
-#[derive(Default)]
 struct State {
     next: u64,
     half_made: Vec<(u64, Remove)>,
     busy: usize,
-    helpers: Vec<Pid>,
 }
 
-static STATE: Mutex<State> =
-    Mutex::new(State { next: 0, half_made: Vec::new(), busy: 0, helpers: Vec::new() });
+static STATE: Mutex<State> = Mutex::new(State { next: 0, half_made: Vec::new(), busy: 0 });
+
+/// Apart from the rest, which is held while what is half made is removed: that may need a helper.
+static HELPERS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+fn helpers() -> MutexGuard<'static, Vec<Pid>> {
+    HELPERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -126,13 +130,13 @@ pub struct Helper(Pid);
 /// Begins with that. It has to be waited for only after this is dropped.
 pub fn helper(process: u32) -> Helper {
     let pid = Pid::from_raw(i32::try_from(process).unwrap_or_default());
-    state().helpers.push(pid);
+    helpers().push(pid);
     Helper(pid)
 }
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        state().helpers.retain(|pid| *pid != self.0);
+        helpers().retain(|pid| *pid != self.0);
     }
 }
 
@@ -149,7 +153,7 @@ fn attend(told: &OwnedFd) {
             break signal;
         }
     };
-    for helper in state().helpers.iter().filter(|pid| pid.as_raw() > 0) {
+    for helper in helpers().iter().filter(|pid| pid.as_raw() > 0) {
         let _it_may_have_ended = kill(*helper, signal);
     }
     let begun = Instant::now();
