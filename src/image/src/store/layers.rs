@@ -68,7 +68,8 @@ fn unless_named(temporaries: &OwnedFd, unfinished: &str) -> Result<HalfMade> {
     Ok(interrupt::half_made(move || {
         if renameat(&temporaries, from.as_str(), &temporaries, to.as_str()).is_ok() {
             // Somebody may still be putting something in.
-            let _collected_later = (0..16).any(|_| remove_any(temporaries.as_fd(), to.as_ref()).is_ok());
+            let _collected_later =
+                (0..16).any(|_| remove_any(temporaries.as_fd(), to.as_ref()).is_ok());
         }
     }))
 }
