@@ -1,0 +1,339 @@
+# shellcheck shell=bash
+# What is left when a command is interrupted, killed or out of space at any point, and what is on the disk before anything has its name.
+
+# Three layers: small files, a directory of its own, noise. Quick, and with every stage.
+image_to_interrupt() {
+    need python3 strace
+    craft layout "[[('d%d' % n, {'type': 'dir'}) for n in range(20)] + [('d%d/f%d' % (n % 20, n), {'data': os.urandom(3000)}) for n in range(400)],
+        [('.wh.d3', {}), ('e', {'type': 'dir', 'mode': 0o500}), ('e/f', {'data': b'x'})], [('noise', {'data': os.urandom(3000000)})]]"
+}
+
+# injected WHAT COMMAND...: the command, with WHAT done to one of its system calls (strace(1), "Tampering"). Its exit code is in $code.
+injected() {
+    local what=$1
+    shift
+    code=0
+    strace -f -qq -o trace -e "inject=$what" "$@" >said 2>&1 || code=$?
+}
+
+# The system calls at which, and how many of them have gone before in one thread.
+POINTS='mkdirat:1 mkdirat:9 openat:20 openat:200 openat:400 pread64:3 pread64:9 write:30 write:350 futimens:1 utimensat:100 utimensat:400 fchmod:3
+    fchown:10 renameat:1 renameat:2 renameat2:1 renameat2:2 unlinkat:1 fdatasync:1 fdatasync:2 syncfs:1 syncfs:3 flock:1 flock:2 fsmount:1 move_mount:1'
+
+whole() { [[ ! -e $1 ]] || same "$(find "$1" -type f | wc -l)" 382 "files in $1"; }
+
+test_a_signal_leaves_nothing() {
+    image_to_interrupt
+    local at signal code died=0
+    for at in $POINTS; do
+        for signal in SIGINT SIGTERM; do
+            injected "${at%:*}:signal=$signal:when=${at#*:}" "$SKEP_IMAGE" --store store unpack oci:layout:t out
+            ((code < 128)) || died=$((died + 1))
+            whole out
+            rm -rf out
+            nothing_unfinished || { echo "unpack, $signal at $at, exit code $code"; return 1; }
+            injected "${at%:*}:signal=$signal:when=${at#*:}" "$SKEP_IMAGE" --store store bundle --rootfs=copy oci:layout:t copy -- /x
+            ((code < 128)) || died=$((died + 1))
+            whole copy/rootfs
+            rm -rf copy
+            nothing_unfinished || { echo "bundle of a copy, $signal at $at, exit code $code"; return 1; }
+            ((EUID == 0)) || continue
+            injected "${at%:*}:signal=$signal:when=${at#*:}" "$SKEP_IMAGE" --store store bundle --rootfs=overlay oci:layout:t b -- /x
+            ((code < 128)) || died=$((died + 1))
+            [[ ! -e b ]] || { whole b/rootfs; image bundle --remove b; }
+            nothing_unfinished || { echo "bundle by overlay, $signal at $at, exit code $code"; return 1; }
+            image store gc >/dev/null
+        done
+    done
+    ((died > 40)) || { echo "only $died commands were interrupted"; return 1; }
+}
+
+test_a_signal_says_so() {
+    image_to_interrupt
+    local code=0
+    injected 'openat:signal=SIGTERM:when=100' "$SKEP_IMAGE" --store store unpack oci:layout:t out
+    same "$code" 143 'exit code'
+    grep -q 'interrupted by SIGTERM' said
+    # One that is ignored stays so.
+    code=0
+    (trap '' HUP; exec strace -f -qq -o trace -e inject=openat:signal=SIGHUP:when=100 "$SKEP_IMAGE" --store store unpack oci:layout:t out) >said 2>&1 || code=$?
+    same "$code" 0 'exit code under nohup'
+    whole out
+}
+
+test_a_signal_while_the_server_is_silent() {
+    need python3
+    craft layout "[[('noise', {'data': os.urandom(3000000)})]]"
+    cat >server.py <<'P'
+import http.server, json, os, re, threading, time
+manifest = None
+for line in json.load(open("layout/index.json"))["manifests"]:
+    manifest = line["digest"]
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *_):
+        pass
+    def do_GET(self):
+        found = re.search("(sha256):([0-9a-f]{64})$", self.path)
+        digest = found[2] if found else manifest.split(":")[1]
+        content = open("layout/blobs/sha256/" + digest, "rb").read()
+        self.send_response(200)
+        kind = "application/vnd.oci.image.manifest.v1+json" if "manifests" in self.path else "application/octet-stream"
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if len(content) < 100000:
+            self.wfile.write(content)
+            return
+        self.wfile.write(content[:2000000])
+        self.wfile.flush()
+        open("silent", "w").close()
+        time.sleep(60)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+server.daemon_threads = True
+open("port.new", "w").write(str(server.server_port))
+os.rename("port.new", "port")
+server.serve_forever()
+P
+    python3 server.py &
+    local server=$! pid begun status command
+    # shellcheck disable=SC2064
+    trap "kill $server" EXIT
+    until [[ -e port ]]; do read -rt 0.02 <> <(:) || true; done
+    for command in 'unpack' 'pull'; do
+        rm -f silent
+        if [[ $command == unpack ]]; then
+            "$SKEP_IMAGE" --store store unpack "docker://127.0.0.1:$(<port)/a:t" out >/dev/null 2>&1 &
+        else
+            "$SKEP_IMAGE" --store store pull "docker://127.0.0.1:$(<port)/a:t" >/dev/null 2>&1 &
+        fi
+        pid=$!
+        until [[ -e silent ]]; do read -rt 0.02 <> <(:) || true; done
+        begun=$SECONDS status=0
+        kill -TERM "$pid"
+        wait "$pid" || status=$?
+        same "$status" 143 "exit code of $command"
+        ((SECONDS - begun < 10)) || { echo "$command took $((SECONDS - begun)) s to end"; return 1; }
+        [[ ! -e out ]]
+        [[ $command == pull ]] || nothing_unfinished
+    done
+    # What a pull has downloaded is kept.
+    [[ -n $(find store/.skep/ingest -size +1000k) ]]
+}
+
+test_a_kill_at_any_system_call() {
+    image_to_interrupt
+    local at code
+    for at in $POINTS; do
+        injected "${at%:*}:signal=SIGKILL:when=${at#*:}" "$SKEP_IMAGE" --store store unpack oci:layout:t out
+        whole out
+        rm -rf out
+        injected "${at%:*}:signal=SIGKILL:when=${at#*:}" "$SKEP_IMAGE" --store store pull oci:layout:t
+        image store verify >/dev/null
+        if ((EUID == 0)); then
+            injected "${at%:*}:signal=SIGKILL:when=${at#*:}" "$SKEP_IMAGE" --store store bundle --rootfs=overlay oci:layout:t b -- /x
+            # One that is there has its layers, whatever is collected.
+            image store rm t >/dev/null 2>&1 || true
+            if [[ -e b ]]; then
+                image store gc >/dev/null
+                whole b/rootfs || { echo "killed at $at"; return 1; }
+                image bundle --remove b
+            fi
+            image store gc >/dev/null
+        fi
+    done
+    # Who comes next takes away what is left.
+    image unpack oci:layout:t out
+    image pull -q oci:layout:t
+    image bundle --rootfs=copy oci:layout:t b -- /x
+    image store gc
+    nothing_unfinished
+}
+
+# In an strace(1) of a command: what gets a name that counts was written to the disk before, and not written to after that.
+test_content_is_on_the_disk_before_its_name() {
+    need python3 strace
+    craft layout "[[('d', {'type': 'dir'}), ('d/f', {'data': b'x'})], [('noise', {'data': os.urandom(300000)})]]"
+    local calls='fdatasync,fsync,syncfs,write,pwrite64,openat,mkdirat,mknodat,symlinkat,linkat,rename,renameat,renameat2'
+    strace -f -y -qq -s 200 -o pull.trace -e "trace=$calls" "$SKEP_IMAGE" --store store pull -q oci:layout:t
+    set -- pull.trace
+    if ((EUID == 0)); then
+        strace -f -y -qq -s 200 -o bundle.trace -e "trace=$calls" "$SKEP_IMAGE" --store store bundle --rootfs=overlay oci:layout:t b -- /x
+        image bundle --remove b
+        set -- pull.trace bundle.trace
+    fi
+    python3 - "$@" <<'P'
+import re, sys
+counted = {"blobs": 0, "unpacked": 0, "index.json": 0, "oci-layout": 0, "bundles": 0}
+wrong = []
+for name in sys.argv[1:]:
+    synced = {}
+    unfinished = {}
+    for line in open(name, errors="replace"):
+        pid, _, call = line.partition(" ")
+        call = call.strip()
+        # Two threads at once: a call is in two lines.
+        if call.endswith("<unfinished ...>"):
+            unfinished[pid] = call[:-len("<unfinished ...>")]
+            continue
+        resumed = re.match(r"<\.\.\. \w+ resumed>(.*)", call)
+        if resumed:
+            call = unfinished.pop(pid, "") + resumed[1]
+        if not call.endswith("= 0") and not re.search(r"= \d+(<.*>)?$", call):
+            continue
+        done = re.match(r"(fdatasync|fsync|syncfs)\(\d+<([^>]*)>", call)
+        if done:
+            synced[done[2]] = True
+            continue
+        put = re.match(r"p?write(?:64)?\(\d+<([^>]*)>", call) or re.match(r"(?:mkdirat|mknodat)\(\d+<([^>]*)>", call)
+        if put:
+            for path in synced:
+                if put[1] == path or put[1].startswith(path + "/"):
+                    synced[path] = False
+            continue
+        moved = re.match(r'renameat2?\(\d+<([^>]*)>, "([^"]*)", \d+<([^>]*)>, "([^"]*)"', call)
+        if moved:
+            source, target = f"{moved[1]}/{moved[2]}", moved[4]
+            for part in counted:
+                if target == part or f"{part}/" in target and not target.startswith(".skep/tmp"):
+                    counted[part] += 1
+                    if not synced.get(source):
+                        wrong.append(f"{name}: {target} was named before it was on the disk")
+print(counted, *wrong, sep="\n")
+if wrong or counted["blobs"] < 4 or counted["index.json"] < 2 or counted["oci-layout"] < 1:
+    sys.exit(1)
+if len(sys.argv) > 2 and (counted["unpacked"] < 2 or counted["bundles"] < 1):
+    sys.exit(1)
+P
+}
+
+test_no_space_for_any_command() {
+    ((EUID == 0)) || { echo 'needs root'; return 75; }
+    need python3
+    craft layout "[[('f%d' % n, {'data': os.urandom(3000)}) for n in range(1000)], [('noise', {'data': os.urandom(3000000)})]]"
+    mkdir disk
+    mount -t tmpfs -o size=4M tmpfs disk || { echo 'no tmpfs'; return 75; }
+    local command
+    for command in 'unpack oci:layout:t disk/out' 'bundle --rootfs=copy oci:layout:t disk/b' 'copy oci:layout:t dir:disk/dir' \
+        '--store disk/store bundle --rootfs=overlay oci:layout:t disk/b' '--store disk/store pull oci:layout:t' 'copy oci:layout:t oci:disk/copy:t'; do
+        local arguments=(--store store)
+        [[ $command != --store* ]] || arguments=()
+        # shellcheck disable=SC2206
+        arguments+=($command)
+        [[ $command != *bundle* ]] || arguments+=(-- /x)
+        refused 8 "$SKEP_IMAGE" "${arguments[@]}"
+        said 'No space left'
+        said 'make room there, or choose another place'
+        same "$(find disk -mindepth 1 -maxdepth 1 ! -name store ! -name copy)" '' "what is left of $command"
+        # A layer that was whole before stays: it is right.
+        same "$(find disk -path '*/.skep/tmp/*' -o -path '*/.skep/ingest/*')" '' "what is left in the store of $command"
+        [[ ! -d disk/store ]] || image --store disk/store store gc >/dev/null
+        rm -rf disk/copy
+    done
+    # With room it goes well.
+    mount -o remount,size=100M disk
+    "$SKEP_IMAGE" --store disk/store pull -q oci:layout:t
+    "$SKEP_IMAGE" --store disk/store store verify
+    umount disk
+}
+
+test_collections_and_pulls_at_once() {
+    slow_image
+    local n pids=()
+    for n in 1 2 3; do
+        (for _ in 1 2 3 4; do
+            "$SKEP_IMAGE" --store store pull -q oci:layout:t --name "app$n" >/dev/null || exit 1
+            "$SKEP_IMAGE" --store store verify "store:app$n" >/dev/null || exit 1
+            "$SKEP_IMAGE" --store store store rm "app$n" >/dev/null || exit 1
+        done) &
+        pids+=("$!")
+    done
+    while jobs -rp | grep -q .; do image store gc >/dev/null; done
+    for n in "${pids[@]}"; do wait "$n"; done
+    image store gc >/dev/null
+    same "$(find store/blobs -type f)" '' 'blobs that are left'
+}
+
+test_store_gc_and_du_say_how_much() {
+    need jq
+    ((EUID == 0)) || { echo 'needs root'; return 75; }
+    craft layout "[[('noise', {'data': os.urandom(3000000)})]]"
+    image pull -q oci:layout:t --name app
+    image bundle --rootfs=overlay oci:layout:t b -- /x
+    image bundle --remove b
+    image store du >du
+    grep -qE 'unpacked layers +1 +2\.8 MiB' du || { cat du; return 1; }
+    image store rm app >/dev/null
+    same "$(image store gc --dry-run)" 'would remove 3 blobs, 1 unpacked layers and 0 unfinished: 5.7 MiB' 'what a dry run says'
+    same "$(image store verify)" '3 blobs read, 2.8 MiB' 'what a verification says'
+    same "$(image --json store gc --dry-run | jq -c '[.blobs, .layers, .dry_run, (.layer_bytes > 2900000)]')" '[3,1,true,true]' 'as JSON'
+    same "$(image store gc)" 'removed 3 blobs, 1 unpacked layers and 0 unfinished: 5.7 MiB' 'what is said then'
+    same "$(image store gc)" 'removed 0 blobs, 0 unpacked layers and 0 unfinished: 0 B' 'what is said the next time'
+}
+
+# Memory is bounded whatever the image wants.
+test_memory_is_bounded() {
+    need python3 zstd
+    cat >peak.py <<'P'
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(usage.ru_maxrss // 1024)
+sys.exit(os.waitstatus_to_exitcode(status))
+P
+    python3 - <<'P'
+import os
+os.mkdir("tree")
+noise = os.urandom(1 << 20)
+with open("tree/f", "wb") as file:
+    for n in range(200):
+        file.write(noise[n:] + noise[:n])
+P
+    tar cf layer.tar -C tree f
+    local window size digest
+    for window in 25 27; do
+        zstd -q -f --long="$window" -3 layer.tar -o layer.zst <layer.tar
+        # Not told how large it is, as in a stream: the window is what was asked for.
+        zstd -q -c --long="$window" -3 <layer.tar >layer.zst
+        mkdir -p "layout$window/blobs/sha256"
+        PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$DIRECTORY python3 - "layout$window" <<'P'
+import hashlib, sys, craft
+blob, plain = open("layer.zst", "rb").read(), open("layer.tar", "rb").read()
+def change(blobs, config, manifest):
+    blobs[:] = [[blob, {"mediaType": craft.GZIP.replace("gzip", "zstd"), "digest": craft.digest(blob), "size": len(blob)}]]
+    config["rootfs"]["diff_ids"] = [craft.digest(plain)]
+craft.layout(sys.argv[1], [[]], change=change)
+P
+    done
+    local peak
+    peak=$(python3 peak.py "$SKEP_IMAGE" unpack oci:layout25:t out)
+    ((peak < 64)) || { echo "$peak MB for a window of 32"; return 1; }
+    refused 8 image unpack oci:layout27:t out27
+    said 'a window of 134217728 bytes'
+    said -- '--max-window'
+    image unpack --max-window 128M oci:layout27:t out27
+    same "$(sha256sum <out27/f)" "$(sha256sum <tree/f)" contents
+}
+
+test_a_user_adds_to_directories_that_are_read_only() {
+    need python3 setpriv
+    ((EUID == 0)) || { echo 'needs root, to be somebody else'; return 75; }
+    local directory="{'type': 'dir', 'mode': 0o555}"
+    craft layout "[[('.', $directory), ('usr', $directory), ('usr/bin', $directory), ('usr/bin/a', {'data': b'x'}), ('root', {'type': 'dir', 'mode': 0o500}),
+            ('root/x', {'data': b'x'}), ('n', {'type': 'dir', 'mode': 0}), ('n/d', $directory), ('n/d/x', {'data': b'x', 'mode': 0})],
+        [('top', {'data': b'x'}), ('usr/bin/b', {'data': b'y'}), ('root/.wh.x', {}), ('n/d/y', {'type': 'link', 'linkname': 'n/d/x'}),
+            ('usr', {'type': 'dir', 'mode': 0o511}), ('usr/lib', $directory), ('usr/lib/c', {'data': b'x'})],
+        [('n', $directory), ('n/d/.wh..wh..opq', {}), ('n/d/z', {'data': b'z'})]]"
+    # Somebody else has to come here.
+    local place
+    place=$(mktemp -d /tmp/skep-images-user.XXXXXX)
+    # shellcheck disable=SC2064
+    trap "chmod -R u+rwx '$place'; rm -rf '$place'" EXIT
+    cp -r layout "$place/layout"
+    cp "$SKEP_IMAGE" "$place/skep-image"
+    chmod -R a+rX "$place"
+    mkdir -m 777 "$place/home"
+    setpriv --reuid 54321 --regid 54321 --clear-groups env HOME="$place/home" "$place/skep-image" unpack "oci:$place/layout:t" "$place/home/out"
+    same "$(cd "$place/home/out" && find . -printf '%m %p\n' | sort -k 2 | tr '\n' ' ')" \
+        '555 . 555 ./n 555 ./n/d 644 ./n/d/z 500 ./root 644 ./top 511 ./usr 555 ./usr/bin 644 ./usr/bin/a 644 ./usr/bin/b 555 ./usr/lib 644 ./usr/lib/c ' 'the tree'
+}
