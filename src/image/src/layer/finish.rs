@@ -99,7 +99,7 @@ fn directories(applier: &mut Applier<'_>) -> Result<()> {
             (None, Some(mode)) => {
                 fchmod(&directory, Mode::from_bits_truncate(mode)).map_err(|errno| {
                     failed(format_args!("{}: cannot set its mode again", shown()), errno)
-                })?
+                })?;
             }
             (None, None) => {}
         }
