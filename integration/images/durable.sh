@@ -227,7 +227,7 @@ test_no_space_for_any_command() {
         same "$(find disk -mindepth 1 -maxdepth 1 ! -name store ! -name copy)" '' "what is left of $command"
         # A layer that was whole before stays: it is right.
         same "$(find disk -path '*/.skep/tmp/*' -o -path '*/.skep/ingest/*')" '' "what is left in the store of $command"
-        [[ ! -d disk/store ]] || image --store disk/store store gc >/dev/null
+        [[ ! -d disk/store ]] || "$SKEP_IMAGE" --store disk/store store gc >/dev/null
         rm -rf disk/copy
     done
     # With room it goes well.
