@@ -333,7 +333,13 @@ test_a_user_adds_to_directories_that_are_read_only() {
     cp "$SKEP_IMAGE" "$place/skep-image"
     chmod -R a+rX "$place"
     mkdir -m 777 "$place/home"
-    setpriv --reuid 54321 --regid 54321 --clear-groups env HOME="$place/home" "$place/skep-image" unpack "oci:$place/layout:t" "$place/home/out"
+    as_user() { setpriv --reuid 54321 --regid 54321 --clear-groups env HOME="$place/home" "$@"; }
+    as_user "$place/skep-image" unpack "oci:$place/layout:t" "$place/home/out"
     same "$(cd "$place/home/out" && find . -printf '%m %p\n' | sort -k 2 | tr '\n' ' ')" \
         '555 . 555 ./n 555 ./n/d 644 ./n/d/z 500 ./root 644 ./top 511 ./usr 555 ./usr/bin 644 ./usr/bin/a 644 ./usr/bin/b 555 ./usr/lib 644 ./usr/lib/c ' 'the tree'
+    # What somebody has left in a directory of his that is read-only stays, and the directory stays so.
+    as_user mkdir -p "$place/home/ro/.skep-unpack-1-2-3"
+    as_user chmod 555 "$place/home/ro"
+    refused 1 as_user "$place/skep-image" unpack "oci:$place/layout:t" "$place/home/ro/out"
+    same "$(stat -c %a "$place/home/ro")" 555 'the mode of a directory that is not ours to change'
 }
