@@ -96,7 +96,7 @@ impl Registry {
 }
 
 /// `sha256-...`, both parts cut to what a tag can hold.
-fn fallback_tag(digest: &Digest) -> String {
+pub(super) fn fallback_tag(digest: &Digest) -> String {
     let cut = |text: &str, length: usize| text.get(..length).unwrap_or(text).to_owned();
     format!("{}-{}", cut(digest.algorithm_name(), 32), cut(digest.hex(), 64))
 }
@@ -133,14 +133,18 @@ fn pages(
                 format!("{what}: the pages of {} have no end", session.endpoint.host),
             ));
         }
-        let response = session.exchange(&|| get(&url, accept), &[session.pull_scope()])?;
-        let response = session.expect(response, &[200], what)?;
-        let link = answer::next_page(&response)?;
-        let body = session.body(response, PAGE)?;
+        let link = std::cell::RefCell::new(None);
+        let check = |response| {
+            let response = session.expect(response, &[200], what)?;
+            link.replace(answer::next_page(&response)?);
+            Ok(response)
+        };
+        let make = || get(&url, accept);
+        let (_, _, body) = session.document(&make, &[session.pull_scope()], PAGE, &check)?;
         if add(&body)? > ENTRIES {
             return Err(Error::no_space(format!("{what}: more than {ENTRIES} entries")));
         }
-        next = link;
+        next = link.into_inner();
     }
     Ok(())
 }

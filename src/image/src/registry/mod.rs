@@ -3,7 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | `pull`, `blob`, `listing` | what is read: manifests, blobs that go on where they broke off, tags and referrers |
-//! | `push` | what is written |
+//! | `push`, `referrer` | what is written |
 //! | `session` | one server: attempts, authentication, TLS or not |
 //! | `challenge`, `token`, `credentials`, `helper` | who one is, and how that is shown |
 //! | `endpoint`, `hosts` | which servers are asked: registries.conf and hosts.toml |
@@ -25,6 +25,7 @@ mod proxy;
 mod pull;
 mod push;
 mod redirect;
+mod referrer;
 mod retry;
 mod session;
 mod settings;

@@ -5,8 +5,10 @@ use std::io::Read;
 use ureq::http::Method;
 
 use super::endpoint::Repository;
+use super::listing::fallback_tag;
 use super::pull::Registry;
-use super::session::Session;
+use super::referrer;
+use super::session::{Session, get};
 use super::settings::Settings;
 use super::transport::{Payload, Request, Response};
 use super::url::Url;
@@ -15,7 +17,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::error::{Error, Kind, Result};
 use crate::limits::Limits;
 use crate::manifest::Document;
-use crate::media::Media;
+use crate::media::{self, Media};
 use crate::reference::Reference;
 use crate::source::{self, Source};
 
@@ -113,7 +115,61 @@ impl Destination {
         let response = self.session.exchange(&make, &self.scopes(None))?;
         let what = format!("cannot push {}:{selector}", self.repository);
         let response = self.session.expect(response, &[201, 200, 202], &what)?;
-        same_digest(&response, &descriptor.digest, &what)
+        same_digest(&response, &descriptor.digest, &what)?;
+        // A registry that knows of referrers says that it has seen whom this is about.
+        match referrer::subject(bytes) {
+            Some(subject) if response.header("oci-subject").is_none() => {
+                self.refer(&subject, descriptor, bytes)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts what was pushed among those that refer to `subject`, for a registry that does not do so itself (distribution-spec
+    /// "Pushing Manifests with Subject"): in an index with a tag that is made of the digest.
+    fn refer(&self, subject: &Digest, pushed: &Descriptor, bytes: &[u8]) -> Result<()> {
+        let session = &self.session;
+        let what = format!("cannot note in {} what refers to {subject}", self.repository);
+        // It may know of them after all, and not say so.
+        let api = session.url(&format!("/referrers/{subject}"));
+        let knows = session.exchange(&|| get(&api, &[media::OCI_INDEX]), &self.scopes(None))?;
+        if knows.status == 200 {
+            return Ok(());
+        }
+        let url = session.url(&format!("/manifests/{}", fallback_tag(subject)));
+        let mut failures = 0;
+        loop {
+            let make = || get(&url, &[media::OCI_INDEX]);
+            let there = session.exchange(&make, &self.scopes(None))?;
+            let there = session.expect_or(there, &[200], &[404], &what)?;
+            let tag = there.as_ref().and_then(|there| there.header("etag")).map(str::to_owned);
+            let known = match there {
+                Some(there) => session.body(there, Limits::default().document)?,
+                None => Vec::new(),
+            };
+            let Some(index) =
+                referrer::added(&known, pushed, bytes).map_err(|e| e.context(&what))?
+            else {
+                return Ok(());
+            };
+            let make = || {
+                let request = Request::new(Method::PUT, url.clone())
+                    .header("content-type", media::OCI_INDEX)
+                    .payload(Payload::Bytes(&index));
+                match &tag {
+                    // Somebody else's must not be lost.
+                    Some(tag) => request.header("if-match", tag.clone()),
+                    None => request,
+                }
+            };
+            let answer = session.exchange(&make, &self.scopes(None))?;
+            if answer.status == 412 && !session.is_last(&mut failures) {
+                session.pause(failures, None, &what);
+                continue;
+            }
+            session.expect(answer, &[200, 201, 202], &what)?;
+            return Ok(());
+        }
     }
 }
 
@@ -178,6 +234,7 @@ impl Push<'_> {
         loop {
             match self.upload(blob, chunk, &scopes, &what) {
                 Ok(Outcome::Done) => break,
+                Ok(Outcome::Failed(error)) => return Err(error),
                 Ok(Outcome::InPieces(size)) if chunk.is_none_or(|now| now > size) => {
                     chunk = Some(size);
                 }
@@ -187,9 +244,13 @@ impl Push<'_> {
                         format!("{what}: the registry takes no piece of it"),
                     ));
                 }
-                // What was sent is of unknown use: from the beginning, with another upload.
+                // What was sent is of unknown use: from the beginning, with another upload. Unless it was only the answer that did not come.
                 Err(error) if error.kind() == Kind::Network && !session.is_last(&mut failures) => {
                     session.pause(failures, None, &error.to_string());
+                    let head = || Request::new(Method::HEAD, url.clone());
+                    if session.exchange(&head, &scopes).is_ok_and(|answer| answer.status == 200) {
+                        break;
+                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -260,8 +321,22 @@ impl Push<'_> {
             None => self.whole(blob, &place, scopes, what, asked),
             Some(size) => {
                 let size = size.max(asked.unwrap_or(0)).clamp(1, LARGEST_CHUNK);
-                self.pieces(blob, place.clone(), size, scopes, what)
+                self.pieces(blob, (place.clone(), 0), size, scopes, what)
             }
+        };
+        let result = match (result, chunk) {
+            // Broken off: what the registry has of it need not be sent again.
+            (Err(error), None) if error.kind() == Kind::Network => {
+                match self.status(&place, scopes, what) {
+                    Some((next, had)) if had < blob.size => {
+                        self.goes_on(had, blob, &error);
+                        let size = asked.unwrap_or(0).clamp(CHUNK, LARGEST_CHUNK);
+                        self.pieces(blob, (next, had), size, scopes, what)
+                    }
+                    _ => Err(error),
+                }
+            }
+            (result, _) => result,
         };
         if !matches!(result, Ok(Outcome::Done)) {
             self.abandon(&place, scopes);
@@ -295,26 +370,56 @@ impl Push<'_> {
         finished(session, response, blob, what)
     }
 
+    /// How much of an upload the registry has, and where it goes on; `None` when it has nothing of it, or does not say
+    /// (distribution-spec "Pushing a blob in chunks").
+    fn status(&self, place: &Url, scopes: &[String], what: &str) -> Option<(Url, u64)> {
+        let make = || Request::new(Method::GET, place.clone());
+        let answer = self.to.session.exchange(&make, scopes).ok()?;
+        if !matches!(answer.status, 200 | 202 | 204) {
+            return None;
+        }
+        let range = answer.header("range")?;
+        let (first, last) = range.strip_prefix("bytes=").unwrap_or(range).split_once('-')?;
+        // `0-0` is what some say of nothing.
+        let last =
+            last.trim().parse::<u64>().ok().filter(|&last| last > 0 && first.trim() == "0")?;
+        let next = match answer.header("location") {
+            Some(_) => location(&answer, what).ok()?,
+            None => place.clone(),
+        };
+        Some((next, last.checked_add(1)?))
+    }
+
+    fn goes_on(&self, from: u64, blob: &Descriptor, why: &Error) {
+        let (digest, size) = (&blob.digest, blob.size);
+        let text = format!("{why}; the upload of {digest} goes on at {from} of {size} bytes");
+        (self.to.session.shared.say.0)(&text);
+    }
+
+    /// Sends the blob in pieces of `size` bytes, from where the registry has it up to.
     fn pieces(
         &self,
         blob: &Descriptor,
-        mut place: Url,
+        (mut place, mut sent): (Url, u64),
         size: u64,
         scopes: &[String],
         what: &str,
     ) -> Result<Outcome> {
         let session = &self.to.session;
         let mut reader = source::blob(self.source, blob)?;
-        let mut sent = 0;
+        let failed = |error| Error::io(what, error);
+        // Read all the same: it is held against its digest.
+        std::io::copy(&mut reader.by_ref().take(sent), &mut std::io::sink()).map_err(failed)?;
+        let (mut failures, mut piece) = (0, Vec::new());
         loop {
-            let mut piece = Vec::new();
-            let read = reader.by_ref().take(size).read_to_end(&mut piece);
-            read.map_err(|e| Error::io(what, e))?;
+            if piece.is_empty() {
+                reader.by_ref().take(size).read_to_end(&mut piece).map_err(failed)?;
+            }
             let end = sent + piece.len() as u64;
             let is_last = end >= blob.size || piece.is_empty();
             let (method, url) = if is_last {
                 // Reads to the end, where the digest is held against the bytes.
-                std::io::copy(&mut reader, &mut std::io::sink()).map_err(|e| Error::io(what, e))?;
+                std::io::copy(&mut reader, &mut std::io::sink()).map_err(failed)?;
                 // ECR takes no PUT without a body, so the last piece goes with it.
                 (Method::PUT, place.clone().with_query("digest", &blob.digest.to_string()))
             } else {
@@ -329,7 +434,35 @@ impl Push<'_> {
                     None => request,
                 }
             };
-            let response = session.once(&make, scopes)?;
+            let answer = session.once(&make, scopes).and_then(|answer| {
+                if super::retry::is_transient(answer.status) {
+                    // An error, with what it says.
+                    return session.expect(answer, &[], what);
+                }
+                Ok(answer)
+            });
+            let response = match answer {
+                Ok(response) => response,
+                Err(error) if error.kind() != Kind::Network => return Err(error),
+                Err(error) if session.is_last(&mut failures) => return Ok(Outcome::Failed(error)),
+                Err(error) => {
+                    session.pause(failures, None, &error.to_string());
+                    match self.status(&place, scopes, what) {
+                        // Not what was sent before this piece: that would have to be read again.
+                        Some((next, had)) if (sent..=end).contains(&had) => {
+                            self.goes_on(had, blob, &error);
+                            let taken = usize::try_from(had - sent).unwrap_or(piece.len());
+                            piece.drain(..taken.min(piece.len()));
+                            (place, sent) = (next, had);
+                        }
+                        // Nothing of the first piece has arrived.
+                        None if sent == 0 => {}
+                        _ => return Err(error),
+                    }
+                    continue;
+                }
+            };
+            failures = 0;
             if matches!(response.status, 413 | 416) && size > SMALLEST_CHUNK {
                 return Ok(Outcome::InPieces((size / 4).max(SMALLEST_CHUNK)));
             }
@@ -341,6 +474,7 @@ impl Push<'_> {
             // something else it finds by the digest.
             place = location(&response, what)?;
             sent = end;
+            piece.clear();
         }
     }
 }
@@ -383,6 +517,8 @@ impl<R: Read> Read for Ahead<R> {
 
 enum Outcome {
     Done,
+    /// Time and again: there is no use in another upload.
+    Failed(Error),
     /// Not in one piece, but in ones of so many bytes.
     InPieces(u64),
 }

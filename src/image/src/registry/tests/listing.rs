@@ -31,6 +31,22 @@ fn pages_are_followed_whatever_their_length() {
 }
 
 #[test]
+fn a_page_that_breaks_off_is_asked_for_again() {
+    let count = std::sync::atomic::AtomicU32::new(0);
+    let server = Server::start(move |asked| {
+        if asked.query("last").is_empty() {
+            return Answer::new(200)
+                .header("link", "<list?n=1000&last=b>; rel=next")
+                .body(r#"{"tags":["a","b"]}"#);
+        }
+        let whole = Answer::new(200).body(r#"{"tags":["c"]}"#);
+        let first = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+        if first { whole.length(1000) } else { whole }
+    });
+    assert_eq!(registry(&format!("{}/app", server.host()), None).tags().unwrap(), ["a", "b", "c"]);
+}
+
+#[test]
 fn pages_that_end_nowhere() {
     let circle = Server::start(|asked| {
         let next = if asked.target.contains("last=a") { "b" } else { "a" };

@@ -7,6 +7,7 @@ mod listing;
 mod mirrors;
 mod pull;
 mod push;
+mod push_resume;
 mod server;
 mod vendors;
 mod vendors_push;
