@@ -16,6 +16,8 @@ use crate::limits::Limits;
 
 /// Entries of an archive of images. One of 256 layers has some 800.
 const ENTRIES: usize = 50_000;
+/// Bytes of all their names and targets together, which are kept in memory.
+const NAMES: usize = 8 << 20;
 /// Links from one to the next.
 const HOPS: usize = 16;
 
@@ -75,7 +77,7 @@ impl Archive {
             Parser::new(TarLimits { max_path_len: Some(4096), ..TarLimits::default() });
         let (mut position, mut wanted) = (0u64, 512usize);
         let mut buffer = Vec::new();
-        let mut entries = 0;
+        let (mut entries, mut names) = (0, 0);
         loop {
             buffer.resize(wanted, 0);
             let read = read_fully_at(&self.file, &mut buffer, position)
@@ -105,6 +107,12 @@ impl Archive {
                         return Err(self.bad("it ends in the middle of a file"));
                     };
                     position = next;
+                    names += entry.path.len() + entry.link_target.as_deref().map_or(0, <[u8]>::len);
+                    if names > NAMES {
+                        return Err(
+                            self.bad(format_args!("its names have more than {NAMES} bytes"))
+                        );
+                    }
                     // A name that is not UTF-8 is none that is looked for.
                     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
                     let name = text(&entry.path).and_then(|name| clean("", &name));

@@ -119,6 +119,15 @@ fn archives_that_are_refused() {
         let path = place.write("no.tar", content);
         assert!(Archive::open(&path, &Limits::default()).is_err(), "{content:.20?}");
     }
+    // Names are kept in memory, and GNU's may be long.
+    let long: Vec<Vec<u8>> = (0..2200)
+        .flat_map(|n| {
+            let name = format!("{n}/{}\0", "x/".repeat(1990));
+            [entry("././@LongLink", b'L', "", name.as_bytes()), entry("x", b'0', "", b"")]
+        })
+        .collect();
+    let error = archive(&place, &long).unwrap_err();
+    assert!(error.to_string().contains("its names have more than"), "{error}");
     assert_eq!(Archive::open(&place.0, &Limits::default()).unwrap_err().kind(), Kind::Usage);
     assert_eq!(
         Archive::open(Path::new("/nonexistent"), &Limits::default()).unwrap_err().kind(),
