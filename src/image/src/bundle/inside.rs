@@ -98,7 +98,10 @@ fn detached(directory: BorrowedFd<'_>, layers: &[PathBuf]) -> Result<(OwnedFd, u
 }
 
 /// The directory by its path: overlayfs takes what is reached through a mount of this namespace, and no other's.
-fn opened_here(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
+///
+/// # Errors
+/// Those of opening it; [`Kind::Unsupported`] when another one has its path.
+pub fn opened_here(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
     let path = std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))
         .context(|| "cannot find the bundle")?;
     let opened = crate::draft::open_directory(&path)?;

@@ -12,6 +12,7 @@
 //! It is made in a directory beside its place, whose name says so and which is locked while somebody is at it, and gets
 //! its name when it is whole. What a killed process leaves is unlocked, and the next one removes it.
 
+pub mod compare;
 pub mod inside;
 pub mod overlay;
 pub mod record;
@@ -36,7 +37,7 @@ use crate::layer::remove_tree;
 pub use record::Record;
 
 /// How the directories begin that are not finished bundles, or no longer.
-const UNFINISHED: &str = ".skep-bundle-";
+pub const UNFINISHED: &str = ".skep-bundle-";
 
 /// How the root filesystem is made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub struct Plan<'a> {
     pub request: &'a Request,
     /// What the image was called, for the record.
     pub source: &'a str,
+    /// The digest of its manifest, for the same.
+    pub manifest: String,
     /// The container that it is made for, which it does not outlive; `None` for one that stays until it is removed.
     pub owner: Option<record::Owner>,
 }
@@ -175,6 +178,7 @@ fn fill(draft: &Draft, plan: &Plan<'_>, unpack: &Unpack<'_>) -> Result<(Conversi
     let record = Record {
         version: record::VERSION,
         source: plan.source.to_owned(),
+        manifest: plan.manifest.clone(),
         overlay: kind == Rootfs::Overlay,
         inside,
         layers: if kind == Rootfs::Overlay { layers } else { Vec::new() },
@@ -263,6 +267,24 @@ pub fn mount_again(place: &Path, mapping: Option<&Mapping>) -> Result<()> {
     let work = open_below(overlay.as_fd(), c"work")?;
     let lowers = overlay::open_layers(&record.layers, mapping)?;
     overlay::mount(&lowers, Some((upper.as_fd(), work.as_fd())), directory.as_fd(), c"rootfs")
+}
+
+/// The root filesystem of the bundle `directory` as its containers have it: mounted, or mounted for this alone, nowhere, and not to be written to.
+///
+/// # Errors
+/// Those of opening and mounting.
+pub fn root_of(
+    directory: BorrowedFd<'_>,
+    record: &Record,
+    mapping: Option<&Mapping>,
+) -> Result<OwnedFd> {
+    let rootfs = open_below(directory, c"rootfs")?;
+    if !record.overlay || remove::is_mounted(directory, rootfs.as_fd())? {
+        return Ok(rootfs);
+    }
+    let mut lowers = vec![open_below(open_below(directory, c"overlay")?.as_fd(), c"upper")?];
+    lowers.extend(overlay::open_layers(&record.layers, mapping)?);
+    overlay::detached(&lowers, None)
 }
 
 /// Unmounts and removes a bundle that [`make`] has made.

@@ -25,6 +25,9 @@ pub struct Record {
     pub version: u32,
     /// What the image was called.
     pub source: String,
+    /// The digest of the image's manifest; empty in bundles of earlier versions.
+    #[serde(default)]
+    pub manifest: String,
     /// Whether the root filesystem is an overlay.
     pub overlay: bool,
     /// Whether it is the container that mounts the overlay: see [`super::inside`].

@@ -93,6 +93,7 @@ fn plan<'a>(
         config: CONFIG,
         request,
         source: "oci:test",
+        manifest: String::new(),
         owner: None,
     }
 }

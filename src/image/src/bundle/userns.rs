@@ -76,10 +76,19 @@ pub fn is_helped(mapping: &Mapping) -> bool {
 /// # Errors
 /// Where there is no such namespace. Of what fails inside only the kind is known: it has said the rest.
 pub fn unpack(mapping: &Mapping, root: BorrowedFd<'_>, store: &Path) -> Result<()> {
+    again(mapping, root, store, "the image could not be unpacked")
+}
+
+/// Does what this process was told to do again, in a user namespace with the ids of `mapping`, where it finds `root` in [`Into::Files`]. `failed` is
+/// what is said here when it has not gone well there.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn again(mapping: &Mapping, root: BorrowedFd<'_>, store: &Path, failed: &str) -> Result<()> {
     let mut command = Command::new("/proc/self/exe");
     command.arg(UNPACK).arg(root.as_raw_fd().to_string());
     command.args(std::env::args_os().skip(1)).env("SKEP_STORE", store);
-    inside(command, mapping, root, "the image could not be unpacked")
+    inside(command, mapping, root, failed)
 }
 
 /// Does what this process was told to do again, in a user namespace with the ids of `mapping`, as far as an overlay of the layers in the bundle

@@ -93,6 +93,7 @@ pub(super) fn bundle(matches: &ArgMatches, context: &Context) -> Result<()> {
             config: image.config(),
             request: &request,
             source: text,
+            manifest: image.digest(),
             owner: None,
         };
         image.keep(&directory)?;
@@ -196,7 +197,7 @@ fn pull_flag() -> Arg {
         .help("when to ask the registry for an image that is in the store [default: missing]")
 }
 
-fn absolute(path: &Path) -> Result<PathBuf> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path)
         .map_err(|error| Error::io(format!("cannot find {}", path.display()), error))
 }

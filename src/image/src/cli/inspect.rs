@@ -5,7 +5,7 @@ use std::io::Read;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
 
-use super::{Context, place, platform, platform_flag, source_argument};
+use super::{Context, drift, place, platform, platform_flag, source_argument};
 use crate::descriptor::Descriptor;
 use crate::document;
 use crate::error::{Error, Result};
@@ -52,8 +52,14 @@ pub(super) fn tags_command() -> Command {
 
 pub(super) fn verify_command() -> Command {
     Command::new("verify")
-        .about("read all of an image and hold it against its digests and diff IDs")
-        .arg(source_argument())
+        .about("read all of an image and hold it against its digests and diff IDs; or a bundle, and hold its root filesystem against its image")
+        .arg(source_argument().help("the image, or a bundle that skep has made"))
+        .arg(
+            Arg::new("image")
+                .long("image")
+                .value_name("SOURCE")
+                .help("with a bundle: its image, if that is elsewhere by now"),
+        )
         .arg(platform_flag())
 }
 
@@ -231,6 +237,10 @@ pub(super) fn tags(matches: &ArgMatches, context: &Context) -> Result<()> {
 }
 
 pub(super) fn verify(matches: &ArgMatches, context: &Context) -> Result<()> {
+    let text = matches.get_one::<String>("source").map_or("", String::as_str);
+    if drift::is_bundle(text) {
+        return drift::verify(text, matches, context);
+    }
     let location = source_of(matches)?;
     let source = place::open(&location, context)?;
     let image = Image::find(&*source, platform(matches), &context.limits)?;

@@ -3,6 +3,7 @@
 mod browse;
 mod bundle;
 mod copy;
+mod drift;
 mod inspect;
 mod manual;
 mod place;

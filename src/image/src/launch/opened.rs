@@ -103,6 +103,10 @@ impl run::Image for Opened<'_> {
         &self.config
     }
 
+    fn digest(&self) -> String {
+        self.image.descriptor.digest.to_string()
+    }
+
     fn layers(&self) -> Result<Vec<PathBuf>> {
         let held = self.store.hold()?;
         let here = is_first_namespace();

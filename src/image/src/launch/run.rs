@@ -22,6 +22,8 @@ use crate::error::{Context, Error, Kind, Result};
 pub trait Image {
     /// Its configuration, as it is.
     fn config(&self) -> &[u8];
+    /// The digest of its manifest.
+    fn digest(&self) -> String;
     /// Its unpacked layers in overlay form, the lowest first; unpacked for this if they were not.
     ///
     /// # Errors
@@ -164,6 +166,7 @@ pub fn run(command: &str, matches: &ArgMatches, source: &str, image: &dyn Image)
         config: image.config(),
         request: &request,
         source,
+        manifest: image.digest(),
         owner: Some(owner),
     };
     image.keep(&place)?;

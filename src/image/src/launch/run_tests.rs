@@ -11,6 +11,9 @@ impl Image for Fake {
     fn config(&self) -> &[u8] {
         br#"{"os":"linux","config":{"Cmd":["cmd"],"Entrypoint":["/entry"],"Labels":{"run.oci.handler":"x"}}}"#
     }
+    fn digest(&self) -> String {
+        "sha256:x".into()
+    }
     fn layers(&self) -> Result<Vec<PathBuf>> {
         Err(Error::unsupported("not here"))
     }

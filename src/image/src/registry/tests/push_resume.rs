@@ -44,7 +44,8 @@ fn what_the_registry_has_is_not_sent_again() {
         });
         push(&image, &server, chunk).unwrap();
         assert_whole(&shelf, &image);
-        let again = chunk.map_or(image.layer.len(), |chunk| chunk as usize) - taken;
+        let again =
+            chunk.map_or(image.layer.len(), |chunk| usize::try_from(chunk).unwrap()) - taken;
         assert_eq!(sent(&server), image.layer.len() + again, "{chunk:?}");
         // One upload for each of the two blobs.
         assert_eq!(server.log().iter().filter(|asked| asked.method == "POST").count(), 2);
