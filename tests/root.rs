@@ -27,6 +27,7 @@ cases![
     no_pivot_keeps_what_protects_procfs,
     the_old_root_is_out_of_reach,
     an_overlay_with_long_options_is_mounted,
+    an_overlay_with_long_options_may_be_the_root,
     relative_overlay_directories_mean_the_same_however_long,
     a_tmpfs_with_a_long_source_is_mounted,
     iversion_is_accepted,
@@ -274,6 +275,37 @@ fn an_overlay_with_long_options_is_mounted(t: &Test) {
     let ro = seen(&output.stdout, "/ro");
     assert!(ro.has("ro") && ro.has("nodev") && ro.optional.contains("shared:"), "{output}");
     assert_eq!(seen(&output.stdout, "/mnt/new/sub").kind, "tmpfs");
+}
+
+/// What mount(2) mounts has to be found again: there is no path to a mount on the root.
+fn an_overlay_with_long_options_may_be_the_root(t: &Test) {
+    t.need(t.kind() != Kind::Crun, "crun 1.8 mounts nothing on the root");
+    let c = t.container().file("/of-the-image", "1\n", 0o644);
+    let base = t.path("layers").display().to_string();
+    let layers = HostMount::tmpfs(t, &base);
+    let layer = |letter: char| format!("{base}/{}", letter.to_string().repeat(150));
+    let (one, two, upper, work) = (layer('a'), layer('b'), layer('u'), layer('w'));
+    for dir in [&one, &two, &upper, &work] {
+        fs::create_dir(dir).unwrap();
+    }
+    fs::write(format!("{one}/of-the-layer"), "2\n").unwrap();
+    let lower = format!("lowerdir={one}:{two}:{}", c.rootfs().display());
+    let (upper_option, work_option) = (format!("upperdir={upper}"), format!("workdir={work}"));
+    let overlay = json!({"destination": "/", "type": "overlay", "source": "overlay",
+        "options": [lower, upper_option, work_option]});
+    let mut mounts = c.config.pointer("/mounts").unwrap().as_array().unwrap().clone();
+    mounts.insert(0, overlay);
+    let c = c.set("/mounts", json!(mounts.clone()));
+    let c = c.sh("cat /of-the-image /of-the-layer; echo 3 >/new; cat /proc/self/mountinfo; test -c /dev/null");
+    let shown = c.run().ok().stdout;
+    assert!(shown.starts_with("1\n2\n"), "{shown}");
+    assert_eq!(seen(&shown, "/").kind, "overlay");
+    assert_eq!(seen(&shown, "/proc").kind, "proc");
+    assert_eq!(fs::read_to_string(format!("{upper}/new")).unwrap(), "3\n");
+    let c = t.container().set("/mounts", json!(mounts)).set("/root/readonly", json!(true));
+    c.sh("! echo x >/sealed && cat /new").run().ok().prints("3\n");
+    drop(layers);
+    t.assert_nothing_left();
 }
 
 /// Both are relative to the bundle, whichever system call mounts.

@@ -172,6 +172,8 @@ pub struct Stat {
     pub attributes: u64,
     /// Hard links.
     pub links: u32,
+    /// Id of the mount it was reached through (Linux 5.8).
+    pub mount: u64,
 }
 
 impl Stat {
@@ -207,7 +209,7 @@ fn statx(dir: BorrowedFd<'_>, path: &CStr, flags: libc::c_int) -> Result<Stat, E
             dir.as_raw_fd(),
             path.as_ptr(),
             flags | libc::AT_EMPTY_PATH,
-            libc::STATX_BASIC_STATS,
+            libc::STATX_BASIC_STATS | libc::STATX_MNT_ID,
             std::ptr::from_mut(&mut buffer),
         )
     })?;
@@ -221,6 +223,7 @@ fn statx(dir: BorrowedFd<'_>, path: &CStr, flags: libc::c_int) -> Result<Stat, E
         dev: (buffer.stx_dev_major, buffer.stx_dev_minor),
         attributes: buffer.stx_attributes,
         links: buffer.stx_nlink,
+        mount: buffer.stx_mnt_id,
     })
 }
 

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::super::{InitChild, copy_up};
 use super::{MOUNT_ROOT, MountAttributes, present_attributes, target};
-use crate::path::Make;
+use crate::path::{self, Make};
 use crate::plan::mounts::{MountOp, New, Parameter};
 use crate::sync::{At, Fault, Step};
 use crate::sys::fd::{self, CWD};
@@ -62,8 +62,14 @@ pub(super) fn mount_new(
     let call = Call { source: &new.source, kind: &new.kind, flags, data: &data };
     call.on(&covered, child.proc.as_fd()).at(Step::Mount, i)?;
     // Found as before, only that the new mount is on top of it now.
-    let (mount, _) = target(i, op, Make::Directory, root)?;
-    if fd::stat(mount.as_fd(), c"").at(Step::Mount, i)?.attributes & MOUNT_ROOT == 0 {
+    let mount = if op.target.is_empty() {
+        on_top_of(root).at(Step::MountTarget, i)?
+    } else {
+        target(i, op, Make::Directory, root)?.0
+    };
+    let stat = fd::stat(mount.as_fd(), c"").at(Step::Mount, i)?;
+    let before = fd::stat(covered.as_fd(), c"").at(Step::Mount, i)?.mount;
+    if stat.attributes & MOUNT_ROOT == 0 || stat.mount == before {
         return Err(Fault::new(Step::Mount, i, Errno::ESTALE));
     }
     if new.copy_up && existed {
@@ -76,6 +82,12 @@ pub(super) fn mount_new(
         mount_setattr(mount.as_fd(), Recursive::No, attr).at(Step::Mount, i)?;
     }
     Ok(mount)
+}
+
+/// What is mounted on `root`: `.` is what the descriptor is on, whatever covers it, but `..`, which leads no higher than
+/// the root of the walk, goes on to what is mounted there.
+fn on_top_of(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    fd::openat2(root, c"..", libc::O_PATH | libc::O_DIRECTORY, 0, path::IN_ROOT)
 }
 
 /// Options that are flags of the call, and those that the file system reads.
