@@ -14,6 +14,7 @@ use crate::mounts::HostMount;
 cases![
     the_record_of_an_earlier_version_is_read,
     the_record_of_a_later_version_is_refused_and_can_be_deleted,
+    the_cgroup_of_a_record_of_a_later_layout_is_that_of_the_config,
     a_record_that_cannot_be_read_still_leads_to_its_own_cgroup,
     unknown_fields_of_a_record_are_ignored,
     a_full_disk_stops_no_running_container,
@@ -74,6 +75,18 @@ fn the_record_of_a_later_version_is_refused_and_can_be_deleted(t: &Test) {
     for command in ["state", "pause", "kill"] {
         c.call(command, &[]).run().fails().one_line().names("newer").names(&c.id);
     }
+    c.delete_force().ok();
+    assert!(!wait::is_alive(c.pid()));
+    t.assert_nothing_left();
+}
+
+fn the_cgroup_of_a_record_of_a_later_layout_is_that_of_the_config(t: &Test) {
+    let c = t.container().lasting();
+    c.run_detached();
+    change(&c, |state| {
+        state.insert("version".to_owned(), json!(2));
+        state.insert("cgroup".to_owned(), json!({"kind": "x"}));
+    });
     c.delete_force().ok();
     assert!(!wait::is_alive(c.pid()));
     t.assert_nothing_left();

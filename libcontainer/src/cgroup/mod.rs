@@ -92,6 +92,13 @@ pub struct Record {
     systemd: Option<systemd::Unit>,
 }
 
+impl Record {
+    /// Whether it is known from this where the cgroup is, or that there is none.
+    pub(crate) fn says_where(&self) -> bool {
+        !self.hierarchies.is_empty() || self.driver == Driver::Disabled
+    }
+}
+
 /// One hierarchy the container has a directory in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -22,9 +22,10 @@ pub fn find_init(bytes: &[u8]) -> Option<Init> {
     Some(Init { pid: Pid::from_raw(pid), start_time })
 }
 
-/// The cgroup in a record that cannot be read as a whole: cut short behind it, or of a later layout.
+/// The cgroup in a record that cannot be read as a whole: cut short behind it, or of a later layout; `None` for an object
+/// that says nothing of where the cgroup is, such as one with other fields than ours.
 pub fn find_cgroup(bytes: &[u8]) -> Option<cgroup::Record> {
-    find(bytes, b"\"cgroup\":{")
+    find(bytes, b"\"cgroup\":{").filter(cgroup::Record::says_where)
 }
 
 /// The resctrl group in such a record.
@@ -47,11 +48,14 @@ mod tests {
     #[test]
     fn a_cgroup_is_found_in_what_is_left() {
         let text = br#"{"annotations":{"cgroup":"{","a":"\"cgroup\":{\"path\":\"/other\"}"},"cgroup":{"driver":"systemd",
-            "layout":"unified","path":"/x.scope","hierarchies":[]},"bundle":"/b"#;
+            "layout":"unified","path":"/x.scope","hierarchies":[{"controllers":"","mount":"/m"}]},"bundle":"/b"#;
         let found = |bytes| find_cgroup(bytes).map(|found| serde_json::to_value(found).unwrap());
         assert_eq!(found(text).unwrap()["path"], "/x.scope");
-        let end = text.windows(3).position(|three| three == b"[]}").unwrap() + 2;
+        let end = text.windows(3).position(|three| three == b"}]}").unwrap() + 2;
         assert_eq!(found(&text[..end]), None);
+        assert_eq!(found(br#""cgroup":{"kind":"x","place":"/y"}"#), None);
+        assert_eq!(found(br#""cgroup":{"path":"/x","hierarchies":[]}"#), None);
+        assert_eq!(found(br#""cgroup":{"driver":"disabled"}"#).unwrap()["driver"], "disabled");
         assert_eq!(found(b""), None);
         assert_eq!(found(b"\"cgroup\":{\"driver\":\"nobody's\"}"), None);
         assert!(find_resctrl(text).is_none());
