@@ -92,7 +92,7 @@ pub(super) fn bundle(matches: &ArgMatches, context: &Context) -> Result<()> {
             own: (rootfs == Rootfs::Overlay && run::is_ordinary_user()).then_some(&own),
             config: image.config(),
             request: &request,
-            source: text,
+            source: &recorded(text)?,
             manifest: image.digest(),
             owner: None,
         };
@@ -110,7 +110,15 @@ pub(super) fn run(command: &str, matches: &ArgMatches, context: &Context) -> Res
     }
     let mapping = wanted::request(matches)?.mapping;
     with_image(text, matches, context, mapping.as_ref(), |image| {
-        run::run(command, matches, text, image)
+        run::run(command, matches, &recorded(text)?, image)
+    })
+}
+
+/// What a bundle's record calls the image: as it was typed, but from any directory.
+fn recorded(text: &str) -> Result<String> {
+    Ok(match Location::parse(text)? {
+        Location::Registry(_) | Location::Store(_) => text.to_owned(),
+        local => local.absolute()?.to_string(),
     })
 }
 

@@ -103,6 +103,26 @@ impl Location {
         }
     }
 
+    /// The same with an absolute path, where it has one: what is noted is read from other directories too.
+    ///
+    /// # Errors
+    /// Where there is no current directory.
+    pub fn absolute(mut self) -> Result<Self> {
+        match &mut self {
+            Self::Oci(path, _)
+            | Self::OciArchive(path, _)
+            | Self::DockerArchive(path, _)
+            | Self::Archive(path, _)
+            | Self::Dir(path) => {
+                *path = std::path::absolute(&*path).map_err(|error| {
+                    Error::io(format_args!("cannot find {}", path.display()), error)
+                })?;
+            }
+            Self::Registry(_) | Self::Store(_) => {}
+        }
+        Ok(self)
+    }
+
     /// Opens what is on this machine; `None` for a registry and the store, which need more than a path.
     ///
     /// # Errors

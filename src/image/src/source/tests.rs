@@ -315,3 +315,17 @@ fn a_compressed_archive_is_held_against_the_limits_that_are_asked_for() {
     let small = Limits { unpacked: 1024, ..Limits::default() };
     assert_eq!(location.open_local(&small).err().unwrap().kind(), Kind::NoSpace);
 }
+
+#[test]
+fn what_is_noted_is_found_from_anywhere() {
+    let here = std::env::current_dir().unwrap();
+    let noted = |text: &str| Location::parse(text).unwrap().absolute().unwrap().to_string();
+    for (typed, kept) in [("oci:lay:t", "t"), ("oci-archive:lay:t", "t"), ("dir:lay", "")] {
+        let end = if kept.is_empty() { String::new() } else { format!(":{kept}") };
+        let transport = typed.split_once(':').unwrap().0;
+        let wanted = format!("{transport}:{}{end}", here.join("lay").display());
+        assert_eq!(noted(typed), wanted);
+        assert_eq!(noted(&wanted), wanted);
+    }
+    assert_eq!(noted("store:x"), "store:x");
+}

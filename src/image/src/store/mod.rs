@@ -80,6 +80,10 @@ impl Store {
     /// # Errors
     /// Those of opening and making it. A directory that holds something else is refused.
     pub fn open(path: &Path, limits: Limits) -> Result<Self> {
+        // Layers are named in bundles, and found again from other directories.
+        let path = &std::path::absolute(path).map_err(|error| {
+            Error::io(format_args!("cannot find the store {}", path.display()), error)
+        })?;
         make_directories(path)?;
         let store = Self { path: path.to_owned(), dir: open_directory(path)?, limits };
         if store.read_small("oci-layout")?.is_none() {

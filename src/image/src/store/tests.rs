@@ -367,3 +367,13 @@ fn a_file_that_was_being_written_is_collected() {
     assert_eq!(left.len(), 4, "directories alone: {left:?}");
     assert!(std::fs::symlink_metadata(place.0.join(name)).is_err());
 }
+
+#[test]
+fn its_layers_have_absolute_paths() {
+    let place = Place::new("relative");
+    let here = std::env::current_dir().unwrap();
+    let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
+    let relative = up.join(place.0.strip_prefix("/").unwrap());
+    let store = Store::open(&relative, Limits::default()).unwrap();
+    assert!(store.layer_path(&Digest::of(b"x")).is_absolute());
+}
