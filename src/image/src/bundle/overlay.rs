@@ -99,14 +99,14 @@ pub fn detached(
 ) -> Result<OwnedFd> {
     by_descriptors(lowers, writable).map_err(|failure| match failure {
         Failure::Old => Error::unsupported(
-            "the kernel is too old: Linux 6.5 mounts an overlay for an ordinary user",
+            "the kernel is too old: Linux 6.8 mounts an overlay for an ordinary user",
         ),
         Failure::Told(error) => error.with_kind(crate::Kind::Unsupported),
     })
 }
 
 enum Failure {
-    /// The kernel has no `lowerdir+` (before Linux 6.5).
+    /// The kernel has no `lowerdir+` (before Linux 6.8).
     Old,
     Told(Error),
 }
@@ -143,14 +143,14 @@ fn by_descriptors(
     context.mount(0).map_err(told)
 }
 
-/// Linux 6.13 takes descriptors, 6.5 their names in procfs.
+/// Linux 6.13 takes descriptors (and of an `O_PATH` one says `EBADF` for some versions more, as all before do), 6.8 their names in procfs.
 fn set_directory(
     context: &FsContext,
     option: &CStr,
     directory: BorrowedFd<'_>,
 ) -> Result<(), Errno> {
     match context.set_fd(option, directory) {
-        Err(Errno::EINVAL) => context.set_string(option, &name_of(directory)),
+        Err(Errno::EINVAL | Errno::EBADF) => context.set_string(option, &name_of(directory)),
         set => set,
     }
 }
@@ -185,7 +185,7 @@ fn explain(context: &FsContext, errno: Errno) -> Error {
     Error::sys(what, errno).hint("--rootfs=copy needs none")
 }
 
-/// mount(2), for kernels before 6.5: descriptors by their names in procfs, which have nothing to be escaped and are short
+/// mount(2), for kernels before 6.8: descriptors by their names in procfs, which have nothing to be escaped and are short
 /// enough for two hundred in its one page.
 fn old(
     lowers: &[OwnedFd],
@@ -220,7 +220,7 @@ pub(crate) fn in_user_namespace() -> bool {
 }
 
 #[cfg(test)]
-pub(super) fn mount_as_before_6_5(
+pub(super) fn mount_as_before_6_8(
     lowers: &[OwnedFd],
     writable: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
     directory: BorrowedFd<'_>,

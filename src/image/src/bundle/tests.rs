@@ -274,11 +274,11 @@ fn an_overlay_has_as_many_layers_as_images_have() {
     drop(make(&plan(&bundle, &layers, Rootfs::Overlay, &request), &unpack).unwrap());
     assert_eq!(fs::read_dir(bundle.join("rootfs")).unwrap().count(), 128 + 1);
     remove(&bundle).unwrap();
-    // As kernels before 6.5 mount it.
+    // As kernels before 6.8 mount it.
     let directory = open_directory(&place.0).unwrap();
     make_directory(directory.as_fd(), c"old", 0o755).unwrap();
     let lowers = overlay::open_layers(&layers, None).unwrap();
-    overlay::mount_as_before_6_5(&lowers, None, directory.as_fd(), c"old").unwrap();
+    overlay::mount_as_before_6_8(&lowers, None, directory.as_fd(), c"old").unwrap();
     assert_eq!(fs::read_dir(place.0.join("old")).unwrap().count(), 128 + 1);
     nix::mount::umount(&place.0.join("old")).unwrap();
 }
