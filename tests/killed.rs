@@ -124,7 +124,16 @@ fn delete_killed_at_every_system_call(t: &Test) {
 
 fn exec_killed_at_every_system_call(t: &Test) {
     t.need(t.kind() == Kind::Skep, "what this runtime does in which order");
-    let c = container(t);
+    exec_killed(t, &container(t));
+    // The runtime sets its limits, for which it waits.
+    let limit = json!([{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 64}]);
+    let c = t.container().lasting().user_namespace(100_000).set("/process/rlimits", limit);
+    c.write();
+    exec_killed(t, &c);
+}
+
+#[track_caller]
+fn exec_killed(t: &Test, c: &Container<'_>) {
     c.run_detached();
     for count in 0.. {
         let killed = killed_at(t, &["exec", &c.id, "true"], count, libc::SYS_pidfd_open);
@@ -145,12 +154,27 @@ fn a_process_of_exec_killed_at_every_system_call(t: &Test) {
     t.need(t.kind() == Kind::Skep, "what this runtime's child does");
     let c = container(t);
     c.run_detached();
+    dies_early(t, &["exec", &c.id, "true"], &[]);
+    // A caller that wants to hear of no child hears of this one.
+    let ignoring = ["/bin/sh", "-c", "trap '' CHLD; exec \"$@\"", "sh"];
+    dies_early(t, &["exec", "--detach", &c.id, "true"], &ignoring);
     let pid_file = t.path("exec.pid");
+    fs::write(&pid_file, "old").unwrap();
+    let name = pid_file.to_str().unwrap();
+    t.call(&["exec", "--detach", "--pid-file", name, &c.id, "/missing"]).run().exec_fails();
+    assert_eq!(fs::read_to_string(&pid_file).unwrap(), "old");
+    dies_early(t, &["exec", "--detach", "--pid-file", name, &c.id, "true"], &[]);
+}
+
+/// The call fails if its child is killed before any of its own calls up to execve.
+#[track_caller]
+fn dies_early(t: &Test, args: &[&str], by: &[&str]) {
     let probe = probe::path(t);
     for count in 0.. {
-        let args = ["exec", "--pid-file", pid_file.to_str().unwrap(), &c.id, "true"];
-        let words = [probe.to_str().unwrap(), "kill-child-at", &count.to_string()];
-        let output = t.call(&args).by(&words).run();
+        let count_text = count.to_string();
+        let mut words = vec![probe.to_str().unwrap(), "kill-child-at", &count_text];
+        words.extend(by);
+        let output = t.call(args).by(&words).run();
         if !output.stdout.contains("killed") {
             output.ok();
             assert!(count > 80, "the child makes only {count} calls");
@@ -158,7 +182,6 @@ fn a_process_of_exec_killed_at_every_system_call(t: &Test) {
         }
         assert!(output.code == Some(255), "killed at call {count}: {output}");
         assert!(output.stderr.contains("died before"), "killed at call {count}: {output}");
-        assert!(!pid_file.exists(), "killed at call {count}: the pid file is left");
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct ExecChild<'a> {
     /// Whether it may ask the parent for something, and so is ready only at the end. Otherwise it is ready from the
     /// beginning, and the parent does beside it what has to be done before the program runs.
     pub(crate) asks: bool,
+    /// Whether its pid is told to somebody before the program runs, which is done only once it can: ready is said again.
+    pub(crate) published: bool,
     /// Whether it is to wait until it has been moved into the cgroup, as long as it has ids that may be.
     pub(crate) outside: bool,
 }
@@ -64,7 +66,7 @@ pub(crate) fn exec(mut child: ExecChild<'_>) -> ! {
         say_ready(&child);
     }
     let program = enter_container(&mut child).unwrap_or_else(|fault| child.channel.fail(&fault));
-    if child.asks {
+    if child.asks || child.published {
         say_ready(&child);
     }
     // The parent writes pid files and sends pidfds before the program can run.

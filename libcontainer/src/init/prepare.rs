@@ -325,6 +325,7 @@ fn start(child: &InitChild<'_>, built: &Built) -> ! {
     if child.channel.wait().is_err() {
         process::exit_now(1);
     }
+    let mut told = None;
     let fail_to = match &child.gate {
         Some(gate) => {
             let filter = child.plan.process.seccomp.as_ref();
@@ -332,12 +333,17 @@ fn start(child: &InitChild<'_>, built: &Built) -> ! {
             if !sys::image::wait_for_byte(gate.fifo.as_fd(), lean) {
                 process::exit_now(1);
             }
+            // Who is killed from here on, and reaped before `start` has looked, leaves this in the gate.
+            told = nix::unistd::write(&gate.fifo, b"1").is_ok().then_some(&gate.fifo);
             gate.fault.as_fd()
         }
         None => child.channel.0.as_fd(),
     };
     let fault = match run_start_hooks(child, built) {
-        Ok(()) => enter::become_program(&child.plan.process, &built.program),
+        Ok(()) => {
+            let _taken_back = told.map(|gate| nix::unistd::read(gate, &mut [0]));
+            enter::become_program(&child.plan.process, &built.program)
+        }
         Err(fault) => fault,
     };
     super::channel::report(fail_to, &fault)
@@ -348,16 +354,9 @@ fn run_start_hooks(child: &InitChild<'_>, built: &Built) -> Result<(), Fault> {
     let Some(own) = child.hooks.as_ref().filter(|_| child.plan.start_container_hooks) else {
         return Ok(());
     };
-    // Who is killed meanwhile, and reaped before `start` has looked, leaves this in the gate.
-    let gate = child.gate.as_ref().map(|gate| &gate.fifo);
-    let told = gate.is_some_and(|gate| nix::unistd::write(gate, b"1").is_ok());
     // config.md leaves it open; runc and those who write such hooks take the process's own for granted.
     let env = built.program.env(&child.plan.process);
-    run_hooks(own, Phase::StartContainer, &hooks::Options { env: Some(env), ..own.options() })?;
-    if let Some(gate) = gate.filter(|_| told) {
-        let _taken_back = nix::unistd::read(gate, &mut [0]);
-    }
-    Ok(())
+    run_hooks(own, Phase::StartContainer, &hooks::Options { env: Some(env), ..own.options() })
 }
 
 /// The descriptors a waiting init still needs.

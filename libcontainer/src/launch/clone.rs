@@ -9,13 +9,14 @@ use nix::unistd::Pid;
 use super::oom_score::OomScore;
 use super::prepared::Prepared;
 use super::serve;
-use super::{Launch, refusal};
+use super::{Launch, Mode, refusal};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::init::{self, Cgroups, InitChild};
 use crate::plan;
 use crate::sync::{Fault, Step};
 use crate::sys::clone::{Side, bits, clone_single_threaded, setns};
+use crate::sys::spawn::signal;
 use crate::sys::{fd, pidfd, spawn};
 
 impl Launch<'_> {
@@ -61,6 +62,10 @@ impl Launch<'_> {
         let own = namespaces.has(libc::CLONE_NEWUSER);
         let _score = if own { OomScore::take(&self.plan.process)? } else { None };
         let joins = namespaces.joins(libc::CLONE_NEWUSER).is_some();
+        if self.options.mode != Mode::RunForeground {
+            // Where the caller ignores it, nothing would be left of a child that dies too early to be asked.
+            signal::set_default(libc::SIGCHLD).doing("sigaction")?;
+        }
         let mut outside = false;
         let mut side = clone_single_threaded(flags, into.map(AsFd::as_fd));
         if matches!(side, Err(Errno::EACCES)) && cgroup.unit().is_some() {

@@ -9,9 +9,7 @@ use nix::unistd::Pid;
 
 use super::lsm;
 use super::oom_score::OomScore;
-use super::serve::{
-    self, check_program, go, not_the_program, receive, set_limits, set_scheduling, why_died,
-};
+use super::serve::{self, died_of, go, not_the_program, receive, set_limits, set_scheduling};
 use super::{open_proc, pid_file};
 use crate::bundle;
 use crate::cgroup::{Cgroup, Join};
@@ -31,6 +29,7 @@ use crate::store::{self, Record, StateDir};
 use crate::sync::{self, Frame, Tag};
 use crate::sys::clone::{Side, clone_single_threaded, setns};
 use crate::sys::fd;
+use crate::sys::spawn::{ExitStatus, signal};
 use crate::sys::{pidfd, scheduling, socket, spawn};
 use crate::terminal;
 
@@ -150,6 +149,8 @@ struct Child {
     socket: OwnedFd,
     /// Whether it may ask for something, and is ready only when it has.
     asks: bool,
+    /// Whether its pid is told to somebody, once it can run.
+    published: bool,
     pid_written: bool,
 }
 
@@ -179,6 +180,11 @@ fn clone_child(
     let score = if in_user_namespace { OomScore::take(plan)? } else { None };
     let notifies = plan.seccomp.as_ref().is_some_and(|filter| filter.notify);
     let asks = plan.terminal.is_some() || in_user_namespace || notifies;
+    let published = options.pid_file.is_some() || options.pidfd_socket.is_some();
+    if options.detach {
+        // Where the caller ignores it, nothing would be left of a child that dies too early to be asked.
+        signal::set_default(libc::SIGCHLD).doing("sigaction")?;
+    }
     let (mut rounds, mut outside) = (0, false);
     loop {
         let (socket, child_end) = socket::seqpacket_pair().doing("socketpair")?;
@@ -187,27 +193,32 @@ fn clone_child(
             tasks.append(&mut resctrl::Group::from_record(record.clone())?.tasks()?);
         }
         match clone_single_threaded(0, into.as_ref().map(AsFd::as_fd)) {
-            Ok(Side::Child) => init::exec(ExecChild {
-                process: plan,
-                channel: Channel(child_end),
-                tasks,
-                init,
-                namespaces: own & !libc::CLONE_NEWPID,
-                two_stages,
-                proc,
-                keep_fds: options.preserve_fds,
-                keyring: keyring(target.record),
-                root,
-                asks,
-                outside,
-            }),
+            Ok(Side::Child) => {
+                // Else it would never see that the parent is gone.
+                drop(socket);
+                init::exec(ExecChild {
+                    process: plan,
+                    channel: Channel(child_end),
+                    tasks,
+                    init,
+                    namespaces: own & !libc::CLONE_NEWPID,
+                    two_stages,
+                    proc,
+                    keep_fds: options.preserve_fds,
+                    keyring: keyring(target.record),
+                    root,
+                    asks,
+                    published,
+                    outside,
+                })
+            }
             Ok(Side::Parent(pid, pidfd)) => {
                 drop(back);
                 drop((pinned, score));
                 tasks.extend([child_end, init]);
                 tasks.extend(proc);
                 fd::close_all(tasks);
-                let child = Child { pid, pidfd, socket, asks, pid_written: false };
+                let child = Child { pid, pidfd, socket, asks, published, pid_written: false };
                 if outside {
                     // Only systemd may (see [`super::Launch::clone_init`]).
                     let moved = target.cgroup.attach(pid.as_raw());
@@ -321,6 +332,12 @@ struct Server<'a> {
 impl Server<'_> {
     fn finish(&mut self, options: &ExecOptions<'_>, pidfd_socket: Option<OwnedFd>) -> Result<()> {
         self.serve()?;
+        if !self.child.asks {
+            crate::exeseal::let_go();
+            if self.child.published {
+                self.serve()?;
+            }
+        }
         if let Some(socket) = pidfd_socket {
             let kind = terminal::PidfdKind::Setns;
             terminal::send_pidfd(socket.as_fd(), kind, self.child.pidfd.as_fd())?;
@@ -335,10 +352,7 @@ impl Server<'_> {
         if !message.is_empty() {
             return Err(self.explain(&message));
         }
-        if self.child.asks {
-            return check_program(self.plan, self.child.pid);
-        }
-        // It has not said that it got as far as execve(2).
+        // The end of the socket was execve or death.
         match Stat::read(self.child.pid) {
             Ok(stat) if stat.has_not_executed() => Err(self.why_died()),
             _ => Ok(()),
@@ -385,10 +399,12 @@ impl Server<'_> {
     }
 
     fn why_died(&self) -> Error {
-        if !self.child.asks && self.plan.filter_denies_execve() {
+        let status = spawn::wait(self.child.pidfd.as_fd()).ok();
+        let by_filter = matches!(status, Some(ExitStatus::Signaled { signal: libc::SIGSYS, .. }));
+        if by_filter && self.plan.filter_denies_execve() {
             return not_the_program();
         }
-        why_died(Some(&self.child.pidfd), self.target.cgroup).hint("possibly OOM-killed")
+        died_of(status, self.target.cgroup).hint("possibly OOM-killed")
     }
 
     /// Stage 1 has cloned the process and ends: it is our child as well.

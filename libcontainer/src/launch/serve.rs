@@ -47,7 +47,11 @@ pub(super) fn go(socket: &OwnedFd, value: i32) -> Result<()> {
 
 /// What is known of a child whose socket has closed without a word.
 pub(super) fn why_died(child: Option<&OwnedFd>, cgroup: &Cgroup) -> Error {
-    let status = child.and_then(|child| spawn::wait(child.as_fd()).ok());
+    died_of(child.and_then(|child| spawn::wait(child.as_fd()).ok()), cgroup)
+}
+
+/// What is said of a child that ended so before it was ready.
+pub(super) fn died_of(status: Option<ExitStatus>, cgroup: &Cgroup) -> Error {
     let killed = matches!(status, Some(ExitStatus::Signaled { signal: libc::SIGKILL, .. }));
     let oom = killed && cgroup.oom_kills().is_some_and(|kills| kills > 0);
     if oom {
