@@ -25,7 +25,9 @@ cases![
     mountinfo_is_in_the_order_of_the_config,
     more_bind_mounts_than_open_files_in_a_user_namespace,
     a_recursive_bind_of_what_holds_the_root_is_the_hosts,
+    links_to_what_holds_the_root_are_the_hosts,
     a_source_in_proc_is_the_hosts,
+    links_into_proc_are_the_callers,
     what_is_shared_with_the_host_is_said_twice,
     a_destination_may_begin_with_the_path_of_the_root,
     a_fifo_and_a_socket_are_mounted,
@@ -283,6 +285,53 @@ fn a_recursive_bind_of_what_holds_the_root_is_the_hosts(t: &Test) {
         .run()
         .ok()
         .prints("/host\n/again\n");
+}
+
+fn links_to_what_holds_the_root_are_the_hosts(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun show the container in itself");
+    for root_is_linked in [false, true] {
+        let c = t.container();
+        let [link, chain] = ["link", "chain"].map(|name| {
+            let path = c.dir.join(name);
+            symlink(if name == "link" { "." } else { "link" }, &path).unwrap();
+            path.display().to_string()
+        });
+        let dir = c.dir.display().to_string();
+        symlink("..", c.dir.join("above")).unwrap();
+        let (root, first) = if root_is_linked {
+            (format!("{link}/rootfs"), dir.clone())
+        } else {
+            ("rootfs".to_owned(), link)
+        };
+        let shown = format!("^/(host|again|up|magic.*/{}/rootfs)", c.id);
+        c.set("/root/path", json!(root))
+            .mount("/a", "tmpfs", "tmpfs", &[])
+            .mount("/host", "bind", &first, &["rbind"])
+            .mount("/again", "bind", &chain, &["rbind"])
+            .mount("/up", "bind", &format!("{dir}/above"), &["rbind"])
+            .mount("/magic", "bind", "/proc/self/root", &["rbind"])
+            .sh(&format!("touch /a/seen; ls /host/rootfs/a; cut -d ' ' -f 5 /proc/self/mountinfo | grep -E '{shown}'"))
+            .run()
+            .ok()
+            .prints("/host\n/again\n/up\n");
+    }
+}
+
+/// Where the caller's descriptors lead, or another process, init would find its own, or what it may not clone.
+fn links_into_proc_are_the_callers(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc and crun look in the container's mount namespace");
+    let dir = host_dir(t, "dir");
+    let other = t.path("other").display().to_string();
+    symlink(format!("/proc/{}/root{dir}", std::process::id()), &other).unwrap();
+    let c = t
+        .container()
+        .mount("/in", "bind", "/dev/stdin", &["bind"])
+        .mount("/in-too", "bind", "/dev/fd/0", &["rbind"])
+        .mount("/other", "bind", &other, &["rbind"])
+        .sh("cat /in /in-too /other/file");
+    let fed = format!("exec \"$@\" <{dir}/file");
+    let output = c.bundle_call("run", &[]).by(&["sh", "-c", &fed, "sh"]).run().ok();
+    output.prints("from the host\nfrom the host\nfrom the host\n");
 }
 
 fn a_source_in_proc_is_the_hosts(t: &Test) {

@@ -1,6 +1,7 @@
 //! The sources of mounts that are opened with the runtime's own privileges, in its own place: the child may not have them.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use nix::errno::Errno;
@@ -27,13 +28,26 @@ use crate::sys::{fd, socket, spawn};
 pub(super) fn open(plan: &mut Plan) -> Result<()> {
     let all = plan.namespaces.has(libc::CLONE_NEWUSER)
         || plan.namespaces.joins(libc::CLONE_NEWNS).is_some();
-    if all { open_all(plan) } else { open_those(plan, is_for_the_parent) }
+    if all {
+        return open_all(plan);
+    }
+    let mut root = None;
+    let binds = plan.mounts.iter().enumerate().filter_map(|(i, op)| match &op.action {
+        Action::Bind(bind) if bind.inside.is_none() => Some((i, op, bind)),
+        _ => None,
+    });
+    let wanted = binds.filter(|(_, op, bind)| is_for_the_parent(plan, op, bind, &mut root));
+    let wanted = wanted.map(|(i, _, _)| i).collect();
+    open_those(plan, wanted)
 }
 
 /// The same for all bind mounts: for a child that is in a user namespace, where it may not walk to them nor map their ids,
 /// or joins a mount namespace of others, where it would find their files at these paths, or is made by somebody else.
 pub(super) fn open_all(plan: &mut Plan) -> Result<()> {
-    open_those(plan, |_, _, _| true)
+    let is_bind = |op: &MountOp| matches!(&op.action, Action::Bind(bind) if bind.inside.is_none());
+    let all = plan.mounts.iter().enumerate().filter(|(_, op)| is_bind(op));
+    let all = all.map(|(i, _)| i).collect();
+    open_those(plan, all)
 }
 
 /// The same for `mounts add`, whose child may not even try.
@@ -51,19 +65,56 @@ pub(super) fn open_all_or_fail(plan: &mut Plan) -> Result<()> {
     }
 }
 
-/// Whether the clone would be another one if it were made by a child that may do all that the runtime may.
-fn is_for_the_parent(plan: &Plan, op: &MountOp, bind: &Bind) -> bool {
-    let source = path::clean(&bind.source.to_string_lossy());
-    let is_above_root =
-        || is_within(path::clean(&plan.root.path.to_string_lossy()).as_bytes(), source.as_bytes());
+/// Whether the clone would be another one if it were made by a child that may do all that the runtime may. `root` keeps
+/// where the container's root is.
+fn is_for_the_parent(
+    plan: &Plan,
+    op: &MountOp,
+    bind: &Bind,
+    root: &mut Option<Option<String>>,
+) -> bool {
     // The child's mounts receive from the host's and send nothing there; what is to be shared with the host has to be a
     // clone of the host's own.
     let shared = |&(flag, _): &(u64, Recursive)| flag == libc::MS_SHARED;
-    (plan.root.propagation.0 == libc::MS_SHARED && op.propagation.iter().any(shared))
-        // self, net and sys/net are the child's own there.
-        || is_within(source.as_bytes(), b"proc")
-        // The child would find the container's root below it, with all mounts made so far.
-        || (bind.recursive == Recursive::Yes && is_above_root())
+    if plan.root.propagation.0 == libc::MS_SHARED && op.propagation.iter().any(shared) {
+        return true;
+    }
+    let text = path::clean(&bind.source.to_string_lossy());
+    if is_own(&text) {
+        return true;
+    }
+    if bind.recursive == Recursive::No {
+        return false;
+    }
+    let Some(source) = resolved(&bind.source, bind.nofollow) else { return true };
+    let Some(root) = root.get_or_insert_with(|| resolved(&plan.root.path, false)) else {
+        return true;
+    };
+    // The child would find the container's root below it, with all mounts made so far.
+    is_own(&source) || is_within(root.as_bytes(), source.as_bytes())
+}
+
+/// Whether each process finds another thing at `path`: in `/proc`, where self, net and sys/net are its own, or by the usual
+/// links to there.
+fn is_own(path: &str) -> bool {
+    ["proc", "dev/fd", "dev/stdin", "dev/stdout", "dev/stderr"]
+        .iter()
+        .any(|own| is_within(path.as_bytes(), own.as_bytes()))
+}
+
+/// Where `path` leads, clean; `None` where a link of procfs leads, or one that cannot be followed. What is not there is
+/// where the path says: who clones it finds that out.
+fn resolved(path: &CStr, nofollow: bool) -> Option<String> {
+    let flags = libc::O_PATH | if nofollow { libc::O_NOFOLLOW } else { 0 };
+    match fd::openat2(fd::CWD, path, flags, 0, libc::RESOLVE_NO_SYMLINKS) {
+        Err(Errno::ELOOP) => {}
+        _ => return Some(path::clean(&path.to_string_lossy())),
+    }
+    let found = fd::openat2(fd::CWD, path, flags, 0, libc::RESOLVE_NO_MAGICLINKS).ok()?;
+    let name = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let name = nix::fcntl::readlink(name.as_str()).ok()?;
+    // What is outside of this process's root has no path that begins so.
+    Some(path::clean(name.to_string_lossy().strip_prefix('/')?))
 }
 
 /// So many mounts are no matter for the usual soft limit of 1024 open files.
@@ -96,7 +147,7 @@ impl Drop for Room {
     }
 }
 
-fn open_those(plan: &mut Plan, wanted: fn(&Plan, &MountOp, &Bind) -> bool) -> Result<()> {
+fn open_those(plan: &mut Plan, wanted: Vec<usize>) -> Result<()> {
     let mut known = Vec::new();
     for op in &mut plan.mounts {
         if let Some(idmap) = &mut op.idmap {
@@ -104,12 +155,9 @@ fn open_those(plan: &mut Plan, wanted: fn(&Plan, &MountOp, &Bind) -> bool) -> Re
         }
     }
     let room = if plan.mounts.len() > MANY { Room::make() } else { None };
-    for i in 0..plan.mounts.len() {
+    for i in wanted {
         let Some(op) = plan.mounts.get(i) else { break };
         let Action::Bind(bind) = &op.action else { continue };
-        if bind.inside.is_some() || !wanted(plan, op, bind) {
-            continue;
-        }
         let found = match (&room, clone_source(plan, i, op, bind)?) {
             (Some(room), Some(Found::Tree { tree, directory })) => {
                 Some(Found::Tree { tree: room.place(tree), directory })
