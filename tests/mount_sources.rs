@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use crate::harness::runner::cases;
-use crate::harness::{Kind, Test, json};
+use crate::harness::{Kind, Output, Test, json};
 use crate::mounts::{HostMount, host_dir, mountinfo, seen, showing};
 
 cases![
@@ -24,6 +24,8 @@ cases![
     a_source_in_the_root_stays_in_the_root,
     mountinfo_is_in_the_order_of_the_config,
     more_bind_mounts_than_open_files_in_a_user_namespace,
+    a_low_soft_limit_of_open_files_in_a_user_namespace,
+    a_low_hard_limit_of_open_files_is_named,
     a_recursive_bind_of_what_holds_the_root_is_the_hosts,
     links_to_what_holds_the_root_are_the_hosts,
     a_source_in_proc_is_the_hosts,
@@ -272,6 +274,31 @@ fn more_bind_mounts_than_open_files_in_a_user_namespace(t: &Test) {
     let c = c.sh("grep -c ' /m/' /proc/self/mountinfo; ulimit -Sn; cat /m/1299/file");
     let few = ["sh", "-c", "ulimit -S -n 1024; exec \"$@\"", "sh"];
     c.bundle_call("run", &[]).by(&few).run().ok().prints("1300\n1024\nfrom the host\n");
+}
+
+/// 240 volumes in a user namespace, by a caller with these limits of open files.
+fn with_limits(t: &Test, soft: u32, hard: u32) -> Output {
+    t.need_user_namespaces();
+    let dir = host_dir(t, "dir");
+    let mut c = t.container().user_namespace(231_072).unset("/process/rlimits");
+    fs::create_dir(c.path("/m")).unwrap();
+    fs::set_permissions(c.path("/m"), fs::Permissions::from_mode(0o777)).unwrap();
+    for n in 0..240 {
+        c = c.mount(&format!("/m/{n}"), "bind", &dir, &["rbind", "ro"]);
+    }
+    let c = c.sh("grep -c ' /m/' /proc/self/mountinfo; ulimit -Sn; cat /m/239/file");
+    let few = format!("ulimit -S -n {soft} && ulimit -H -n {hard} && exec \"$@\"");
+    c.bundle_call("run", &[]).by(&["sh", "-c", &few, "sh"]).run()
+}
+
+fn a_low_soft_limit_of_open_files_in_a_user_namespace(t: &Test) {
+    with_limits(t, 200, 20_000).ok().prints("240\n200\nfrom the host\n");
+}
+
+fn a_low_hard_limit_of_open_files_is_named(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "the words are ours");
+    with_limits(t, 200, 200).fails().one_line().names("mounts[").names("ulimit -Hn");
+    t.assert_nothing_left();
 }
 
 fn a_recursive_bind_of_what_holds_the_root_is_the_hosts(t: &Test) {

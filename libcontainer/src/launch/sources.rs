@@ -117,8 +117,11 @@ fn resolved(path: &CStr, nofollow: bool) -> Option<String> {
     Some(path::clean(name.to_string_lossy().strip_prefix('/')?))
 }
 
-/// So many mounts are no matter for the usual soft limit of 1024 open files.
-const MANY: usize = 256;
+/// So many descriptors are left for all but the clones.
+const OTHERS: u64 = 64;
+
+/// Room is made above this number at the latest: the kernel's table is as long as the highest one in use.
+const HIGHEST: u64 = 65_536;
 
 /// While it lives descriptors may have numbers from the soft limit of open files on, up to the hard one. Where those are
 /// given away, the limit that the container inherits leaves all lower numbers for what comes later.
@@ -128,15 +131,19 @@ struct Room {
 }
 
 impl Room {
-    fn make() -> Option<Self> {
+    /// `None` if there is enough for so many, or no more to have.
+    fn make(clones: usize) -> Option<Self> {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+        if clones as u64 + OTHERS <= soft || soft == hard {
+            return None;
+        }
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok()?;
         Some(Self { soft, hard })
     }
 
     /// What has no room stays where it is.
     fn place(&self, tree: OwnedFd) -> OwnedFd {
-        let least = libc::c_int::try_from(self.soft).unwrap_or(libc::c_int::MAX);
+        let least = libc::c_int::try_from(self.soft.min(HIGHEST)).unwrap_or(libc::c_int::MAX);
         fd::dup_from(tree.as_fd(), least).unwrap_or(tree)
     }
 }
@@ -154,7 +161,7 @@ fn open_those(plan: &mut Plan, wanted: Vec<usize>) -> Result<()> {
             idmap.userns = Some(user_namespace(&idmap.ids, op.index, &mut known)?);
         }
     }
-    let room = if plan.mounts.len() > MANY { Room::make() } else { None };
+    let room = if wanted.is_empty() { None } else { Room::make(wanted.len()) };
     for i in wanted {
         let Some(op) = plan.mounts.get(i) else { break };
         let Action::Bind(bind) = &op.action else { continue };

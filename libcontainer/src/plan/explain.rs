@@ -200,6 +200,9 @@ fn explain_target(error: Error, op: &MountOp, target: &str, errno: Errno) -> Err
 fn explain_source(error: Error, errno: Errno) -> Error {
     match errno {
         Errno::ENOENT => error.hint("the source of a bind mount has to exist"),
+        Errno::EMFILE => error.hint(
+            "raise the hard limit of open files (ulimit -Hn, LimitNOFILE=): with a user namespace each bind mount is one",
+        ),
         _ => error,
     }
 }
