@@ -30,6 +30,9 @@ enter_namespaces() {
     WORK=$(mktemp -d /tmp/conformance.XXXXXX)
     # The root of a user namespace has to pass through to its root file system.
     chmod 755 "$WORK"
+    # Containers that no test has deleted are recorded here alone.
+    mkdir -p "/run/$NAME"
+    mount -t tmpfs -o mode=700 tmpfs "/run/$NAME"
     NULL_OWNER=$(stat -c %u:%g /dev/null)
     trap leave EXIT
     trap 'exit 130' INT

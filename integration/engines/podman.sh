@@ -43,6 +43,8 @@ podman_stop() {
     [[ -n ${PODMAN[*]:-} ]] || return 0
     "${PODMAN[@]}" rm -f -t 0 -a >/dev/null 2>&1 || true
     PODMAN=()
+    # In the place of a hierarchy that is not mounted Podman makes directories and files like any others.
+    unified || find /sys/fs/cgroup -xdev -type f -path "*/$CGROUP/*" -delete
     find /sys/fs/cgroup -depth -type d -path "*/$CGROUP/conmon" -exec rmdir {} + 2>/dev/null || true
     unset CONTAINERS_CONF CONTAINERS_STORAGE_CONF
 }
