@@ -59,11 +59,16 @@ impl Told {
     }
 }
 
-/// In the namespace: makes the overlay of `layers` in the bundle `directory`, tells of it, and keeps it until the other end has seen it.
+/// In the namespace: makes the overlay of `layers` in the bundle `directory`, tells of it, and keeps it until the other end has seen it, which is when
+/// the file `until` ends.
 ///
 /// # Errors
 /// Those of telling. That there can be no overlay is told, not returned.
-pub fn serve(directory: BorrowedFd<'_>, layers: &[(Digest, PathBuf)]) -> Result<()> {
+pub fn serve(
+    directory: BorrowedFd<'_>,
+    layers: &[(Digest, PathBuf)],
+    mut until: &std::fs::File,
+) -> Result<()> {
     let paths: Vec<PathBuf> = layers.iter().map(|(_, path)| path.clone()).collect();
     let made = detached(directory, &paths);
     let told = match &made {
@@ -80,7 +85,7 @@ pub fn serve(directory: BorrowedFd<'_>, layers: &[(Digest, PathBuf)]) -> Result<
     writeln!(output, "{MARK}{text}")
         .and_then(|()| output.flush())
         .context(|| "cannot tell of the overlay")?;
-    let _until_it_ends = std::io::stdin().read_to_end(&mut Vec::new());
+    let _until_it_ends = until.read_to_end(&mut Vec::new());
     drop(made);
     Ok(())
 }

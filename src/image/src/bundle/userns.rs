@@ -1,7 +1,7 @@
 //! User namespaces: one to map a mount's ids with (mount_setattr(2) takes them from one), and one that an ordinary user with subordinate
 //! ids unpacks and removes in.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use libcontainer::sys::fd::set_cloexec;
+use nix::fcntl::OFlag;
 
 use super::inside::{Overlay, Told};
 use crate::convert::{IdMap, Mapping};
@@ -34,8 +35,33 @@ pub const OVERLAY: &str = "internal-overlay";
 pub enum Into {
     /// Unpacks the image into this directory.
     Files(OwnedFd),
-    /// Makes an overlay of the image's layers in this bundle: [`super::inside`].
-    Overlay(OwnedFd),
+    /// Makes an overlay of the image's layers in this bundle ([`super::inside`]), and keeps it until the file ends.
+    Overlay(OwnedFd, fs::File),
+}
+
+/// [`Into`], and of which image. Its name alone does not say that: what it stands for may be another by now.
+#[derive(Debug)]
+pub struct Errand {
+    /// What is wanted.
+    pub into: Into,
+    /// The digest of the image's manifest; `None` where the other process has not looked at the image.
+    pub manifest: Option<String>,
+}
+
+impl Errand {
+    /// Refuses another image than the one that was looked at.
+    ///
+    /// # Errors
+    /// [`Kind::Verification`].
+    pub fn check(&self, manifest: &str) -> Result<()> {
+        match &self.manifest {
+            Some(wanted) if wanted != manifest => Err(Error::verification(format!(
+                "the image was {wanted}, and its name stands for {manifest} now"
+            ))
+            .hint("it was replaced meanwhile: try again")),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The ids that the caller has besides his own (subuid(5)), himself as root; `None` where he has none, or nobody maps them for him.
@@ -75,8 +101,14 @@ pub fn is_helped(mapping: &Mapping) -> bool {
 ///
 /// # Errors
 /// Where there is no such namespace. Of what fails inside only the kind is known: it has said the rest.
-pub fn unpack(mapping: &Mapping, root: BorrowedFd<'_>, store: &Path) -> Result<()> {
-    again(mapping, root, store, "the image could not be unpacked")
+pub fn unpack(mapping: &Mapping, root: BorrowedFd<'_>, store: &Path, manifest: &str) -> Result<()> {
+    let helper = start(UNPACK, root, |command| once_more(command, store, manifest))?;
+    finish(helper, mapping, "the image could not be unpacked")
+}
+
+/// `manifest`, and what this process was told to do.
+fn once_more(command: &mut Command, store: &Path, manifest: &str) {
+    command.arg(manifest).args(std::env::args_os().skip(1)).env("SKEP_STORE", store);
 }
 
 /// Does what this process was told to do again, in a user namespace with the ids of `mapping`, where it finds `root` in [`Into::Files`]. `failed` is
@@ -85,10 +117,8 @@ pub fn unpack(mapping: &Mapping, root: BorrowedFd<'_>, store: &Path) -> Result<(
 /// # Errors
 /// As [`unpack`].
 pub fn again(mapping: &Mapping, root: BorrowedFd<'_>, store: &Path, failed: &str) -> Result<()> {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(UNPACK).arg(root.as_raw_fd().to_string());
-    command.args(std::env::args_os().skip(1)).env("SKEP_STORE", store);
-    inside(command, mapping, root, failed)
+    let helper = start(UNPACK, root, |command| once_more(command, store, ""))?;
+    finish(helper, mapping, failed)
 }
 
 /// Does what this process was told to do again, in a user namespace with the ids of `mapping`, as far as an overlay of the layers in the bundle
@@ -96,27 +126,31 @@ pub fn again(mapping: &Mapping, root: BorrowedFd<'_>, store: &Path, failed: &str
 ///
 /// # Errors
 /// [`Kind::Unsupported`] where there is no such namespace or overlay; as [`unpack`].
-pub fn overlay(mapping: &Mapping, directory: BorrowedFd<'_>, store: &Path) -> Result<Overlay> {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(OVERLAY).arg(directory.as_raw_fd().to_string());
-    command.args(std::env::args_os().skip(1)).env("SKEP_STORE", store);
-    let mut child = start(command, directory)?;
+pub fn overlay(
+    mapping: &Mapping,
+    directory: BorrowedFd<'_>,
+    store: &Path,
+    manifest: &str,
+) -> Result<Overlay> {
+    let started = start(OVERLAY, directory, |command| once_more(command, store, manifest))?;
+    let (mut child, mut control) = started;
     let helper = crate::interrupt::helper(child.id());
     let made = map(&mut child, mapping).and_then(|()| {
-        let going = child.stdin.as_mut().map(|input| input.write_all(b"+"));
-        going.unwrap_or(Ok(())).context(|| "cannot tell the user namespace's process to go on")?;
+        control.write_all(b"+").context(|| "cannot tell the user namespace's process to go on")?;
         told(&mut child)
     });
     if made.is_err() {
         let _ended = child.kill();
     }
-    // Its input ends with this, and so does it.
-    drop(child.stdin.take());
+    // It ends with this.
+    drop(control);
     drop(helper);
     let status = child.wait().context(|| "cannot wait for the owner of a user namespace")?;
     match made? {
         Some(overlay) => Ok(overlay),
-        None => Err(Error::new(kind_of(status), "the layers of the image could not be unpacked")),
+        None => {
+            Err(Error::new(kind_of(status), "the overlay of the image's layers could not be made"))
+        }
     }
 }
 
@@ -161,22 +195,18 @@ pub fn remove_any(parent: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
 pub fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
     let mapping =
         subordinate().ok_or_else(|| Error::new(Kind::Generic, "its files belong to others"))?;
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(REMOVE).arg(parent.as_raw_fd().to_string()).arg(name);
-    inside(command, &mapping, parent, "it could not be removed")
+    let helper = start(REMOVE, parent, |command| {
+        command.arg(name).stdin(Stdio::null());
+    })?;
+    finish(helper, &mapping, "it could not be removed")
 }
 
-fn inside(
-    command: Command,
-    mapping: &Mapping,
-    directory: BorrowedFd<'_>,
-    failed: &str,
-) -> Result<()> {
-    let mut child = start(command, directory)?;
+/// Gives the process its ids, and waits until it is done.
+fn finish((mut child, control): (Child, fs::File), mapping: &Mapping, failed: &str) -> Result<()> {
     let helper = crate::interrupt::helper(child.id());
     let mapped = map(&mut child, mapping);
-    // It goes on when its input ends, and only if it has its ids.
-    drop(child.stdin.take());
+    // It goes on with this, and only if it has its ids.
+    drop(control);
     if mapped.is_err() {
         let _ended = child.kill();
     } else if let Some(mut output) = child.stdout.take() {
@@ -188,16 +218,25 @@ fn inside(
     if status.success() { Ok(()) } else { Err(Error::new(kind_of(status), failed)) }
 }
 
-/// Starts `command`, which inherits `directory`.
-fn start(mut command: Command, directory: BorrowedFd<'_>) -> Result<Child> {
-    let raw = directory.as_raw_fd();
-    let pass = |on: bool| {
-        set_cloexec(raw, !on).map_err(|errno| Error::sys("cannot pass on a directory", errno))
-    };
+/// Starts this program to do `what`, with a directory and the rest of its words. It waits for the file that is returned. Its standard input is the
+/// caller's, from which an image may come.
+fn start(
+    what: &str,
+    directory: BorrowedFd<'_>,
+    words: impl FnOnce(&mut Command),
+) -> Result<(Child, fs::File)> {
+    let failed = |errno| Error::sys("cannot pass on a directory", errno);
+    let (waited_for, control) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
+    let passed = [directory.as_raw_fd(), waited_for.as_raw_fd()];
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(what).args(passed.map(|number| number.to_string()));
+    words(&mut command);
+    let pass = |on: bool| passed.iter().try_for_each(|raw| set_cloexec(*raw, !on)).map_err(failed);
     pass(true)?;
-    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let spawned = command.stdout(Stdio::piped()).spawn();
     pass(false)?;
-    spawned.context(|| "cannot start the owner of a user namespace")
+    let child = spawned.context(|| "cannot start the owner of a user namespace")?;
+    Ok((child, control.into()))
 }
 
 /// The kind of the error that another process of this program has said.
@@ -213,26 +252,48 @@ fn kind_of(status: ExitStatus) -> Kind {
     }
 }
 
-/// Becomes the owner of a user namespace, and waits for its ids: the start of what [`unpack`] and [`remove`] start. The directory that was passed on.
+/// Becomes the owner of a user namespace, and waits for its ids: the start of what [`unpack`] and [`remove`] start. The directory that was passed on,
+/// and the file that has told.
 ///
 /// # Errors
 /// Those of unshare(2), and of opening.
-pub fn enter(descriptor: &OsStr) -> Result<OwnedFd> {
-    hold()?;
+fn enter(words: &mut dyn Iterator<Item = OsString>) -> Result<(OwnedFd, fs::File)> {
+    let mut place = || {
+        let word = words.next().unwrap_or_default();
+        let number = word.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let number = number.ok_or_else(|| Error::usage("that is no descriptor"))?;
+        Ok(format!("/proc/self/fd/{number}"))
+    };
+    let (directory, control) = (place()?, place()?);
+    let mut control = fs::File::open(control).context(|| "cannot open what is waited for")?;
+    hold_until(&mut control)?;
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::new(Kind::Generic, "the user namespace has no ids"));
     }
-    let number = descriptor.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let number = number.ok_or_else(|| Error::usage("that is no descriptor"))?;
-    open_directory(Path::new(&format!("/proc/self/fd/{number}")))
+    Ok((open_directory(Path::new(&directory))?, control))
 }
 
-/// Removes `name`, inside.
+/// What is to be done inside: of the words behind `what`, which is [`UNPACK`] or [`OVERLAY`], those that are not the command line.
+///
+/// # Errors
+/// Those of entering.
+pub fn errand(what: &str, words: &mut dyn Iterator<Item = OsString>) -> Result<Errand> {
+    let (directory, control) = enter(words)?;
+    let into = match what {
+        OVERLAY => Into::Overlay(directory, control),
+        _ => Into::Files(directory),
+    };
+    let manifest = words.next().and_then(|word| word.into_string().ok());
+    Ok(Errand { into, manifest: manifest.filter(|digest| !digest.is_empty()) })
+}
+
+/// Removes what the words say, inside.
 ///
 /// # Errors
 /// Those of removing.
-pub fn remove_inside(descriptor: &OsStr, name: &OsStr) -> Result<()> {
-    remove_tree(enter(descriptor)?, name)
+pub fn remove_inside(words: &mut dyn Iterator<Item = OsString>) -> Result<()> {
+    let (directory, _) = enter(words)?;
+    remove_tree(directory, words.next().unwrap_or_default())
 }
 
 /// Makes a user namespace with the ids of `mapping`. It lives as long as the descriptor does.
@@ -268,6 +329,21 @@ pub fn own_ids() -> Option<String> {
         text.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
     };
     super::overlay::in_user_namespace().then(|| format!("{}/{}", map("uid_map"), map("gid_map")))
+}
+
+/// What [`own_ids`] is in the namespaces in which this user's images are unpacked.
+#[must_use]
+pub fn ids() -> Vec<String> {
+    let shown = |mapping: &Mapping| {
+        let map = |map: &[IdMap]| lines(map).trim_end().replace('\n', " ");
+        format!("{}/{}", map(&mapping.uids), map(&mapping.gids))
+    };
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let users = (!uid.is_root()).then(|| {
+        let single = Mapping::single(uid.as_raw(), gid.as_raw());
+        subordinate().into_iter().chain([single]).map(|mapping| shown(&mapping)).collect::<Vec<_>>()
+    });
+    own_ids().into_iter().chain(users.into_iter().flatten()).collect()
 }
 
 /// Whether this process's user namespace has root and nobody else.
@@ -343,10 +419,32 @@ fn lines(map: &[IdMap]) -> String {
 /// # Errors
 /// Those of unshare(2).
 pub fn hold() -> Result<()> {
+    hold_until(&mut std::io::stdin())
+}
+
+/// As [`hold`], until `input` ends or says something.
+fn hold_until(input: &mut dyn Read) -> Result<()> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER)
         .map_err(|errno| Error::sys("cannot make a user namespace", errno))?;
     let told = std::io::stdout().write_all(b"+").and_then(|()| std::io::stdout().flush());
     told.context(|| "cannot say that the user namespace is there")?;
-    let _until_it_ends = std::io::stdin().read(&mut [0]);
+    let _until_it_ends = input.read(&mut [0]);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_image_of_the_name_is_refused() {
+        let of = |manifest: Option<&str>| Errand {
+            into: Into::Files(open_directory(Path::new("/")).unwrap()),
+            manifest: manifest.map(str::to_owned),
+        };
+        assert!(of(Some("sha256:1")).check("sha256:1").is_ok());
+        assert!(of(None).check("sha256:1").is_ok());
+        let refused = of(Some("sha256:1")).check("sha256:2").unwrap_err();
+        assert_eq!(refused.kind(), Kind::Verification);
+    }
 }

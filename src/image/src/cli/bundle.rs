@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::{Context, place, platform, platform_flag};
-use crate::bundle::userns::Into;
+use crate::bundle::userns::{Errand, Into};
 use crate::bundle::{self, Plan, Rootfs};
 use crate::error::{Error, Result};
 use crate::event::{Event, Listener};
@@ -67,8 +67,8 @@ pub(super) fn bundle(matches: &ArgMatches, context: &Context) -> Result<()> {
     if matches.get_flag("remove") {
         return bundle::remove(&absolute(Path::new(text))?);
     }
-    if let Some(into) = &context.into {
-        return files(text, matches, context, into);
+    if let Some(errand) = &context.errand {
+        return files(text, matches, context, errand);
     }
     let request = wanted::request(matches)?;
     if matches.get_flag("mount-again") {
@@ -105,8 +105,8 @@ pub(super) fn bundle(matches: &ArgMatches, context: &Context) -> Result<()> {
 /// The exit code of the runtime.
 pub(super) fn run(command: &str, matches: &ArgMatches, context: &Context) -> Result<u8> {
     let text = matches.get_one::<String>("image").map(String::as_str).unwrap_or_default();
-    if let Some(into) = &context.into {
-        return files(text, matches, context, into).map(|()| 0);
+    if let Some(errand) = &context.errand {
+        return files(text, matches, context, errand).map(|()| 0);
     }
     let mapping = wanted::request(matches)?.mapping;
     with_image(text, matches, context, mapping.as_ref(), |image| {
@@ -138,10 +138,13 @@ impl Listener for News<'_> {
 }
 
 /// The files of the image alone: see [`bundle::userns`].
-fn files(text: &str, matches: &ArgMatches, context: &Context, into: &Into) -> Result<()> {
-    with_image(text, matches, context, None, |image| match into {
-        Into::Files(directory) => image.unpack(directory.as_fd()),
-        Into::Overlay(directory) => image.serve(directory.as_fd()),
+fn files(text: &str, matches: &ArgMatches, context: &Context, errand: &Errand) -> Result<()> {
+    with_image(text, matches, context, None, |image| {
+        errand.check(&image.digest())?;
+        match &errand.into {
+            Into::Files(directory) => image.unpack(directory.as_fd()),
+            Into::Overlay(directory, until) => image.serve(directory.as_fd(), until),
+        }
     })
 }
 
@@ -161,7 +164,7 @@ fn with_image<T>(
     let listener = News(&context.progress);
     let (platform, limits) = (platform(matches), &context.limits);
     let opened = Opened::new(&*source, &store, platform, limits, mapping, &listener)?;
-    use_it(&opened)
+    use_it(&opened.read_once(location.is_read_once()))
 }
 
 /// The image of a registry, in the store: downloaded in parallel, gone on with after a break, and there the next time.
@@ -177,7 +180,7 @@ fn pulled(
     let stored = |select| -> Result<Box<dyn Source + Send>> { Ok(Box::new(store.source(select)?)) };
     // Who asked for this in a namespace has pulled it.
     let missing = matches.get_one::<String>("pull").is_none_or(|when| when == "missing");
-    if missing || context.into.is_some() {
+    if missing || context.errand.is_some() {
         let there = stored(known.clone())?;
         let all = crate::image::Image::find(&*there, platform, &context.limits)
             .is_ok_and(|image| image.blobs().into_iter().all(|blob| store.has(blob)));

@@ -44,7 +44,7 @@ pub(super) fn verify(text: &str, matches: &ArgMatches, context: &Context) -> Res
     let record = Record::read(directory.as_fd(), &place)?;
     let mapping = mapping_of(directory.as_fd())?;
     let bundle = Bundle { place, directory, record, mapping };
-    if let Some(Into::Files(wanted)) = &context.into {
+    if let Some(Into::Files(wanted)) = context.errand.as_ref().map(|errand| &errand.into) {
         return bundle.check(wanted.as_fd(), matches, context);
     }
     let (parent, _) = split(&bundle.place)?;

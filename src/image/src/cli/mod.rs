@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::bundle::userns::Into;
+use crate::bundle::userns::Errand;
 use crate::error::{Error, Kind, Result};
 use crate::limits::Limits;
 use crate::platform::Platform;
@@ -48,12 +48,12 @@ struct Context {
     json: bool,
     progress: Progress,
     /// All that is wanted is the image in this directory: another process of this program does the rest.
-    into: Option<Into>,
+    errand: Option<Errand>,
     remote: remote::Remote,
 }
 
 impl Context {
-    fn new(matches: &ArgMatches, into: Option<Into>) -> Result<Self> {
+    fn new(matches: &ArgMatches, errand: Option<Errand>) -> Result<Self> {
         let store = matches.get_one::<PathBuf>("store").cloned();
         let (quiet, json) = (matches.get_flag("quiet"), matches.get_flag("json"));
         let mut limits = Limits::default();
@@ -73,7 +73,7 @@ impl Context {
             matches.get_one::<u64>("jobs").map_or(4, |jobs| usize::try_from(*jobs).unwrap_or(16));
         let progress = Progress::new(quiet, json);
         let remote = remote::Remote::new(matches, progress.clone());
-        Ok(Self { store, limits, jobs, quiet, json, progress, remote, into })
+        Ok(Self { store, limits, jobs, quiet, json, progress, remote, errand })
     }
 
     fn open_store(&self) -> Result<Store> {
@@ -108,9 +108,9 @@ impl Context {
 
 /// The program.
 ///
-/// Returns the exit code: see [`Kind`]. With `into`, which is for [`crate::bundle::userns`], that is all that is done.
+/// Returns the exit code: see [`Kind`]. With `errand`, which is for [`crate::bundle::userns`], that is all that is done.
 #[must_use]
-pub fn run(arguments: impl Iterator<Item = OsString>, into: Option<Into>) -> u8 {
+pub fn run(arguments: impl Iterator<Item = OsString>, errand: Option<Errand>) -> u8 {
     // Most modes that layers and the store ask for are then what is meant at once; what asks for none is for its owner alone to write.
     let was = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let _the_first = UMASK.set(was);
@@ -123,7 +123,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>, into: Option<Into>) -> u8 
     };
     let Some((name, matches)) = matches.subcommand() else { return Kind::Usage.exit_code() };
     let watched = crate::interrupt::watch();
-    let result = watched.and_then(|()| Context::new(matches, into)).and_then(|context| {
+    let result = watched.and_then(|()| Context::new(matches, errand)).and_then(|context| {
         let result = dispatch(name, matches, &context);
         context.progress.clear();
         if let (Err(error), true) = (&result, context.json) {

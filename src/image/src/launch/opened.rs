@@ -35,6 +35,8 @@ pub struct Opened<'a> {
     inside: Option<Mapping>,
     /// The ids of the container that an ordinary user makes.
     rootless: Option<Mapping>,
+    /// Whether the source is gone once it has been read.
+    once: bool,
     /// What keeps the unpacked layers in the store until a bundle does.
     held: RefCell<Option<Held<'a>>>,
     /// The names of the layers in the store.
@@ -87,9 +89,29 @@ impl<'a> Opened<'a> {
             owners,
             inside,
             rootless,
+            once: false,
             held: RefCell::default(),
             keys: RefCell::default(),
         })
+    }
+}
+
+impl Opened<'_> {
+    /// Says whether the source is gone once it has been read.
+    #[must_use]
+    pub fn read_once(self, once: bool) -> Self {
+        Self { once, ..self }
+    }
+
+    /// Refuses to have the source read by another process where that would find nothing.
+    fn again(&self) -> Result<()> {
+        if !self.once {
+            return Ok(());
+        }
+        Err(Error::unsupported(
+            "the image comes through a pipe, and who unpacks it in the user namespace has to read it again",
+        )
+        .hint("put it into a file, or into the store with copy, first"))
     }
 }
 
@@ -132,17 +154,18 @@ impl run::Image for Opened<'_> {
             Error::unsupported("the user namespace has no root, who would mount an overlay")
         })?;
         let held = self.store.hold()?;
-        let overlay = userns::overlay(mapping, directory, self.store.path())?;
+        self.again()?;
+        let overlay = userns::overlay(mapping, directory, self.store.path(), &self.digest())?;
         self.held.replace(Some(held));
         self.keys.replace(overlay.layers.iter().map(|(key, _)| key.clone()).collect());
         Ok(overlay)
     }
 
-    fn serve(&self, directory: BorrowedFd<'_>) -> Result<()> {
+    fn serve(&self, directory: BorrowedFd<'_>, until: &std::fs::File) -> Result<()> {
         let paths = self.layers()?;
         let keys = self.keys.borrow();
         let layers: Vec<_> = keys.iter().cloned().zip(paths).collect();
-        inside::serve(directory, &layers)
+        inside::serve(directory, &layers, until)
     }
 
     fn keep(&self, place: &Path) -> Result<()> {
@@ -156,7 +179,8 @@ impl run::Image for Opened<'_> {
 
     fn unpack(&self, root: BorrowedFd<'_>) -> Result<()> {
         if let Some(mapping) = &self.inside {
-            return userns::unpack(mapping, root, self.store.path());
+            self.again()?;
+            return userns::unpack(mapping, root, self.store.path(), &self.digest());
         }
         let real = matches!(self.owners, Owners::Raw) && is_first_namespace();
         let devices = if real { Devices::Create } else { Devices::Placeholder };

@@ -39,11 +39,11 @@ pub trait Image {
     /// # Errors
     /// [`Kind::Unsupported`] where there can be none; those of fetching and unpacking.
     fn overlay(&self, directory: BorrowedFd<'_>) -> Result<bundle::inside::Overlay>;
-    /// Makes it, for another process of this program that waits for it in [`overlay`](Self::overlay).
+    /// Makes it, for another process of this program that waits for it in [`overlay`](Self::overlay), and keeps it until a file ends.
     ///
     /// # Errors
     /// Those of fetching and unpacking.
-    fn serve(&self, directory: BorrowedFd<'_>) -> Result<()>;
+    fn serve(&self, directory: BorrowedFd<'_>, until: &std::fs::File) -> Result<()>;
     /// Keeps the layers in the store for as long as the bundle at `place` is there, which is made next: so a bundle that is there has its layers,
     /// whatever becomes of this process.
     ///

@@ -23,7 +23,7 @@ impl Image for Fake {
     fn overlay(&self, _: std::os::fd::BorrowedFd<'_>) -> Result<bundle::inside::Overlay> {
         Err(Error::unsupported("not here"))
     }
-    fn serve(&self, _: std::os::fd::BorrowedFd<'_>) -> Result<()> {
+    fn serve(&self, _: std::os::fd::BorrowedFd<'_>, _: &std::fs::File) -> Result<()> {
         Err(Error::unsupported("not here"))
     }
     fn keep(&self, _: &Path) -> Result<()> {

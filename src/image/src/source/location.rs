@@ -103,6 +103,17 @@ impl Location {
         }
     }
 
+    /// Whether it is gone once it has been read: a pipe.
+    #[must_use]
+    pub fn is_read_once(&self) -> bool {
+        match self {
+            Self::OciArchive(path, _) | Self::DockerArchive(path, _) | Self::Archive(path, _) => {
+                std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+            }
+            _ => false,
+        }
+    }
+
     /// The same with an absolute path, where it has one: what is noted is read from other directories too.
     ///
     /// # Errors
