@@ -3,10 +3,11 @@
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
 
+use super::inspect::printable;
 use super::progress::size;
 use super::{Context, place};
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::source::Select;
 
 pub(super) fn command() -> Command {
@@ -77,24 +78,7 @@ pub(super) fn run(matches: &ArgMatches, context: &Context) -> Result<()> {
             }
             Ok(())
         }
-        Some(("gc", matches)) => {
-            let dry = matches.get_flag("dry-run");
-            let r = store.gc(dry)?;
-            if context.json {
-                return context.print(json!({
-                    "blobs": r.blobs, "layers": r.layers, "unfinished": r.unfinished, "bytes": r.bytes,
-                    "layer_bytes": r.layer_bytes, "dry_run": dry,
-                }));
-            }
-            context.print(format_args!(
-                "{} {} blobs, {} unpacked layers and {} unfinished: {}",
-                if dry { "would remove" } else { "removed" },
-                r.blobs,
-                r.layers,
-                r.unfinished,
-                size(r.bytes.saturating_add(r.layer_bytes))
-            ))
-        }
+        Some(("gc", matches)) => collect(&store, matches.get_flag("dry-run"), context),
         Some(("du", _)) => usage(&store, context),
         Some(("verify", matches)) => {
             let verdict = store.verify(matches.get_flag("repair"))?;
@@ -125,6 +109,42 @@ pub(super) fn run(matches: &ArgMatches, context: &Context) -> Result<()> {
             }
         }
         _ => Err(Error::usage("store ls, rm, gc, du or verify")),
+    }
+}
+
+fn collect(store: &crate::store::Store, dry: bool, context: &Context) -> Result<()> {
+    let r = store.gc(dry)?;
+    for left in &r.left {
+        let path = store.path().join(&left.name);
+        if context.json {
+            context.print(json!({"problem": left.what, "name": left.name, "removed": false}))?;
+        } else {
+            let path = printable(&path.to_string_lossy());
+            context.print(format_args!("{path}: {}", left.what))?;
+        }
+    }
+    if context.json {
+        context.print(json!({
+            "blobs": r.blobs, "layers": r.layers, "unfinished": r.unfinished, "bytes": r.bytes,
+            "layer_bytes": r.layer_bytes, "dry_run": dry,
+        }))?;
+    } else {
+        context.print(format_args!(
+            "{} {} blobs, {} unpacked layers and {} unfinished: {}",
+            if dry { "would remove" } else { "removed" },
+            r.blobs,
+            r.layers,
+            r.unfinished,
+            size(r.bytes.saturating_add(r.layer_bytes))
+        ))?;
+    }
+    match r.left.len() {
+        0 => Ok(()),
+        count => Err(Error::new(
+            Kind::Generic,
+            format!("{count} things could not be removed from {}", store.path().display()),
+        )
+        .hint("files of ids that are no longer yours (subuid(5)) are for root to remove")),
     }
 }
 

@@ -10,7 +10,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde_json::Value;
 
 use super::{Name, Store};
-use crate::bundle::userns::remove_any;
+use crate::bundle::userns::{self, remove_any};
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::document;
@@ -21,7 +21,7 @@ use crate::source::layout::blob_name;
 use crate::source::{Directory, Files as _};
 
 /// What a collection has removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Removed {
     /// Blobs.
     pub blobs: u64,
@@ -33,6 +33,8 @@ pub struct Removed {
     pub bytes: u64,
     /// Bytes that the unpacked layers, and what was unfinished of such, took on the disk.
     pub layer_bytes: u64,
+    /// What is still there, for it could not be removed.
+    pub left: Vec<Problem>,
 }
 
 /// What the store holds.
@@ -84,6 +86,8 @@ struct Marked {
     /// Manifests and indexes that have been followed, from how deep an index. That a blob is needed does not say so: the subject of an
     /// artifact is a manifest too.
     followed: HashMap<Digest, usize>,
+    /// The ids of the namespaces in which this user's layers are unpacked.
+    ids: Vec<String>,
 }
 
 impl Store {
@@ -91,53 +95,73 @@ impl Store {
     /// `dry` it only says what it would remove.
     ///
     /// # Errors
-    /// Those of reading and removing. When the manifest of an image cannot be read nothing is removed: what it needs is not known.
+    /// Those of reading; what cannot be removed is told in [`Removed::left`]. When the manifest of an image cannot be read nothing is removed: what it needs is not known.
     pub fn gc(&self, dry: bool) -> Result<Removed> {
         let _lock = self.lock("store", true)?;
-        let mut marked = Marked::default();
+        let mut marked = Marked { ids: userns::ids(), ..Marked::default() };
         for entry in self.entries()? {
             self.mark(&entry.descriptor, 0, &mut marked)
                 .context(|| format!("image {}", entry.name))?;
         }
         self.mark_bundles(&mut marked, dry)?;
         let mut removed = Removed::default();
+        let mut left = Vec::new();
+        // Whether it is gone, or would be.
+        let mut done = |removing: &mut dyn FnMut() -> Result<()>, name: String| match if dry {
+            Ok(())
+        } else {
+            removing()
+        } {
+            Ok(()) => true,
+            Err(error) => {
+                left.push(Problem { name, what: error.to_string(), removed: false });
+                false
+            }
+        };
         for (algorithm, hex, size) in self.digests("blobs")? {
             let used = Digest::parse(&format!("{algorithm}:{hex}"))
                 .is_ok_and(|d| marked.blobs.contains(&d));
-            if !used {
-                if !dry {
-                    self.remove_blob(&algorithm, &hex)?;
-                }
+            if !used
+                && done(
+                    &mut || self.remove_blob(&algorithm, &hex),
+                    format!("blobs/{algorithm}/{hex}"),
+                )
+            {
                 removed.blobs += 1;
                 removed.bytes += size;
             }
         }
+        // What of a layer cannot be removed comes to be there, and is told of once.
+        let unfinished =
+            [".skep/ingest", ".skep/tmp"].map(|place| (place, self.list(Path::new(place))));
         for (algorithm, hex, _) in self.digests("unpacked")? {
             let used = Digest::parse(&format!("{algorithm}:{hex}"))
                 .is_ok_and(|d| marked.layers.contains(&d));
-            if !used {
-                removed.layer_bytes +=
-                    disk_bytes(&self.path.join("unpacked").join(&algorithm).join(&hex));
-                if !dry {
-                    self.remove_layer(&algorithm, &hex)?;
-                }
+            if used {
+                continue;
+            }
+            let name = format!("unpacked/{algorithm}/{hex}");
+            let bytes = disk_bytes(&self.path.join(&name));
+            if done(&mut || self.remove_layer(&algorithm, &hex), name) {
+                removed.layer_bytes += bytes;
                 removed.layers += 1;
             }
         }
-        for place in [".skep/ingest", ".skep/tmp"] {
+        for (place, found) in unfinished {
             let dir = self.open_below(place)?;
-            for (name, size) in self.list(Path::new(place))? {
+            for (name, size) in found? {
                 let path = self.path.join(place).join(&name);
-                match path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
-                    true => removed.layer_bytes += disk_bytes(&path),
-                    false => removed.bytes += size,
+                let is_directory = path.symlink_metadata().is_ok_and(|found| found.is_dir());
+                let bytes = if is_directory { disk_bytes(&path) } else { size };
+                let shown = format!("{place}/{}", name.display());
+                if done(&mut || remove_any(dir.as_fd(), name.as_ref()), shown) {
+                    *(if is_directory { &mut removed.layer_bytes } else { &mut removed.bytes }) +=
+                        bytes;
+                    removed.unfinished += 1;
                 }
-                if !dry {
-                    remove_any(dir.as_fd(), name.as_ref())?;
-                }
-                removed.unfinished += 1;
             }
         }
+        removed.left = left;
         Ok(removed)
     }
 
@@ -178,8 +202,12 @@ impl Store {
                 if let Some(config) = self.read_small(&blob_name(&manifest.config.digest))?
                     && let Ok(config) = crate::manifest::ImageConfig::parse(&config, &manifest)
                 {
-                    let names = Name::of(&config.diff_ids);
-                    marked.layers.extend(names.into_iter().flat_map(|n| [n.diff_id, n.stacked]));
+                    for name in Name::of(&config.diff_ids) {
+                        let others = marked.ids.iter().map(|ids| name.with_ids(ids));
+                        let others: Vec<Name> = others.collect();
+                        let all = others.into_iter().chain([name]);
+                        marked.layers.extend(all.flat_map(|n| [n.diff_id, n.stacked]));
+                    }
                 }
             }
         }

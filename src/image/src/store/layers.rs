@@ -180,7 +180,8 @@ impl Store {
         let temporaries = self.open_below(".skep/tmp")?;
         let temporary = format!("gone-{algorithm}-{hex}-{}", std::process::id());
         match renameat(self.dir(), name.as_str(), &temporaries, temporary.as_str()) {
-            Ok(()) => remove_any(temporaries.as_fd(), temporary.as_ref()),
+            Ok(()) => remove_any(temporaries.as_fd(), temporary.as_ref())
+                .context(|| format!("now .skep/tmp/{temporary}")),
             Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(self.failed("remove", &name, errno)),
         }
