@@ -155,9 +155,10 @@ pub fn run(command: &str, matches: &ArgMatches, source: &str, image: &dyn Image)
         image.keep(&place)?;
         Ok(overlay)
     };
-    // crun 1.8 takes no mount on the root.
-    let takes_it = rootfs == bundle::Rootfs::Overlay
-        || (rootfs == bundle::Rootfs::Auto && !is_called(&runtime, "crun"));
+    // A mount on the root is nothing that the specification speaks of: crun 1.8 does not take it.
+    let known = matches.get_one::<OsString>("runtime").is_none()
+        || ["skep", "runc"].iter().any(|name| is_called(&runtime, name));
+    let takes_it = rootfs == bundle::Rootfs::Overlay || (rootfs == bundle::Rootfs::Auto && known);
     let plan = Plan {
         place: &place,
         rootfs,
