@@ -21,6 +21,8 @@ use crate::error::{Context, Error, Kind, Result};
 const MARK: &str = "skep-overlay ";
 /// mount(2) takes one page of options, which runtimes without fsconfig(2) have to use.
 const MAX_OPTIONS: usize = 4000;
+/// Bytes of a value that fsconfig(2) takes.
+const MAX_VALUE: usize = 255;
 
 /// What was made in a bundle.
 #[derive(Debug)]
@@ -63,7 +65,7 @@ impl Told {
 /// the file `until` ends.
 ///
 /// # Errors
-/// Those of telling. That there can be no overlay is told, not returned.
+/// Those of telling, and a full disk, on which there is no copy either. That there can be no overlay is told, not returned.
 pub fn serve(
     directory: BorrowedFd<'_>,
     layers: &[(Digest, PathBuf)],
@@ -72,22 +74,35 @@ pub fn serve(
     let paths: Vec<PathBuf> = layers.iter().map(|(_, path)| path.clone()).collect();
     let made = detached(directory, &paths);
     let told = match &made {
+        Err(error) if error.kind() != Kind::NoSpace => return refuse(error),
         Ok((root, mounted)) => Told::Made {
             root: root.as_raw_fd(),
             layers: layers.iter().map(|(key, path)| (key.to_string(), path.clone())).collect(),
             mounted: *mounted,
         },
-        Err(error) => Told::Refused(error.to_string()),
+        Err(_) => return made.map(drop),
     };
-    let text = serde_json::to_string(&told)
+    tell(&told)?;
+    let _until_it_ends = until.read_to_end(&mut Vec::new());
+    drop(made);
+    Ok(())
+}
+
+/// In the namespace: tells why there can be no overlay.
+///
+/// # Errors
+/// Those of telling.
+pub fn refuse(why: &Error) -> Result<()> {
+    tell(&Told::Refused(why.to_string()))
+}
+
+fn tell(told: &Told) -> Result<()> {
+    let text = serde_json::to_string(told)
         .map_err(|error| Error::new(Kind::Usage, "cannot tell of a layer").with_source(error))?;
     let mut output = std::io::stdout();
     writeln!(output, "{MARK}{text}")
         .and_then(|()| output.flush())
-        .context(|| "cannot tell of the overlay")?;
-    let _until_it_ends = until.read_to_end(&mut Vec::new());
-    drop(made);
-    Ok(())
+        .context(|| "cannot tell of the overlay")
 }
 
 fn detached(directory: BorrowedFd<'_>, layers: &[PathBuf]) -> Result<(OwnedFd, usize)> {
@@ -137,7 +152,9 @@ pub(super) fn describe(
             .hint("put the bundle elsewhere, or --rootfs=copy")
         })?;
     let place = crate::draft::open_below(directory, c"overlay")?;
-    let mut options = vec!["userxattr".to_owned()];
+    // With an index the kernel refuses a second mount of the same upper directory (EBUSY), which two containers would damage each other by. That is
+    // all it does here: it makes one only for who may open files by handle.
+    let mut options = vec!["userxattr".to_owned(), "index=on".to_owned()];
     // Short names: those of the store would fill the page with thirty layers.
     let mounted = distinct(&overlay.layers, overlay.mounted);
     for (number, layer) in mounted.into_iter().enumerate() {
@@ -148,6 +165,13 @@ pub(super) fn describe(
     }
     options.push(format!("upperdir={below}/upper"));
     options.push(format!("workdir={below}/work"));
+    let value = |option: &str| option.split_once('=').map_or(0, |(_, value)| value.len());
+    if options.iter().any(|option| value(option) > MAX_VALUE) {
+        return Err(Error::unsupported(format!(
+            "{below} is too long for an option of a mount, which has {MAX_VALUE} bytes"
+        ))
+        .hint("put the bundle elsewhere, or --rootfs=copy"));
+    }
     if options.iter().map(|option| option.len() + 1).sum::<usize>() > MAX_OPTIONS
         || options.iter().any(|option| CString::new(option.as_bytes()).is_err())
     {
@@ -210,5 +234,25 @@ mod tests {
         add_mount(&mut spec, json!({"destination": "/"})).unwrap();
         assert_eq!(spec["mounts"][0]["destination"], "/");
         assert!(add_mount(&mut json!({"mounts": 3}), json!({})).is_err());
+    }
+
+    #[test]
+    fn a_mount_takes_no_longer_values() {
+        let place = std::env::temp_dir().join(format!("skep-inside-{}", std::process::id()));
+        std::fs::create_dir_all(place.join("overlay")).unwrap();
+        let described = |length: usize| {
+            let opened = crate::draft::open_directory(&place).unwrap();
+            let layers = vec![(Digest::of(b"a"), PathBuf::from("/layer"))];
+            let root = crate::draft::open_directory(&place).unwrap();
+            let overlay = Overlay { root, layers, mounted: 1 };
+            // As long as it is in the longest option.
+            let name = "n".repeat(length - "/".len() - "/overlay/upper".len());
+            let mount = describe(&overlay, opened.as_fd(), &Path::new("/").join(name));
+            let _made = std::fs::remove_file(place.join("overlay/l0"));
+            mount.map(drop).map_err(|error| error.kind())
+        };
+        assert_eq!(described(MAX_VALUE), Ok(()));
+        assert_eq!(described(MAX_VALUE + 1), Err(Kind::Unsupported));
+        std::fs::remove_dir_all(&place).unwrap();
     }
 }

@@ -254,9 +254,10 @@ pub fn mount_again(place: &Path, mapping: Option<&Mapping>) -> Result<()> {
     }
     if record.inside {
         return Err(Error::usage(format!(
-            "the root filesystem of {} is mounted by each container of it, for itself",
+            "the root filesystem of {} is mounted by its container, for itself",
             place.display()
-        )));
+        ))
+        .hint("one container of it at a time"));
     }
     let rootfs = open_below(directory.as_fd(), c"rootfs")?;
     if remove::is_mounted(directory.as_fd(), rootfs.as_fd())? {

@@ -101,6 +101,7 @@ pub fn detached(
         Failure::Old => Error::unsupported(
             "the kernel is too old: Linux 6.8 mounts an overlay for an ordinary user",
         ),
+        Failure::Told(error) if error.kind() == crate::Kind::NoSpace => error,
         Failure::Told(error) => error.with_kind(crate::Kind::Unsupported),
     })
 }

@@ -9,7 +9,7 @@ use crate::bundle::inside::{self, Overlay};
 use crate::bundle::userns;
 use crate::convert::Mapping;
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::event::Listener;
 use crate::image::Image;
 use crate::layer::{Devices, Format, IdMap, Options, Owners};
@@ -162,7 +162,10 @@ impl run::Image for Opened<'_> {
     }
 
     fn serve(&self, directory: BorrowedFd<'_>, until: &std::fs::File) -> Result<()> {
-        let paths = self.layers()?;
+        let paths = match self.layers() {
+            Err(error) if error.kind() == Kind::Unsupported => return inside::refuse(&error),
+            layers => layers?,
+        };
         let keys = self.keys.borrow();
         let layers: Vec<_> = keys.iter().cloned().zip(paths).collect();
         inside::serve(directory, &layers, until)

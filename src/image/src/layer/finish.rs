@@ -12,7 +12,7 @@ use super::apply::{Applier, Linked, chown_failed};
 use super::attributes::spec;
 use super::name::{Path, base, shown_path};
 use super::record::{Record, Set};
-use super::{Format, Report, failed};
+use super::{Format, Report, failed, unfit};
 use crate::error::{Context, Error, Result};
 
 /// How often the late links are gone through. Links to links are made in one pass, in whatever order they are; one more
@@ -124,7 +124,7 @@ fn hide_below(applier: &Applier<'_>, directory: &OwnedFd) -> Result<bool> {
     };
     set_attribute(directory.as_fd(), name, b"y")
         .map(|()| true)
-        .map_err(|errno| failed("cannot hide what the layers below have in it", errno))
+        .map_err(|errno| unfit("cannot hide what the layers below have in it", errno))
 }
 
 fn set_directory(

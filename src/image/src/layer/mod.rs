@@ -209,11 +209,40 @@ pub fn is_opaque_root(root: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(below::is_opaque(root.as_fd()))
 }
 
+/// As [`failed`], for what overlayfs has to be told by: a file system, or a kernel, that takes it from nobody or not from this user can hold a copy.
+fn unfit(what: impl std::fmt::Display, errno: Errno) -> Error {
+    let error = failed(what, errno);
+    match errno {
+        Errno::EPERM | Errno::EOPNOTSUPP => {
+            error.with_kind(crate::Kind::Unsupported).hint("--rootfs=copy does without")
+        }
+        _ => error,
+    }
+}
+
 /// A failure of the system at an entry: its kind is not that of a missing image.
 fn failed(what: impl std::fmt::Display, errno: Errno) -> Error {
     let error = Error::sys(what, errno);
     match error.kind() {
         crate::Kind::NotFound => error.with_kind(crate::Kind::Generic),
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    #[test]
+    fn what_overlayfs_needs_and_is_refused_can_be_copied() {
+        for (errno, kind) in [
+            (Errno::EPERM, Kind::Unsupported),
+            (Errno::EOPNOTSUPP, Kind::Unsupported),
+            (Errno::ENOSPC, Kind::NoSpace),
+            (Errno::EIO, Kind::Generic),
+        ] {
+            assert_eq!(unfit("x", errno).kind(), kind);
+        }
     }
 }

@@ -19,7 +19,7 @@ use super::below::{Found, Lowers, is_whiteout};
 use super::name::components;
 use super::prune::{self, Keep};
 use super::record::{Record, open_up};
-use super::{attributes, failed};
+use super::{attributes, failed, unfit};
 use crate::error::{Error, Result};
 
 /// Directories whose descriptors are kept.
@@ -384,7 +384,7 @@ impl<'a> Tree<'a> {
         }
         self.cover(parent, base.to_bytes());
         mknodat(&parent.fd, base, SFlag::S_IFCHR, Mode::empty(), 0)
-            .map_err(|errno| failed("cannot make the whiteout", errno))
+            .map_err(|errno| unfit("cannot make the whiteout", errno))
     }
 
     /// Removes what lower layers have in a directory.
