@@ -45,7 +45,7 @@ conformance: ## the suites of runtime-tools, runc and crun on skep, or on RUNTIM
 	@hack/setup.sh build
 	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/conformance/run $(ARGS)
 
-lab: ## the tests in a virtual machine with systemd, cgroup v2, AppArmor (root); ARGS="SUITE ..."
+lab: ## the tests in a virtual machine with systemd, cgroup v2, AppArmor, SELinux (root); ARGS="SUITE ..."
 	@hack/setup.sh build
 	@hack/setup.sh lab
 	@hack/lab/test $(ARGS)

@@ -90,7 +90,7 @@ images)
     want curl command -v curl
     ;;
 lab)
-    for pair in mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs cpio:cpio python3:python3 xz:xz-utils debootstrap:debootstrap; do
+    for pair in mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs cpio:cpio python3:python3 xz:xz-utils debootstrap:debootstrap secilc:secilc; do
         want "${pair#*:}" command -v "${pair%:*}"
     done
     ;;
