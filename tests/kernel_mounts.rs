@@ -19,6 +19,7 @@ cases![
     a_writable_sysfs_of_the_host_is_refused,
     proc_of_the_host_in_a_user_namespace,
     mqueue_of_the_host_in_a_user_namespace,
+    mqueue_belongs_to_root_of_its_user_namespace,
     sysfs_shows_the_containers_network,
     proc_takes_its_options,
     proc_keeps_its_mode,
@@ -196,6 +197,11 @@ fn proc_of_the_host_in_a_user_namespace(t: &Test) {
         .sh("grep -c . /proc/self/status > /dev/null && cat /proc/1/comm");
     let host = fs::read_to_string("/proc/1/comm").unwrap();
     c.run().ok().prints(&host);
+}
+
+fn mqueue_belongs_to_root_of_its_user_namespace(t: &Test) {
+    let c = t.container().user_namespace(200_000).mount("/dev/mqueue", "mqueue", "mqueue", &[]);
+    c.sh("stat -c %u /dev/mqueue").run().ok().prints("0\n");
 }
 
 fn mqueue_of_the_host_in_a_user_namespace(t: &Test) {

@@ -48,6 +48,11 @@ pub(super) fn new_mount_namespace() -> Result<(), Fault> {
     unshare(libc::CLONE_NEWNS).at(Step::NamespaceNew, 1)
 }
 
+/// A new IPC namespace, whose message queues are this process's.
+pub(super) fn new_ipc_namespace() -> Result<(), Fault> {
+    unshare(libc::CLONE_NEWIPC).at(Step::NamespaceNew, 3)
+}
+
 /// A new cgroup namespace, rooted where this process now is.
 pub(super) fn new_cgroup_namespace() -> Result<(), Fault> {
     unshare(libc::CLONE_NEWCGROUP).at(Step::NamespaceNew, 0)

@@ -126,6 +126,9 @@ fn enter_namespaces(child: &mut InitChild<'_>) -> Result<(), Fault> {
         // A change of ids takes the signal back.
         die_with_the_runtime()?;
     }
+    if plan.makes_ipc_late() {
+        namespace::new_ipc_namespace()?;
+    }
     if let Some(offsets) = &plan.namespaces.time_offsets {
         namespace::new_time_namespace(child, offsets)?;
     }

@@ -56,7 +56,8 @@ impl Launch<'_> {
         cgroup: &Cgroup,
     ) -> Result<(Pid, OwnedFd, OwnedFd)> {
         let namespaces = &self.plan.namespaces;
-        let new = namespaces.cloned();
+        let late = if self.plan.makes_ipc_late() { libc::CLONE_NEWIPC } else { 0 };
+        let new = namespaces.cloned() & !late;
         let two_stages = namespaces.joins(libc::CLONE_NEWUSER).is_some() && new != 0;
         let flags = if two_stages { 0 } else { bits(new) };
         let own = namespaces.has(libc::CLONE_NEWUSER);

@@ -124,7 +124,12 @@ impl Plan {
                 return explain_ids(error.field(format!("{field}.uidMappings")), fault.errno);
             }
             Step::MountLabel => {
-                return error(format!("{what}: {}", fault.step.text())).field("linux.mountLabel");
+                let error = error(format!("{what}: {}{said}", fault.step.text()));
+                let error = error.field("linux.mountLabel");
+                return match fault.errno {
+                    Errno::EINVAL => error.hint("the SELinux policy of this host does not know it"),
+                    _ => error,
+                };
             }
             Step::MountSource if fault.errno == Errno::EMEDIUMTYPE => {
                 return Error::config(format!("{what}: only a procfs may be mounted there"))

@@ -146,6 +146,15 @@ impl Plan {
             && (namespaces.joins(libc::CLONE_NEWNS).is_some() || !self.mounts.is_empty())
     }
 
+    /// Whether the new IPC namespace waits until init has ids in its new user namespace. Its message queues belong to who
+    /// makes it: to nobody where that has no id in there, and nobody's can be given neither an owner nor a label.
+    pub fn makes_ipc_late(&self) -> bool {
+        let is_mqueue = |op: &MountOp| matches!(&op.action, mounts::Action::New(new) if new.kind.as_c_str() == c"mqueue");
+        self.namespaces.makes(libc::CLONE_NEWUSER)
+            && self.namespaces.makes(libc::CLONE_NEWIPC)
+            && self.mounts.iter().any(is_mqueue)
+    }
+
     /// Whether init needs nothing of the runtime once it is in its root: in `run` the container is recorded while it still
     /// gives up its privileges.
     pub fn finishes_alone(&self) -> bool {

@@ -29,7 +29,7 @@ pub(super) fn mount_v1(
     context.set_string(c"source", c"cgroup").at(Step::MountOption, i)?;
     context.set_string(c"mode", c"755").at(Step::MountOption, i)?;
     if let Some(label) = &child.plan.mount_label {
-        context.set_string(label.option, &label.text).at(Step::MountOption, i)?;
+        context.set_string(label.option, &label.text).at(Step::MountLabel, i)?;
     }
     let writable = op.attr.set & !libc::MOUNT_ATTR_RDONLY;
     let tmpfs = context.mount(writable).at(Step::Mount, i)?;

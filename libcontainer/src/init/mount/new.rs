@@ -58,7 +58,9 @@ pub(super) fn mount_new(
     if let Some(label) = child.plan.mount_label.as_ref()
         && label.is_for(&new.kind, &new.parameters)
     {
-        context.set_string(label.option, &label.text).map_err(option)?;
+        context
+            .set_string(label.option, &label.text)
+            .map_err(|errno| fault(i, Step::MountLabel, errno, &context))?;
     }
     let mount = match context.mount(op.attr.set) {
         Err(Errno::EPERM) => return bind_instead(i, op, new, child, &target),
