@@ -148,7 +148,12 @@ struct Setting {
     store: &'static Path,
     runtime: &'static Runtime,
     host: &'static Host,
+    /// What a hybrid host's version 2 hands down.
+    controllers: String,
 }
+
+/// Of a hybrid host: version 1 has a controller only while nobody has handed it down here.
+const HANDED_DOWN: &str = "/sys/fs/cgroup/unified/cgroup.subtree_control";
 
 impl Setting {
     fn prepare() -> Result<Self, String> {
@@ -173,6 +178,7 @@ impl Setting {
             store: Box::leak(store.into_boxed_path()),
             runtime: Box::leak(Box::new(runtime)),
             host: Box::leak(Box::new(host)),
+            controllers: std::fs::read_to_string(HANDED_DOWN).unwrap_or_default(),
         })
     }
 
@@ -191,6 +197,10 @@ impl Setting {
                     std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
                 stray.push(format!("{name}) {}", command.replace('\0', " ").trim()));
             }
+        }
+        let now = std::fs::read_to_string(HANDED_DOWN).unwrap_or_default();
+        for new in now.split_whitespace().filter(|name| !self.controllers.contains(name)) {
+            let _in_use_by_others = std::fs::write(HANDED_DOWN, format!("-{new}"));
         }
         if std::env::var_os("SKEP_TEST_KEEP").is_none() {
             let _best_effort = std::fs::remove_dir_all(self.store);
