@@ -27,6 +27,7 @@ state = "$CRI/state"
   conf_dir = "$CRI/networks"
 [plugins."io.containerd.grpc.v1.cri".containerd]
   snapshotter = "overlayfs"
+  default_runtime_name = "${RUNTIME_NAMES[0]}"
 TOML
         for index in "${!RUNTIME_PATHS[@]}"; do
             name='plugins."io.containerd.grpc.v1.cri".containerd.runtimes.'${RUNTIME_NAMES[index]}
