@@ -18,5 +18,7 @@ static_program "$(release_binary)" || die "$(release_binary) is not static"
 if [[ ${1:-} == --images ]]; then
     cargo build --profile image --locked --package skep-image --bin skep-image --target "$target"
     static_program "$(image_binary)" || die "$(image_binary) is not static"
+    # Installed they lie side by side, and so the tests want them.
+    ln -f "$(release_binary)" "$(dirname "$(image_binary)")/skep"
 fi
 release_binary
