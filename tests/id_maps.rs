@@ -12,6 +12,11 @@ cases![
     a_helper_with_file_capabilities_is_as_good,
     a_user_without_a_namespace_gets_the_ids_he_has,
     a_user_without_a_namespace_is_alone_where_no_helper_can_work,
+    a_user_without_maps_gets_the_ids_he_has,
+    root_without_maps_is_root_alone,
+    root_without_maps_gets_the_ids_he_has,
+    root_without_maps_gets_none_that_are_not_there,
+    root_without_maps_may_mount_with_his_own,
     a_helper_that_is_missing_is_named,
     a_helper_that_may_not_be_executed_is_named,
     a_helper_without_the_setuid_bit_is_named,
@@ -129,6 +134,86 @@ fn a_user_without_a_namespace_is_alone_where_no_helper_can_work(t: &Test) {
         let c = unspecified(t).sh("cat /proc/self/uid_map | tr -s ' '");
         run(&c, setup, flags).ok().prints(" 0 1000 1\n");
     }
+    t.assert_nothing_left();
+}
+
+fn without_maps(c: Container<'_>) -> Container<'_> {
+    c.test.need(c.test.kind() == Kind::Skep, "runc refuses it, crun's maps differ");
+    c.unset("/linux/uidMappings").unset("/linux/gidMappings")
+}
+
+fn a_user_without_maps_gets_the_ids_he_has(t: &Test) {
+    run(&without_maps(bundle(t)), "", &[]).ok().prints(BOTH);
+    let alone = "echo > subuid; echo > subgid";
+    run(&without_maps(bundle(t)), alone, &[]).ok().prints(ALONE);
+    t.assert_nothing_left();
+}
+
+/// A bundle of root's that asks for a user namespace and says nothing of ids.
+fn of_root(t: &Test) -> Container<'_> {
+    t.need_user_namespaces();
+    t.need_program("unshare");
+    t.need_program("setpriv");
+    without_maps(t.container().user_namespace(200_000)).sh(SHOW)
+}
+
+/// `run` as root, after `setup`.
+fn run_as_root(c: &Container<'_>, setup: &str, before: &str) -> Output {
+    c.write();
+    let t = c.test;
+    let files = t.path("files");
+    let script = format!("D={}; {FILES}{setup}\ncd /; exec {before} \"$@\"", files.display());
+    let words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
+    t.call(&["run", "--bundle", c.dir.to_str().unwrap(), &c.id]).by(&words).run()
+}
+
+const ROOT_ALONE: &str = " 0 0 1\n 0 0 1\n";
+
+fn root_without_maps_is_root_alone(t: &Test) {
+    run_as_root(&of_root(t), "", "").ok().prints(ROOT_ALONE);
+    // It is the user of the process that crun would have for root of the host.
+    let c = of_root(t).set("/process/user", json!({"uid": 1000, "gid": 0}));
+    run_as_root(&c, "", "").fails().one_line().names("process.user.uid");
+    // Nothing of the host's is root's business there.
+    let c = of_root(t)
+        .with_capabilities(&["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_SYS_NICE"])
+        .sh("hostname other && hostname; renice -n -5 -p 1 2>&1 | grep -c -i denied");
+    run_as_root(&c, "", "").ok().prints("other\n1\n");
+    let c = of_root(t).lasting();
+    c.run_detached();
+    c.exec(&["id", "-u"]).ok().prints("0\n");
+    c.delete_force().ok();
+    t.assert_nothing_left();
+}
+
+fn root_without_maps_gets_the_ids_he_has(t: &Test) {
+    let entries = "echo root:300000:100 > subuid; echo 0:300000:50 > subgid";
+    let c = of_root(t).set("/process/user", json!({"uid": 7, "gid": 8}));
+    run_as_root(&c, entries, "").ok().prints(" 0 0 1\n 1 300000 100\n 0 0 1\n 1 300000 50\n");
+    t.assert_nothing_left();
+}
+
+fn root_without_maps_gets_none_that_are_not_there(t: &Test) {
+    // As in another container.
+    let entries = "echo root:300000:100 > subuid; cp subuid subgid";
+    let inside = "unshare --user --map-root-user --mount --fork";
+    let c = of_root(t).without_namespace("network");
+    c.write();
+    let call = |c: &Container<'_>| run_as_root(c, entries, inside);
+    call(&c).ok().prints(ROOT_ALONE);
+    t.assert_nothing_left();
+}
+
+fn root_without_maps_may_mount_with_his_own(t: &Test) {
+    let c = of_root(t).lasting();
+    c.run_detached();
+    let source = crate::idmap::source(t);
+    let mounts = t.path("mounts.json");
+    let mount = json!([{"destination": "/mnt", "type": "bind", "source": source, "options": ["bind", "idmap"]}]);
+    std::fs::write(&mounts, mount.to_string()).unwrap();
+    t.call(&["mounts", "add", &c.id, mounts.to_str().unwrap()]).run().ok();
+    c.exec(&["stat", "-c", "%u", "/mnt/zero"]).ok().prints("0\n");
+    c.delete_force().ok();
     t.assert_nothing_left();
 }
 

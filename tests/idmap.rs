@@ -39,7 +39,7 @@ const MAPPABLE: [libc::c_int; 4] =
     [0xef53, 0x5846_5342, 0x9123_683e_u32.cast_signed(), 0x0102_1994];
 
 /// A directory with files of several owners; skips where the file system cannot be id-mapped.
-fn source(t: &Test) -> String {
+pub fn source(t: &Test) -> String {
     let dir = t.path("source");
     fs::create_dir_all(dir.join("sub")).unwrap();
     // A number of another type with musl.

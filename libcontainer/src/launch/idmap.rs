@@ -59,6 +59,12 @@ pub(super) fn check_joined(linux: &Linux<'_>, pid: Pid) -> Result<()> {
     Ok(())
 }
 
+/// The map of process `pid`, as this one sees it; empty where there is no such process.
+pub(super) fn read(kind: Kind, pid: impl std::fmt::Display) -> Vec<IdMapping> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/{}", kind.map()));
+    text.unwrap_or_default().lines().filter_map(line).collect()
+}
+
 fn line(text: &str) -> Option<IdMapping> {
     let mut numbers = text.split_whitespace().map(str::parse);
     let mut next = || numbers.next()?.ok();

@@ -4,8 +4,9 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::exec::Target;
+use super::map_helper::Kind;
 use super::serve::{go, receive};
-use super::{lsm, open_proc, sources};
+use super::{idmap, lsm, open_proc, rootless, sources};
 use crate::bundle;
 use crate::error::{Context, Error, Result};
 use crate::init::{self, Cgroups, Change, Channel, InitChild, Live};
@@ -75,6 +76,12 @@ fn with_plan(
     })?;
     let mut spec = bundle::parse(&config)?;
     spec.mounts = List(mounts);
+    if target.record.made_namespaces() & libc::CLONE_NEWUSER != 0 && !rootless::has_maps(&spec) {
+        // The configuration left them to `create`.
+        let linux = rootless::add_namespace(&mut spec);
+        linux.uid_mappings = List(idmap::read(Kind::Users, target.init.pid));
+        linux.gid_mappings = List(idmap::read(Kind::Groups, target.init.pid));
+    }
     let facts = HostFacts {
         bundle: &target.record.bundle,
         cgroup_v2: false,

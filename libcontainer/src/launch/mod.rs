@@ -149,11 +149,8 @@ fn begin(options: &Options<'_>, how: Option<&Restore<'_>>, log: &dyn Log) -> Res
         cgroup_v2: host.is_v2(),
         euid: nix::unistd::geteuid().as_raw(),
     };
-    if facts.euid != 0 {
-        let egid = nix::unistd::getegid().as_raw();
-        let warnings = rootless::add_user_namespace(&mut spec, facts.euid, egid);
-        warnings.iter().for_each(|warning| log.warn(warning));
-    }
+    let warnings = rootless::complete(&mut spec, facts.euid);
+    warnings.iter().for_each(|warning| log.warn(warning));
     let request = plan::Request {
         extra_env: extra_environment(options, has_mount_namespace(&spec)),
         no_pivot: options.no_pivot,

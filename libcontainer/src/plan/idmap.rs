@@ -35,11 +35,15 @@ impl IdMaps {
                     .hint("add {\"type\": \"user\"} to linux.namespaces"))
             };
         }
-        if linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty() {
-            return Err(Error::config(
-                "user namespaces enabled, but no namespace path to join nor mappings to apply specified",
-            )
-            .field("linux.uidMappings"));
+        for (map, field) in
+            [(&linux.uid_mappings, "linux.uidMappings"), (&linux.gid_mappings, "linux.gidMappings")]
+        {
+            if map.is_empty() {
+                return Err(Error::config(
+                    "user namespaces enabled, but no namespace path to join nor mappings to apply specified",
+                )
+                .field(field));
+            }
         }
         check(&linux.uid_mappings, "linux.uidMappings")?;
         check(&linux.gid_mappings, "linux.gidMappings")?;

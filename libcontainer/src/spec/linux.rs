@@ -71,6 +71,13 @@ pub struct Namespace<'a> {
     pub path: Option<Str<'a>>,
 }
 
+impl Namespace<'_> {
+    /// Whether it is one that is there already.
+    pub fn is_joined(&self) -> bool {
+        self.path.as_deref().is_some_and(|path| !path.is_empty())
+    }
+}
+
 /// One line of a user namespace's map (user_namespaces(7)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct IdMapping {
