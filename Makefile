@@ -50,11 +50,11 @@ lab: ## the tests in a virtual machine with systemd, cgroup v2, AppArmor, SELinu
 	@hack/setup.sh lab
 	@hack/lab/test $(ARGS)
 
-bench: ## compare the kernel's floor, skep, crun and runc (root)
+bench: ## compare the kernel's floor, skep, and crun and runc of three Debians (root); ARGS="--full --save"
 	@hack/setup.sh build
 	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/perf/bench $(or $(ARGS),--save)
 
-bench-check: ## fail when skep is slower or larger than its budget (root)
+bench-check: ## fail when skep is slower or larger than its budget, say which goals are met (root)
 	@hack/setup.sh build
 	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/perf/bench-check $(ARGS)
 

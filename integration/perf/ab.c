@@ -6,12 +6,17 @@
 //
 // PLAN is a text file; the fields of a line are separated by tabs:
 //
-//   lane  NAME           a new lane; the lines up to the next one are its steps
-//   idle                 pause for IDLE_MS (nothing without -i)
-//   do    ARGV...        run untimed; anything but exit status 0 ends everything
-//   try   ARGV...        run untimed, whatever its exit status
-//   time  LABEL ARGV...  run and measure
-//   reap                 wait until every process the lane left behind has exited
+//   lane  NAME [EVERY]      a new lane; the lines up to the next one are its steps; visited every EVERY rounds
+//   idle                    pause for IDLE_MS (nothing without -i)
+//   do    ARGV...           run untimed; anything but exit status 0 ends everything
+//   try   ARGV...           run untimed, whatever its exit status
+//   time  LABEL ARGV...     run and measure
+//   row   LABEL N ARGV...   run N times, one after the other, and measure them together
+//   crowd LABEL N ARGV...   start N at once and measure until the last has ended
+//   new   FILE OFFSET       overwrite the ten digits there with a number that was not there before
+//   reap                    wait until every process the lane left behind has exited
+//
+// In the words of a row or a crowd, {} stands for the command's number, from 0 on.
 //
 // Each round visits every lane once, in an order shuffled anew, so that no lane always follows the
 // same one (what a runtime leaves to the kernel's workers is paid by whoever comes next). ab is the
@@ -41,13 +46,14 @@
 #include <unistd.h>
 
 enum { MAX_LANES = 64, MAX_STEPS = 512, MAX_LABELS = 8, MAX_WORDS = 8192 };
-enum { REAP_SECONDS = 20 };
+enum { REAP_SECONDS = 20, MAX_CROWD = 1024 };
 
-enum kind { IDLE, DO, TRY, TIME, REAP };
+enum kind { IDLE, DO, TRY, TIME, ROW, CROWD, NEW, REAP };
 
 struct step {
 	enum kind kind;
 	int label;
+	long count; // commands of a row or crowd, offset of a new number
 	char **argv;
 };
 
@@ -55,6 +61,7 @@ struct lane {
 	const char *name;
 	const char *labels[MAX_LABELS];
 	int labels_len;
+	long every;
 	int first, len;
 };
 
@@ -98,6 +105,27 @@ static uint32_t cpu_us(const struct rusage *u)
 	       u->ru_stime.tv_usec;
 }
 
+static long number(const char *text)
+{
+	char *end;
+	long value = strtol(text, &end, 10);
+	if (!*text || *end || value < 0)
+		die("not a number: %s", text);
+	return value;
+}
+
+static int label_of(struct lane *lane, const char *path, const char *name)
+{
+	int label = 0;
+	while (label < lane->labels_len && strcmp(lane->labels[label], name))
+		label++;
+	if (label == MAX_LABELS)
+		die("%s: too many labels in lane %s", path, lane->name);
+	if (label == lane->labels_len)
+		lane->labels[lane->labels_len++] = name;
+	return label;
+}
+
 static void read_plan(const char *path)
 {
 	FILE *f = fopen(path, "re");
@@ -120,7 +148,10 @@ static void read_plan(const char *path)
 		if (!strcmp(word[0], "lane")) {
 			if (lanes_len == MAX_LANES || !word[1])
 				die("%s: too many lanes or no name", path);
-			lanes[lanes_len++] = (struct lane){.name = word[1], .first = steps_len};
+			lanes[lanes_len++] = (struct lane){
+				.name = word[1], .every = word[2] ? number(word[2]) : 1, .first = steps_len};
+			if (!lanes[lanes_len - 1].every)
+				die("%s: lane %s is never visited", path, word[1]);
 			continue;
 		}
 		if (!lanes_len || steps_len == MAX_STEPS)
@@ -133,19 +164,19 @@ static void read_plan(const char *path)
 		else if (!strcmp(word[0], "reap"))
 			step->kind = REAP;
 		else if (!strcmp(word[0], "do") && word[1])
-			*step = (struct step){DO, 0, word + 1};
+			*step = (struct step){DO, 0, 1, word + 1};
 		else if (!strcmp(word[0], "try") && word[1])
-			*step = (struct step){TRY, 0, word + 1};
-		else if (!strcmp(word[0], "time") && word[1] && word[2]) {
-			int label = 0;
-			while (label < lane->labels_len && strcmp(lane->labels[label], word[1]))
-				label++;
-			if (label == MAX_LABELS)
-				die("%s: too many labels in lane %s", path, lane->name);
-			if (label == lane->labels_len)
-				lane->labels[lane->labels_len++] = word[1];
-			*step = (struct step){TIME, label, word + 2};
-		} else
+			*step = (struct step){TRY, 0, 1, word + 1};
+		else if (!strcmp(word[0], "time") && word[1] && word[2])
+			*step = (struct step){TIME, label_of(lane, path, word[1]), 1, word + 2};
+		else if ((!strcmp(word[0], "row") || !strcmp(word[0], "crowd")) && word[1] && word[2] && word[3]) {
+			*step = (struct step){*word[0] == 'r' ? ROW : CROWD, label_of(lane, path, word[1]),
+					      number(word[2]), word + 3};
+			if (step->count < 1 || step->count > MAX_CROWD)
+				die("%s: not 1 to %d commands: %s", path, MAX_CROWD, word[2]);
+		} else if (!strcmp(word[0], "new") && word[1] && word[2])
+			*step = (struct step){NEW, 0, number(word[2]), word + 1};
+		else
 			die("%s: cannot understand \"%s\"", path, word[0]);
 	}
 	free(line);
@@ -236,6 +267,84 @@ static void set_wall(struct sample *sample, int64_t ns)
 	sample->wall_ns_lo = ns;
 }
 
+// The words with {} replaced. Each is kept for as long as the one that stands after it is not asked for.
+static char **numbered(char **argv, long index)
+{
+	static char *line[256], text[8192];
+	char *to = text, *end = text + sizeof text;
+	int len = 0;
+	for (; *argv; argv++) {
+		char *mark = strstr(*argv, "{}");
+		if (len == 255)
+			die("too many words in a command");
+		line[len++] = to;
+		if (mark)
+			to += snprintf(to, end - to, "%.*s%ld%s", (int)(mark - *argv), *argv, index, mark + 2) + 1;
+		else
+			to += snprintf(to, end - to, "%s", *argv) + 1;
+		if (to >= end)
+			die("a command is too long");
+	}
+	line[len] = NULL;
+	return line;
+}
+
+static void add_usage(struct sample *sample, const struct rusage *usage)
+{
+	sample->cpu_us += cpu_us(usage);
+	sample->minflt += usage->ru_minflt;
+	sample->csw += usage->ru_nvcsw + usage->ru_nivcsw;
+	if (sample->rss_kb < usage->ru_maxrss)
+		sample->rss_kb = usage->ru_maxrss;
+}
+
+static void row(const struct lane *lane, const struct step *step, struct sample *sample, struct sample *sum)
+{
+	for (long i = 0; i < step->count; i++) {
+		struct rusage usage;
+		int status = wait_for(spawn(numbered(step->argv, i)), &usage, sum);
+		if (status)
+			fail(lane, numbered(step->argv, i), status);
+		add_usage(sample, &usage);
+	}
+}
+
+static void crowd(const struct lane *lane, const struct step *step, struct sample *sample, struct sample *sum)
+{
+	pid_t pids[MAX_CROWD];
+	for (long i = 0; i < step->count; i++)
+		pids[i] = spawn(numbered(step->argv, i));
+	for (long left = step->count; left;) {
+		struct rusage usage;
+		int status;
+		pid_t got = wait4(-1, &status, 0, &usage);
+		if (got < 0)
+			die("wait4: %s", strerror(errno));
+		long i = 0;
+		while (i < step->count && pids[i] != got)
+			i++;
+		if (i == step->count) {
+			sum->cpu_us += cpu_us(&usage);
+			continue;
+		}
+		if (status)
+			fail(lane, numbered(step->argv, i), status);
+		add_usage(sample, &usage);
+		left--;
+	}
+}
+
+// A profile that was not seen before, for runtimes that keep what they have compiled.
+static void write_new(const struct step *step)
+{
+	static long seen = 1000000000;
+	char digits[16];
+	snprintf(digits, sizeof digits, "%ld", seen++);
+	int fd = open(step->argv[0], O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || pwrite(fd, digits, 10, step->count) != 10 || close(fd))
+		die("%s: %s", step->argv[0], strerror(errno));
+}
+
 static void visit(int number, int measured)
 {
 	struct lane *lane = &lanes[number];
@@ -253,21 +362,25 @@ static void visit(int number, int measured)
 			reap_all(lane, &sum);
 			continue;
 		}
-		int64_t begin = now_ns();
-		int status = wait_for(spawn(step->argv), &usage, step->kind == TIME ? &sum : &ignored);
-		int64_t ns = now_ns() - begin;
-		if (status && step->kind != TRY)
-			fail(lane, step->argv, status);
-		if (step->kind != TIME)
+		if (step->kind == NEW) {
+			write_new(step);
 			continue;
-		struct sample sample = {
-			.lane = number,
-			.label = step->label,
-			.cpu_us = cpu_us(&usage),
-			.rss_kb = usage.ru_maxrss,
-			.minflt = usage.ru_minflt,
-			.csw = usage.ru_nvcsw + usage.ru_nivcsw,
-		};
+		}
+		struct sample sample = {.lane = number, .label = step->label};
+		int64_t begin = now_ns();
+		if (step->kind == ROW) {
+			row(lane, step, &sample, &sum);
+		} else if (step->kind == CROWD) {
+			crowd(lane, step, &sample, &sum);
+		} else {
+			int status = wait_for(spawn(step->argv), &usage, step->kind == TIME ? &sum : &ignored);
+			if (status && step->kind != TRY)
+				fail(lane, step->argv, status);
+			add_usage(&sample, &usage);
+		}
+		int64_t ns = now_ns() - begin;
+		if (step->kind == DO || step->kind == TRY)
+			continue;
 		set_wall(&sample, ns);
 		if (measured)
 			keep(&sample);
@@ -369,15 +482,6 @@ static void report(FILE *json)
 		fprintf(json, "\n]}\n");
 }
 
-static long number(const char *text)
-{
-	char *end;
-	long value = strtol(text, &end, 10);
-	if (!*text || *end || value < 0)
-		die("not a number: %s", text);
-	return value;
-}
-
 int main(int argc, char **argv)
 {
 	long rounds = 100, warmup = 5;
@@ -421,7 +525,9 @@ int main(int argc, char **argv)
 			order[j] = swapped;
 		}
 		for (int i = 0; i < lanes_len; i++)
-			visit(order[i], round >= 0);
+			// Every lane is warmed up once.
+			if (round == -warmup || round % lanes[order[i]].every == 0)
+				visit(order[i], round >= 0);
 	}
 	report(json);
 	if (json && fclose(json))

@@ -13,12 +13,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 import filter as seccomp_filter
+import leftovers
+from packaged import packaged
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
@@ -26,6 +26,7 @@ SKEP = "target/x86_64-unknown-linux-musl/release/skep"
 BUNDLES = ("plain", "docker-like")
 PACKAGES = {
     "gcc": "gcc", "musl-gcc": "musl-tools", "strace": "strace", "runc": "runc", "crun": "crun",
+    "patchelf": "patchelf",
 }
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 # The v1 hierarchies a container must have a cgroup in: for limits, freezing and device rules; for what
@@ -63,20 +64,53 @@ def add_runtime_options(parser):
     parser.add_argument("--skep", metavar="PATH", help="the skep to measure ($SKEP, or the release build)")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PATH", help="one more runtime")
     parser.add_argument("--no-peers", action="store_true", help="leave out runc and crun")
+    parser.add_argument("--no-packaged", action="store_true",
+                        help="leave out the runc and crun of Debian's stable and newest packages")
 
 
-def peers(options):
-    """Debian's runtimes, if they can be had, and those asked for."""
+def version_of(program):
+    """The first line of what it says of itself, "?" if it does not run."""
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    except OSError:
+        return "?"
+    return (done.stdout.splitlines() or ["?"])[0]
+
+
+def peers(options, notes):
+    """This Debian's runtimes, those of stable and newest if they can be had, and those asked for.
+
+    A program of the same version as one that is there already is left out.
+    """
     found = {}
     if not options.no_peers:
         install_missing(["crun", "runc"])
         found = {name: shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin") for name in ("crun", "runc")}
+    if not options.no_peers and not options.no_packaged:
+        install_missing(["patchelf"])
+        programs, missing = packaged()
+        notes += missing
+        for one in missing:
+            print(f"bench: {one}", file=sys.stderr)
+        known = {version_of(path) for path in found.values() if path}
+        found |= {lane: path for lane, path in programs.items() if version_of(path) not in known}
     for peer in options.peer:
         name, _, path = peer.partition("=")
         if not path or not re.fullmatch(r"[\w.-]+", name):
             sys.exit(f"--peer wants NAME=PATH, not {peer}")
         found[name] = path
     return found
+
+
+def newest(versions):
+    """{"crun": lane, "runc": lane}: the newest of each program, by what they say of themselves."""
+    found = {}
+    for lane, line in versions.items():
+        said = re.match(r"(crun|runc) version (\d+(?:\.\d+)*)", line)
+        if said:
+            number = tuple(int(part) for part in said[2].split("."))
+            found[said[1]] = max(found.get(said[1], ((), "")), (number, lane))
+    return {program: lane for program, (_, lane) in found.items()}
 
 
 def mounts():
@@ -91,13 +125,14 @@ class Runtime:
 
     def __init__(self, name, path, lab):
         self.name, self.path = name, str(path)
+        # It has its turn in every round, or in one of so many.
+        self.every = 1
         self.root = lab.directory / "state" / name
         self.root.mkdir(parents=True)
         self.lab = lab
 
     def version(self):
-        done = subprocess.run([self.path, "--version"], capture_output=True, text=True, check=False)
-        return (done.stdout.splitlines() or ["?"])[0]
+        return version_of(self.path)
 
     def command(self, verb, container, bundle=None, program=None, pid_file=None):
         line = [self.path, "--root", str(self.root), verb]
@@ -111,7 +146,6 @@ class Runtime:
         if verb == "exec":
             line.append(program or "/tiny")
         return line
-
 
     def init_pid(self, _container, pid_file):
         return int(pid_file.read_text())
@@ -148,9 +182,9 @@ class Lab:
     """Use as a context manager."""
 
     def __init__(self, options):
-        self.peers = peers(options)
-        self.skep = options.skep
         self.notes = []
+        self.peers = peers(options, self.notes)
+        self.skep = options.skep
         self.made_bundles = {}
 
     def __enter__(self):
@@ -159,7 +193,13 @@ class Lab:
         self.directory = Path("/run/skep-bench")
         subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"], check=True)
         self.directory.mkdir()
+        leftovers.sweep_dead("skep-bench")
         self.cgroup = f"/skep-bench-{os.getpid()}"
+        binary = Path(self.skep or os.environ.get("SKEP") or REPOSITORY / SKEP).resolve()
+        self.skep, self.installed = binary, binary.parent / f".bench-{os.getpid()}"
+        # Outside of the cgroups, and there even if this process is killed.
+        subprocess.Popen([sys.executable, HERE / "leftovers.py", str(os.getpid()), self.cgroup, self.installed],
+                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
         try:
             self._cgroups()
             self._programs()
@@ -183,8 +223,7 @@ class Lab:
         absent = [name for name in HIERARCHIES[:5] if (CGROUP_ROOT / name).resolve() not in mounted]
         if absent:
             sys.exit(f"bench: needs the cgroup v1 controllers {', '.join(absent)}")
-        self.hierarchies = [path.name for path in mounted]
-        for hierarchy in self.hierarchies:
+        for hierarchy in [path.name for path in mounted]:
             parent = CGROUP_ROOT / (hierarchy + self.cgroup)
             parent.mkdir()
             if hierarchy == "cpuset":
@@ -211,9 +250,21 @@ class Lab:
             subprocess.run([*build, "-o", tool, HERE / f"{tool.name}.c"], check=True)
         for bundle in BUNDLES:
             self._build_floor(bundle)
+        # As an engine's network plugin leaves it.
+        self.network = self.directory / "network"
+        self.network.touch()
+        subprocess.run(["unshare", f"--net={self.network}", "true"], check=True)
 
     def config(self, bundle):
-        return json.loads((HERE / f"{bundle}.json").read_text())
+        """A bundle's config.json; "bare" is the plain one in the host's network, "given" Docker's in a given one."""
+        base = {"bare": "plain", "given": "docker-like"}.get(bundle, bundle)
+        config = json.loads((HERE / f"{base}.json").read_text())
+        spaces = config["linux"]["namespaces"]
+        if bundle == "bare":
+            spaces[:] = [space for space in spaces if space["type"] != "network"]
+        if bundle == "given":
+            next(space for space in spaces if space["type"] == "network")["path"] = str(self.network)
+        return config
 
     def floor(self, bundle):
         return self.directory / f"floor-{bundle}"
@@ -238,16 +289,21 @@ class Lab:
 
     def _runtimes(self):
         self.runtimes = [Floor(self)]
-        skep = Path(self.skep or os.environ.get("SKEP") or REPOSITORY / SKEP)
-        if skep.exists():
-            self.runtimes.append(Runtime("skep", self._install(skep.resolve()), self))
+        if self.skep.exists():
+            self.runtimes.append(Runtime("skep", self._install(self.skep), self))
         else:
-            self.notes.append(f"skep is not built ({skep}): it is missing below")
+            self.notes.append(f"skep is not built ({self.skep}): it is missing below")
         for name, path in self.peers.items():
             if path and os.access(path, os.X_OK):
                 self.runtimes.append(Runtime(name, path, self))
             else:
                 self.notes.append(f"{name} is not on this machine")
+        self.versions = {r.name: r.version() for r in self.runtimes}
+        self.newest = newest(self.versions)
+        for runtime in self.runtimes:
+            # Neither what this Debian has nor the newest: measured less often, to save time.
+            if re.fullmatch(r"(crun|runc)-[\d.]+", runtime.name) and runtime.name not in self.newest.values():
+                runtime.every = 3
 
     def _install(self, binary):
         """A copy on the same file system, as the peers are installed ones.
@@ -255,15 +311,14 @@ class Lab:
         What a linker has written lies in the page cache one page at a time, what is written in one go, or read
         from the disk, in larger folios: a tenth of `run` is the price of mapping the former.
         """
-        place = tempfile.TemporaryDirectory(prefix=".bench-", dir=binary.parent)
-        self.installed = place
-        copy = Path(place.name) / binary.name
+        self.installed.mkdir()
+        copy = self.installed / binary.name
         copy.write_bytes(binary.read_bytes())
         copy.chmod(0o755)
         return copy
 
-    def bundle(self, runtime, kind, program, container):
-        """The directory of a bundle of its own for each runtime and container."""
+    def bundle(self, runtime, kind, program, container, change=None):
+        """The directory of a bundle of its own for each runtime and container; `change` edits its config."""
         key = (runtime, kind, program, container)
         if key not in self.made_bundles:
             directory = self.directory / "bundles" / f"{runtime}-{container}-{kind}{program.replace('/', '-')}"
@@ -275,6 +330,8 @@ class Lab:
             for mount in config["mounts"]:
                 if mount["type"] == "bind":
                     mount["source"] = str(self.directory / mount["source"])
+            if change:
+                change(config)
             (directory / "config.json").write_text(json.dumps(config, separators=(",", ":")))
             self.made_bundles[key] = directory
         return self.made_bundles[key]
@@ -318,37 +375,8 @@ class Lab:
         self.wait(init)
         self.do(init.runtime.command("delete", init.container))
 
-    def pids(self):
-        """Every process of the lab's containers."""
-        found = set()
-        for file in (CGROUP_ROOT / ("pids" + self.cgroup)).glob("*/cgroup.procs"):
-            found.update(int(pid) for pid in file.read_text().split())
-        return found
-
     def __exit__(self, *_):
-        if hasattr(self, "installed"):
-            self.installed.cleanup()
-        deadline = time.monotonic() + 10
-        for pid in self.pids():
-            try:
-                pidfd = os.pidfd_open(pid)
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                os.close(pidfd)
-            except ProcessLookupError:
-                pass
+        shutil.rmtree(self.installed, ignore_errors=True)
         (CGROUP_ROOT / "cpu/cgroup.procs").write_text(str(os.getpid()))
-        for hierarchy in getattr(self, "hierarchies", ()):
-            parent = CGROUP_ROOT / (hierarchy + self.cgroup)
-            for directory, _, _ in os.walk(parent, topdown=False):
-                while True:
-                    try:
-                        os.rmdir(directory)
-                        break
-                    except FileNotFoundError:
-                        break
-                    except OSError:
-                        # Its last process is still on its way out.
-                        if time.monotonic() > deadline:
-                            print(f"bench: {directory} is still in use", file=sys.stderr)
-                            break
-                        time.sleep(0.01)
+        for path in leftovers.sweep(self.cgroup):
+            print(f"bench: {path} is still in use", file=sys.stderr)
