@@ -157,7 +157,7 @@ impl Cgroup {
             }
             if !member.is_v2() {
                 // What a killed `update` has made and not filled: nobody can enter a cpuset without CPUs.
-                if sub.is_none() && !self.fresh && member.is_optional() && is_unfilled(&directory) {
+                if sub.is_none() && !self.fresh && member.has("cpuset") && is_unfilled(&directory) {
                     continue;
                 }
                 let tasks = format!("{directory}/tasks");

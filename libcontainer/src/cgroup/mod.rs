@@ -113,7 +113,7 @@ impl Member {
         self.controllers.split(',').any(|name| name == controller)
     }
 
-    /// Whether it is a version 1 hierarchy that only those containers are in which asked for its limits.
+    /// Whether it is a version 1 hierarchy that a container may have come to be in by an `update` only.
     fn is_optional(&self) -> bool {
         !self.is_v2() && !plan::ALWAYS.iter().any(|name| self.has(name))
     }

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use super::device::Rules;
-use super::host::{Hierarchy, Host, SYSTEMD};
+use super::host::{Host, SYSTEMD};
 use super::systemd::{self, Buses, Names, UnitPlan};
 use super::writes::{Purpose, Write, Writes};
 use super::{Driver, Layout, Record, path, v1, v2};
 use crate::spec::{Map, Resources, Str};
 use crate::{Error, Result};
 
-/// The version 1 controllers every container is in: those engines read statistics from, limit later without a
+/// The version 1 controllers no container can do without: those engines read statistics from, limit later without a
 /// restart, or freeze and kill through.
 pub(super) const ALWAYS: &[&str] =
     &["blkio", "cpu", "cpuacct", "devices", "freezer", "memory", "pids", SYSTEMD];
@@ -42,7 +42,7 @@ pub(super) struct Group {
     /// Mount point of the hierarchy.
     pub mount: String,
     pub writes: Vec<Write>,
-    /// A hierarchy without controllers, kept for the book-keeping of others: not being allowed in is no error.
+    /// A hierarchy of which nothing is asked, kept for the book-keeping of others: not being allowed in is no error.
     pub optional: bool,
 }
 
@@ -216,15 +216,17 @@ impl CgroupPlan {
         for hierarchy in host.v1() {
             let has = |name: &str| hierarchy.has(name);
             let asked = list.iter().any(|write| has(&write.controller));
-            if asked || ALWAYS.iter().any(|name| has(name)) || self.inherits_cpuset(hierarchy) {
-                let writes = list.iter().filter(|write| has(&write.controller)).cloned().collect();
-                self.groups.push(Group {
-                    controllers: hierarchy.controllers.clone(),
-                    mount: hierarchy.mount.clone(),
-                    writes,
-                    optional: has(SYSTEMD),
-                });
+            let needed = asked || ALWAYS.iter().any(|name| has(name));
+            if !needed && has("cpuset") && !self.inherits_cpuset() {
+                continue;
             }
+            let writes = list.iter().filter(|write| has(&write.controller)).cloned().collect();
+            self.groups.push(Group {
+                controllers: hierarchy.controllers.clone(),
+                mount: hierarchy.mount.clone(),
+                writes,
+                optional: has(SYSTEMD) || !needed && !has("cpuset"),
+            });
         }
         if let Some(mount) = host.v2_mount() {
             let mount = mount.to_owned();
@@ -236,8 +238,8 @@ impl CgroupPlan {
 
     /// A container below a parent (an engine's, a pod's) must not escape the CPUs of that parent; one directly below
     /// the root has nothing to inherit, and a cpuset is the dearest of the directories.
-    fn inherits_cpuset(&self, hierarchy: &Hierarchy) -> bool {
-        hierarchy.has("cpuset") && self.path.matches('/').count() > 1
+    fn inherits_cpuset(&self) -> bool {
+        self.path.matches('/').count() > 1
     }
 }
 

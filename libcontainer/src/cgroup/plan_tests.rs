@@ -40,23 +40,46 @@ fn directories(plan: &CgroupPlan) -> Vec<&str> {
 }
 
 #[test]
-fn a_container_is_in_the_hierarchies_it_needs_and_no_others() {
-    let usual = ["blkio", "cpu,cpuacct", "devices", "freezer", "memory", "pids", "systemd"];
+fn a_container_is_in_all_hierarchies_but_a_cpuset_without_need() {
+    let usual = [
+        "blkio",
+        "cpu,cpuacct",
+        "devices",
+        "freezer",
+        "hugetlb",
+        "memory",
+        "net_cls,net_prio",
+        "perf_event",
+        "pids",
+        "systemd",
+    ];
     let plan = build(None, "{}", &v1_host()).unwrap();
     assert_eq!(directories(&plan), usual);
     assert_eq!(plan.path(), "/box");
     // Below an engine's cgroup it also stays within the CPUs of that.
     let plan = build(Some("/docker/box"), "{}", &v1_host()).unwrap();
     assert!(directories(&plan).contains(&"cpuset"));
-    for (json, wanted) in [
-        (r#"{"cpu":{"cpus":"0"}}"#, "cpuset"),
+    let plan = build(None, r#"{"cpu":{"cpus":"0"}}"#, &v1_host()).unwrap();
+    assert_eq!(directories(&plan).len(), usual.len() + 1);
+    assert!(directories(&plan).contains(&"cpuset"));
+}
+
+#[test]
+fn a_hierarchy_of_which_something_is_asked_must_let_the_container_in() {
+    let optional = |json: &str| -> Vec<String> {
+        let plan = build(Some("/docker/box"), json, &v1_host()).unwrap();
+        let optional = plan.groups.into_iter().filter(|group| group.optional);
+        optional.map(|group| group.controllers.join(",")).collect()
+    };
+    let others = ["hugetlb", "net_cls,net_prio", "perf_event", "name=systemd"];
+    assert_eq!(optional("{}"), others);
+    for (json, asked) in [
         (r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}]}"#, "hugetlb"),
         (r#"{"network":{"classID":1}}"#, "net_cls,net_prio"),
         (r#"{"network":{"priorities":[{"name":"lo","priority":1}]}}"#, "net_cls,net_prio"),
     ] {
-        let plan = build(None, json, &v1_host()).unwrap();
-        assert_eq!(directories(&plan).len(), usual.len() + 1);
-        assert!(directories(&plan).contains(&wanted), "{json}");
+        let left: Vec<&str> = others.into_iter().filter(|name| *name != asked).collect();
+        assert_eq!(optional(json), left, "{json}");
     }
 }
 
