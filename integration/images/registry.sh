@@ -105,6 +105,66 @@ test_registry_plain() {
     refused 3 image tags "docker://$ADDRESS/nobody/here"
 }
 
+# artifact TYPE: adds to oci:$HERE/made an artifact of that type, tag TYPE without its first part, which refers to v1.
+artifact() {
+    need python3
+    python3 - "$HERE/made" "$1" <<'P'
+import hashlib, json, sys
+place, kind = sys.argv[1:]
+def put(content):
+    digest = hashlib.sha256(content).hexdigest()
+    with open(f"{place}/blobs/sha256/{digest}", "wb") as file:
+        file.write(content)
+    return {"digest": "sha256:" + digest, "size": len(content)}
+with open(place + "/index.json") as file:
+    index = json.load(file)
+image = next(e for e in index["manifests"] if e["annotations"]["org.opencontainers.image.ref.name"] == "v1")
+manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "artifactType": kind,
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", **put(b"{}")},
+            "layers": [{"mediaType": "text/plain", **put(kind.encode())}],
+            "subject": {key: image[key] for key in ("mediaType", "digest", "size")}, "annotations": {"about": "\x1b[31m" + kind}}
+index["manifests"].append({"mediaType": manifest["mediaType"], **put(json.dumps(manifest).encode()),
+                           "annotations": {"org.opencontainers.image.ref.name": kind.split("/")[1]}})
+with open(place + "/index.json", "w") as file:
+    json.dump(index, file)
+P
+}
+
+# Debian's registry has no referrers API: push keeps the index of the tag schema, and inspect reads it.
+test_registry_referrers() {
+    begin
+    start_registry plain
+    artifact test/sbom
+    artifact test/signature
+    local place all='test/sbom test/signature '
+    kinds() { image inspect --referrers "$@" | awk '{ print $4 }' | sort | tr '\n' ' '; }
+    image push -q "oci:$HERE/made:v1" "docker://$ADDRESS/app:v1"
+    same "$(kinds "docker://$ADDRESS/app:v1")" '' 'referrers before there are any'
+    image push -q "oci:$HERE/made:sbom" "docker://$ADDRESS/app:sbom"
+    image push -q "oci:$HERE/made:signature" "docker://$ADDRESS/app:signature"
+    image pull -q "oci:$HERE/made:v1"
+    image pull -q "oci:$HERE/made:sbom"
+    image pull -q "oci:$HERE/made:signature"
+    tar -C "$HERE/made" -cf "$HERE/made.tar" .
+    for place in "docker://$ADDRESS/app:v1" "docker://$ADDRESS/app@$(digest_of "oci:$HERE/made:v1")" "oci:$HERE/made:v1" "oci-archive:$HERE/made.tar:v1" store:v1; do
+        same "$(kinds "$place")" "$all" "referrers of $place"
+        same "$(kinds --artifact-type test/sbom "$place")" 'test/sbom ' "of one type of $place"
+        same "$(kinds --artifact-type test/none "$place")" '' "of a type that is not there, of $place"
+        same "$(image inspect --referrers --json "$place" | jq -r '.annotations.about' | sort | head -n 1)" $'\e[31mtest/sbom' "an annotation of $place"
+    done
+    # What is printed names something that can be pulled; and nothing refers to what only refers.
+    place=$(image inspect --referrers --artifact-type test/sbom "$ADDRESS/app:v1" | awk '{ print $1 }')
+    image copy -q "docker://$ADDRESS/app@$place" "oci:$HERE/sbom:t"
+    same "$(kinds "docker://$ADDRESS/app:sbom")" '' 'referrers of an artifact'
+    refused 2 image inspect --artifact-type test/sbom "oci:$HERE/made:v1"
+    refused 3 image inspect --referrers "docker://$ADDRESS/none:v1"
+    # A platform's own: this image has no index, so it is the same.
+    same "$(kinds --platform linux/amd64 "docker://$ADDRESS/app:v1")" "$all" 'referrers of the image for a platform'
+    # Somebody else's tag of that name.
+    image copy -q "oci:$HERE/made:v1" "docker://$ADDRESS/app:sha256-$(digest_of "docker://$ADDRESS/app:sbom" | cut -d: -f2)"
+    same "$(kinds "docker://$ADDRESS/app:sbom")" '' 'referrers where the tag is an image'
+}
+
 # htpasswd: $HERE/htpasswd, in which the password of me is hush.
 htpasswd() {
     local hash

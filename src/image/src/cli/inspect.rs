@@ -5,7 +5,7 @@ use std::io::Read;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
 
-use super::{Context, drift, place, platform, platform_flag, source_argument};
+use super::{Context, drift, place, platform, platform_flag, referrers, source_argument};
 use crate::descriptor::Descriptor;
 use crate::document;
 use crate::error::{Error, Result};
@@ -27,11 +27,15 @@ pub(super) fn inspect_command() -> Command {
         ("manifest", "print the manifest, byte by byte"),
         ("config", "print the configuration, byte by byte"),
         ("layers", "print a line for each layer: digest, size, media type, diff ID"),
+        (
+            "referrers",
+            "print a line for each manifest that refers to it, as signatures and bills of material do: digest, size, media type, artifact type",
+        ),
     ] {
         command = command
             .arg(Arg::new(name).long(name).action(ArgAction::SetTrue).group("what").help(help));
     }
-    command
+    referrers::flags(command)
 }
 
 pub(super) fn resolve_command() -> Command {
@@ -69,6 +73,9 @@ fn source_of(matches: &ArgMatches) -> Result<Location> {
 
 pub(super) fn inspect(matches: &ArgMatches, context: &Context) -> Result<()> {
     let location = source_of(matches)?;
+    if matches.get_flag("referrers") {
+        return referrers::list(matches, context, &location);
+    }
     let source = place::open(&location, context)?;
     let limits = &context.limits;
     if matches.get_flag("raw") {

@@ -9,6 +9,7 @@ mod manual;
 mod place;
 mod progress;
 mod pull;
+mod referrers;
 mod remote;
 mod store;
 mod unpack;

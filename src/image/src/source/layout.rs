@@ -85,6 +85,48 @@ impl<F: Files> Layout<F> {
         }
     }
 
+    /// The manifests in the layout's index that refer to `digest`, with their types and annotations, as a registry gives them; of `artifact_type`
+    /// alone if it is given. What cannot be read refers to nothing.
+    ///
+    /// # Errors
+    /// Those of reading the index.
+    pub fn referrers(
+        &self,
+        digest: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Vec<Descriptor>> {
+        let mut seen = HashSet::new();
+        let mut found = Vec::new();
+        for entry in self.index()?.manifests {
+            if !seen.insert(entry.digest.clone()) {
+                continue;
+            }
+            let Ok(bytes) = self.read(&entry) else { continue };
+            let document = entry
+                .verify(&bytes)
+                .and_then(|()| Document::parse(&bytes, &entry.media_type, &self.limits));
+            let (subject, kind, annotations) = match document {
+                Ok(Document::Manifest(it)) => {
+                    let kind = it.artifact_type.filter(|kind| !kind.is_empty());
+                    (it.subject, kind.or(Some(it.config.media_type)), it.annotations)
+                }
+                Ok(Document::Index(it)) => (it.subject, it.artifact_type, it.annotations),
+                Err(_) => continue,
+            };
+            if subject.is_some_and(|subject| subject.digest == *digest)
+                && artifact_type.is_none_or(|wanted| kind.as_deref() == Some(wanted))
+            {
+                found.push(Descriptor {
+                    artifact_type: kind,
+                    annotations,
+                    platform: None,
+                    ..entry
+                });
+            }
+        }
+        Ok(found)
+    }
+
     fn read(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         let name = blob_name(&descriptor.digest);
         self.files.small(&name, self.limits.document)?.ok_or_else(|| {

@@ -128,8 +128,12 @@ impl Held<'_> {
         })?;
         let content = serde_json::json!({"bundle": path, "layers": keys});
         let content = content.to_string();
-        let key = Digest::of(content.as_bytes());
-        self.replace(&format!(".skep/bundles/{}", key.hex()), content.as_bytes())
+        let name = format!(".skep/bundles/{}", Digest::of(content.as_bytes()).hex());
+        // A bundle was there before, of the same layers: to write it to the disk again is what making one mostly waits for.
+        if self.read_small(&name)?.is_some_and(|known| known == content.as_bytes()) {
+            return Ok(());
+        }
+        self.replace(&name, content.as_bytes())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -220,7 +220,18 @@ fn a_collection_keeps_what_is_needed() {
     // A bundle keeps its layers as long as it is there.
     let bundle = place.0.join("bundle");
     std::fs::create_dir(&bundle).unwrap();
-    store.hold().unwrap().register_bundle(&bundle, std::slice::from_ref(&diff_id)).unwrap();
+    let record = || {
+        store.hold().unwrap().register_bundle(&bundle, std::slice::from_ref(&diff_id)).unwrap();
+        let found =
+            std::fs::read_dir(place.0.join(".skep/bundles")).unwrap().next().unwrap().unwrap();
+        (found.path(), found.metadata().unwrap().ino())
+    };
+    // It is not written again, unless it is not what it should be.
+    let (path, first) = record();
+    assert_eq!(record().1, first);
+    std::fs::write(&path, "").unwrap();
+    assert_ne!(record().1, first);
+    assert!(std::fs::metadata(&path).unwrap().len() > 0);
     store.untag(&Select::Name("app:1".to_owned())).unwrap();
     assert_eq!(store.untag(&Select::Name("app:1".to_owned())).unwrap_err().kind(), Kind::NotFound);
     let removed = store.gc(false).unwrap();
