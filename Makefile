@@ -58,12 +58,11 @@ bench-check: ## fail when skep is slower or larger than its budget, say which go
 	@hack/setup.sh build
 	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/perf/bench-check $(ARGS)
 
-bench-image: ## CPU of unpacking and pulling against umoci, tar, podman and skopeo (root); ARGS="--rounds N"
+bench-image: ## CPU of unpacking and pulling against umoci, tar, podman and skopeo (root); ARGS="--image DIR --rounds N"
 	@hack/setup.sh build
 	@hack/setup.sh images
 	@hack/build.sh --images >/dev/null
 	@bash -c '. hack/env.sh && SKEP_IMAGE=$$(image_binary) exec integration/perf/bench-image "$$@"' - $(ARGS)
-	@bash -c '. hack/env.sh && exec integration/images/bench-registry --skep-image "$$(image_binary)" "$$@"' - $(ARGS)
 
 install: ## install skep, manual pages and completions below DESTDIR and PREFIX
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' hack/install.sh
