@@ -16,7 +16,7 @@ use crate::sys::entry::{self, Arguments};
 use crate::sys::exec::execve_again;
 use crate::sys::fd::{self, CWD};
 use crate::sys::image;
-use crate::sys::mount::{Attr, Recursive, mount_setattr, open_tree_clone};
+use crate::sys::mount::{Attr, Recursive, mount_setattr, move_mount_to, open_tree_clone};
 
 const SELF: &std::ffi::CStr = c"/proc/self/exe";
 /// How the kernel names a program that was executed by its descriptor (execveat(2)).
@@ -96,6 +96,16 @@ pub(crate) fn let_go() {
     let number = HELD.swap(-1, Relaxed);
     if number >= 0 {
         drop(entry::take_inherited(number));
+    }
+}
+
+/// Leaves the clone among the mounts that the caller is about to unmount, as part of which it costs nothing to end.
+pub(crate) fn leave_behind() {
+    let number = HELD.load(Relaxed);
+    if number >= 0 {
+        // Any file does; this one is wherever there is a procfs. Where it fails, closing the clone unmounts it.
+        let _attached = move_mount_to(entry::inherited(number), CWD, c"/proc/version");
+        let_go();
     }
 }
 

@@ -69,6 +69,7 @@ pub(super) fn enter(child: &mut InitChild<'_>, root: BorrowedFd<'_>) -> Result<(
         mount::move_here_to_root().at(Step::Chroot, 0)?;
         nix::unistd::chroot(c".").at(Step::Chroot, 0)?;
     } else {
+        crate::exeseal::leave_behind();
         pivot_root_here().at(Step::Pivot, 0)?;
         // The old root now lies on top of the new one at ".".
         nix::mount::umount2(c".", nix::mount::MntFlags::MNT_DETACH).at(Step::OldRoot, 0)?;

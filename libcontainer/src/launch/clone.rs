@@ -81,7 +81,9 @@ impl Launch<'_> {
         let moved_first = outside && joins;
         match side {
             Ok(Side::Child) => {
-                crate::exeseal::let_go();
+                if !self.plan.pivots() {
+                    crate::exeseal::let_go();
+                }
                 // Else it would never see that the parent is gone.
                 drop(parent_end);
                 if moved_first && let Err(fault) = child.channel.wait_for_tasks() {

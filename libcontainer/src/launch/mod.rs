@@ -378,7 +378,7 @@ impl Launch<'_> {
                 staged = Some(self.stage_record(state, cgroup, server.pid, false)?);
             }
         }
-        if self.options.mode == Mode::Create {
+        if !self.plan.pivots() {
             crate::exeseal::let_go();
         }
         server.serve(state, cgroup, &mut undo.child)?;
@@ -400,8 +400,8 @@ impl Launch<'_> {
             pid_file::write(path, server.pid)?;
         }
         server.go()?;
+        crate::exeseal::let_go();
         if self.options.mode != Mode::Create {
-            crate::exeseal::let_go();
             server.wait_for_exec(cgroup, &mut undo.child)?;
             self.clock.step("the program runs");
             if self.spec.hooks.as_ref().is_some_and(|hooks| !hooks.poststart.is_empty()) {

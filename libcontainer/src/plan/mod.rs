@@ -134,6 +134,11 @@ impl Plan {
         self.namespaces.has(libc::CLONE_NEWNS) || self.detaches_root()
     }
 
+    /// Whether pivot_root(2) ends in the mounts of the host being unmounted in the container's namespace.
+    pub fn pivots(&self) -> bool {
+        self.namespaces.has(libc::CLONE_NEWNS) && !self.detaches_root() && !self.root.no_pivot
+    }
+
     /// Whether the container's mounts are made in a copy of its mount namespace, which is the host's or somebody else's,
     /// and then taken along into the namespace itself without being attached there: it keeps what it has, and the mounts
     /// go with the container's last process.
