@@ -3,7 +3,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: build run check test test-peers engines images fuzz conformance lab bench bench-check bench-image install clean help
+.PHONY: build run check test test-peers engines images fuzz conformance lab bench bench-check bench-scale bench-image install clean help
 
 build: ## build skep and skep-image for release: static, musl where rustup has it
 	@hack/setup.sh build
@@ -58,6 +58,10 @@ bench-check: ## fail when skep is slower or larger than its budget, say which go
 	@hack/setup.sh build
 	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/perf/bench-check $(ARGS)
 
+bench-scale: ## a thousand live containers of each runtime, and what each more costs (root)
+	@hack/setup.sh build
+	@SKEP=$$(hack/build.sh) && SKEP=$$SKEP integration/perf/scale $(or $(ARGS),--save)
+
 bench-image: ## CPU of unpacking and pulling against umoci, tar, podman and skopeo (root); ARGS="--image DIR --rounds N"
 	@hack/setup.sh build
 	@hack/setup.sh images
@@ -72,4 +76,4 @@ clean: ## remove what was built
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
-	@echo; echo '  ARGS=... goes to engines, images, fuzz, conformance, lab, bench and bench-check; PREFIX=$(PREFIX)'
+	@echo; echo '  ARGS=... goes to engines, images, fuzz, conformance, lab, bench, bench-check and bench-scale; PREFIX=$(PREFIX)'
