@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use crate::harness::runner::cases;
-use crate::harness::{Kind, Output, Test, json};
+use crate::harness::{Container, Kind, Output, Test, json};
 use crate::mounts::{HostMount, host_dir, mountinfo, seen, showing};
 
 cases![
@@ -24,6 +24,10 @@ cases![
     no_pivot_works,
     no_pivot_leaves_no_bare_proc,
     no_pivot_leaves_no_bare_proc_of_an_odd_name,
+    no_pivot_leaves_no_bare_proc_in_a_user_namespace,
+    no_pivot_leaves_no_proc_that_came_meanwhile,
+    no_pivot_receives_no_proc_that_comes_later,
+    no_pivot_keeps_nothing_of_the_host_mounted,
     no_pivot_keeps_what_protects_procfs,
     the_old_root_is_out_of_reach,
     an_overlay_with_long_options_is_mounted,
@@ -219,6 +223,99 @@ fn no_pivot_leaves_no_bare_proc_of_an_odd_name(t: &Test) {
     let proc = HostMount::proc(t, t.path("a b\\040\tc").to_str().unwrap());
     no_bare_proc_is_made(t);
     drop(proc);
+    t.assert_nothing_left();
+}
+
+/// There the host's mounts are locked, so they can only be covered.
+fn no_pivot_leaves_no_bare_proc_in_a_user_namespace(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "crun 1.8 leaves them");
+    let c = t.container().user_namespace(200_000).with_capabilities(&["CAP_SETFCAP"]).sh(BARE);
+    let proc = HostMount::proc(t, t.path("proc").to_str().unwrap());
+    std::fs::create_dir_all(c.path("/mnt")).unwrap();
+    c.bundle_call("run", &["--no-pivot"]).run().ok().prints(DENIED);
+    drop(proc);
+    t.assert_nothing_left();
+}
+
+/// Makes a bare one where the kernel lets it.
+const BARE: &str = "unshare -Urpfm mount -t proc none /mnt 2>&1 | grep -c denied";
+const DENIED: &str = "1\n";
+
+/// A container that would make one, and where a host may mount another.
+fn beside_a_proc(t: &Test) -> (Container<'_>, String) {
+    t.need(t.kind() == Kind::Skep, "runc 1.1 and crun 1.8 look too early");
+    t.need_capability("CAP_SYS_ADMIN");
+    t.need_program("unshare");
+    let c = t.container().with_capabilities(&["CAP_SETFCAP"]);
+    let dir = t.path("dir with proc");
+    for dir in [&c.path("/mnt"), &dir] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    (c, dir.display().to_string())
+}
+
+/// Words that run a script in a mount namespace where everything is shared, as systemd leaves a host. `$@` is the call.
+fn shared(script: &str) -> [&str; 7] {
+    ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+}
+
+fn no_pivot_leaves_no_proc_that_came_meanwhile(t: &Test) {
+    let (c, dir) = beside_a_proc(t);
+    // Init waits for the hook, with its own copy of the host's mounts.
+    let c = c.hook("createRuntime", &format!("exec mount -t proc none '{dir}'")).sh(BARE);
+    let words = shared("mount --make-rshared / && exec \"$@\"");
+    let words = [&words[..], &["sh"]].concat();
+    c.bundle_call("run", &["--no-pivot"]).by(&words).run().ok().prints(DENIED);
+    t.assert_nothing_left();
+}
+
+fn no_pivot_receives_no_proc_that_comes_later(t: &Test) {
+    let (c, dir) = beside_a_proc(t);
+    let c = c.sh(&format!("{BARE} > /found"));
+    let pid_file = c.dir.join("pid").display().to_string();
+    let script = format!(
+        "mount --make-rshared / && \"$@\" && mount -t proc none '{dir}' && exec '{}' --root '{}' start {}",
+        t.runtime.path.display(),
+        t.root.display(),
+        c.id
+    );
+    let words = [&shared(&script)[..], &["sh"]].concat();
+    c.bundle_call("create", &["--no-pivot", "--pid-file", &pid_file]).by(&words).run().ok();
+    c.wait_exit();
+    assert_eq!(c.read("/found"), DENIED);
+    c.delete().ok();
+    t.assert_nothing_left();
+}
+
+/// It would be busy as long as the container lives, whatever the host unmounts.
+fn no_pivot_keeps_nothing_of_the_host_mounted(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc 1.1 and crun 1.8 keep all but procfs and sysfs");
+    t.need_program("nsenter");
+    let dir = t.path("dir").display().to_string();
+    let outer = HostMount::tmpfs(t, &dir);
+    // One over the other, and one that is hidden by both.
+    let hidden = HostMount::tmpfs(t, &format!("{dir}/sub"));
+    let inner = HostMount::tmpfs(t, &dir);
+    let c = t.container().lasting();
+    c.bundle_call(
+        "run",
+        &["--no-pivot", "--detach", "--pid-file", c.dir.join("pid").to_str().unwrap()],
+    )
+    .run()
+    .ok();
+    let inside = |words: &[&str]| {
+        let file = format!("--mount=/proc/{}/ns/mnt", c.pid());
+        let mut command = std::process::Command::new("nsenter");
+        let output = crate::harness::reaper::output(command.arg(file).args(words)).unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    inside(&["/bin/busybox", "umount", "-l", "/"]);
+    // Whoever comes now comes to the root of the host.
+    let seen = inside(&["sh", "-c", "mount -t proc none /proc && cat /proc/self/mountinfo"]);
+    assert_eq!(seen.lines().count(), 2, "{seen}");
+    c.delete_force().ok();
+    drop((inner, hidden, outer));
     t.assert_nothing_left();
 }
 

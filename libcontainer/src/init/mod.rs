@@ -15,6 +15,7 @@ mod label;
 mod live;
 mod mount;
 mod namespace;
+mod old_root;
 mod prepare;
 mod rootfs;
 mod scheduling;
@@ -52,9 +53,6 @@ pub(crate) struct InitChild<'a> {
     pub(crate) proc: OwnedFd,
     /// The mount namespace to come back to once the mounts are made in a copy of it ([`Plan::detaches_root`]).
     pub(crate) mount_namespace: Option<OwnedFd>,
-    /// With `--no-pivot`, which leaves the host's mounts below the container's root: where procfs and sysfs are, to be
-    /// unmounted. Nothing is masked in those, so they would let a process mount bare ones of its own.
-    pub(crate) bare_mounts: Vec<std::ffi::CString>,
     /// The container's v1 cgroups.
     pub(crate) v1_views: Vec<V1View>,
     /// The container's v2 cgroup on the host, where cgroup2 cannot be mounted.

@@ -72,7 +72,6 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     make_cwd(plan, root.as_fd())?;
     apply_limits(child)?;
     mount::last(child, root.as_fd())?;
-    rootfs::unmount_bare(&child.bare_mounts)?;
     mount::seal(unsealed)?;
     rootfs::seal(plan, root.as_fd())?;
     rootfs::enter(child, root.as_fd())?;

@@ -1,11 +1,11 @@
 //! The root filesystem: attaching it, changing into it, sealing it.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::InitChild;
+use super::{InitChild, old_root};
 use crate::path;
 use crate::plan::{MountLabel, Plan};
 use crate::sync::{At, Fault, Step};
@@ -41,21 +41,6 @@ pub(super) fn attach(child: &mut InitChild<'_>) -> Result<OwnedFd, Fault> {
     Ok(tree)
 }
 
-/// Unmounts the host's procfs and sysfs; where that is not allowed, covers them.
-pub(super) fn unmount_bare(points: &[CString]) -> Result<(), Fault> {
-    for point in points {
-        match nix::mount::umount2(point.as_c_str(), nix::mount::MntFlags::MNT_DETACH) {
-            Err(Errno::EPERM | Errno::EINVAL) => {
-                mount::mount(c"tmpfs", point, c"tmpfs", libc::MS_RDONLY, c"")
-                    .at(Step::OldRoot, 0)?;
-            }
-            Err(Errno::ENOENT) | Ok(()) => {}
-            Err(errno) => return Err(Fault::new(Step::OldRoot, 0, errno)),
-        }
-    }
-    Ok(())
-}
-
 /// Makes `root` this process's root and leaves the host's behind.
 pub(super) fn enter(child: &mut InitChild<'_>, root: BorrowedFd<'_>) -> Result<(), Fault> {
     let plan = child.plan;
@@ -67,6 +52,7 @@ pub(super) fn enter(child: &mut InitChild<'_>, root: BorrowedFd<'_>) -> Result<(
         nix::unistd::chroot(c".").at(Step::Chroot, 0)?;
     } else if plan.root.no_pivot {
         mount::move_here_to_root().at(Step::Chroot, 0)?;
+        old_root::clear(child.proc.as_fd())?;
         nix::unistd::chroot(c".").at(Step::Chroot, 0)?;
     } else {
         crate::exeseal::leave_behind();

@@ -127,7 +127,6 @@ fn change(target: &Target<'_>, plan: &Plan, change: &Change<'_>) -> Result<()> {
         rootfs: None,
         proc: open_proc()?,
         mount_namespace: None,
-        bare_mounts: Vec::new(),
         v1_views: Vec::new(),
         v2_directory: None,
         hooks: None,

@@ -9,7 +9,6 @@ mod live_mounts;
 mod lsm;
 mod map_helper;
 mod net_devices;
-mod no_pivot;
 mod oom_score;
 mod others;
 mod pid_file;
@@ -312,7 +311,6 @@ impl Launch<'_> {
             rootfs: fds.rootfs.take(),
             proc: fds.proc,
             mount_namespace: None,
-            bare_mounts: self.bare_mounts()?,
             v1_views: match cgroup.driver() {
                 cgroup::Driver::Disabled => Vec::new(),
                 _ => cgroup_plan.v1_views(),
