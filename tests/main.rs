@@ -80,6 +80,7 @@ mod net_devices;
 mod pause;
 mod printing;
 mod process;
+mod regex;
 mod resctrl;
 mod resources;
 mod root;
@@ -112,6 +113,7 @@ fn main() -> ExitCode {
         start::CASES,
         run::CASES,
         pause::CASES,
+        regex::CASES,
         exec::CASES,
         exec_user::CASES,
         cgroups::CASES,

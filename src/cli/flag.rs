@@ -131,7 +131,7 @@ flags! {
         "run in this existing cgroup below the container's; may be repeated");
     IGNORE_PAUSED = Flag::bool("ignore-paused", "do not refuse a paused container; the process starts when it is resumed");
     ALL = Flag::bool("all", "send the signal to every process of the container").short(b'a');
-    REGEX = Flag::bool("regex", "the id is an extended regular expression; every container it matches is meant").short(b'r');
+    REGEX = Flag::bool("regex", "the id is an extended regular expression; every container is meant that has it in its id").short(b'r');
     FORCE = Flag::bool("force", "kill the container first if it still runs; succeed if there is none").short(b'f');
     FORMAT = Flag::scalar("format", "FORMAT", "table or json (default: table)").short(b'f').choices(&["table", "json"]);
     QUIET = Flag::bool("quiet", "print ids only").short(b'q');

@@ -3,8 +3,9 @@
 use std::ffi::OsStr;
 
 use libcontainer::Result;
+use libcontainer::container::Saved;
 
-use super::{open, refuse_regex};
+use super::each;
 use crate::cli::{Args, Globals, flag, value};
 use crate::logging::Logger;
 
@@ -12,8 +13,8 @@ use crate::logging::Logger;
 ///
 /// # Errors
 /// The container does not run, or there is no such signal.
-pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>, _: &Logger) -> Result<()> {
-    refuse_regex(args)?;
+pub(crate) fn run(args: &Args<'_>, globals: &Globals<'_>, log: &Logger) -> Result<()> {
     let signal = value::signal(args.operand(1).unwrap_or(OsStr::new("SIGTERM")))?;
-    open(args, globals)?.container()?.kill(signal, args.flag(&flag::ALL))
+    let all = args.flag(&flag::ALL);
+    each(args, globals, log, |store, id| Saved::open(store, id)?.container()?.kill(signal, all))
 }

@@ -19,12 +19,17 @@ mod state;
 mod update;
 pub(crate) mod version;
 
+use std::ffi::CString;
+
 use libcontainer::container::Saved;
+use libcontainer::error::Kind;
 use libcontainer::id::ContainerId;
+use libcontainer::log::Log;
 use libcontainer::store::Store;
+use libcontainer::sys::regex::Regex;
 use libcontainer::{Error, Result};
 
-use crate::cli::{Args, Globals, Name, Request};
+use crate::cli::{Args, Globals, Name, Request, flag};
 use crate::logging::Logger;
 
 /// Runs the command `name`; its exit status.
@@ -85,13 +90,40 @@ fn id(args: &Args<'_>) -> Result<ContainerId> {
     ContainerId::new(args.id()?)
 }
 
-/// Refuses crun's --regex, which this version does not have.
-fn refuse_regex(args: &Args<'_>) -> Result<()> {
-    if args.flag(&crate::cli::flag::REGEX) {
-        return Err(Error::unsupported("--regex is not available in this version of skep")
-            .hint("name the containers one by one; `skep list -q` lists them"));
+/// Calls `act` with the container that the first operand names; with crun's --regex, with each whose id it matches, those
+/// that fail no reason to leave the others alone.
+///
+/// # Errors
+/// The first failure; the others are warnings.
+fn each(
+    args: &Args<'_>,
+    globals: &Globals<'_>,
+    log: &Logger,
+    act: impl Fn(&Store, &ContainerId) -> Result<()>,
+) -> Result<()> {
+    let store = store(globals)?;
+    if !args.flag(&flag::REGEX) {
+        return act(&store, &id(args)?);
     }
-    Ok(())
+    let text = args.id()?;
+    let invalid = |why: &str| {
+        Error::config(format!("{text:?} is not an extended regular expression: {why}"))
+            .hint("regex(7) says what one is")
+    };
+    let pattern = CString::new(text).map_err(|_nul| invalid("a NUL byte"))?;
+    let regex = Regex::new(&pattern).map_err(|why| invalid(&why))?;
+    let is_meant = |id: &ContainerId| CString::new(id.as_str()).is_ok_and(|id| regex.matches(&id));
+    let mut result = Ok(());
+    for id in store.ids()?.iter().filter(|id| is_meant(id)) {
+        match act(&store, id) {
+            // Somebody else has deleted it since.
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) if result.is_err() => log.warn(&format!("container {id}: {error}")),
+            Err(error) => result = Err(error.context(&format!("container {id}"))),
+            Ok(()) => {}
+        }
+    }
+    result
 }
 
 /// The record of the container that the first operand names.

@@ -17,6 +17,7 @@ pub mod netlink;
 pub mod pidfd;
 pub mod process;
 pub mod pty;
+pub mod regex;
 pub mod scheduling;
 pub mod seccomp;
 pub mod signal;
