@@ -3,8 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
+use crate::harness::host::Layout;
 use crate::harness::runner::cases;
-use crate::harness::{Test, say, wait};
+use crate::harness::{Kind, Test, say, wait};
 
 cases![
     pause_freezes_the_container_and_resume_thaws_it,
@@ -13,6 +14,7 @@ cases![
     resume_of_a_running_container_is_refused,
     kill_of_a_paused_container_works_after_resume,
     delete_force_of_a_paused_container_succeeds,
+    delete_force_of_a_container_that_somebody_else_has_frozen,
 ];
 
 fn counter(c: &crate::harness::Container<'_>) -> String {
@@ -81,5 +83,36 @@ fn delete_force_of_a_paused_container_succeeds(t: &Test) {
     let pid = c.pid();
     c.delete_force().ok();
     assert!(!wait::is_alive(pid));
+    t.assert_nothing_left();
+}
+
+/// In a version 1 cgroup that is not the container's.
+fn delete_force_of_a_container_that_somebody_else_has_frozen(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "theirs stay frozen");
+    t.need_layout(Layout::V1);
+    t.need_controller("freezer");
+    let name = format!("/{}-frozen", t.container().id);
+    let file = |file: &str| t.host.v1("freezer", &name, file);
+    let directory = file("");
+    fs::create_dir(&directory).unwrap();
+    let c = t.container().sh("sleep 1000 & echo > /up; exec sleep 1000");
+    c.run_detached();
+    c.wait_file("/up");
+    let others = t.container().lasting();
+    others.run_detached();
+    let all = fs::read_to_string(t.host.v1("freezer", &c.id, "cgroup.procs")).unwrap();
+    assert_eq!(all.lines().count(), 2, "{all}");
+    for pid in all.lines().chain([others.pid().to_string().as_str()]) {
+        fs::write(file("cgroup.procs"), pid).unwrap();
+    }
+    fs::write(file("freezer.state"), "FROZEN").unwrap();
+    let deleted = c.delete_force();
+    let left = fs::read_to_string(file("cgroup.procs")).unwrap();
+    fs::write(file("freezer.state"), "THAWED").unwrap();
+    deleted.ok().no_stdout();
+    // The other one is not this container's.
+    assert_eq!(left, format!("{}\n", others.pid()));
+    others.delete_force().ok();
+    fs::remove_dir(directory).unwrap();
     t.assert_nothing_left();
 }

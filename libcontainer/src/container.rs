@@ -115,6 +115,9 @@ pub struct Container<'a> {
 /// How long a killed init may take to end before `delete --force` gives up.
 const KILL_WAIT: Duration = Duration::from_secs(10);
 
+/// How long it takes at most where nothing keeps it.
+const SOON: Duration = Duration::from_millis(200);
+
 impl<'a> Container<'a> {
     /// What is recorded of it.
     pub fn record(&self) -> &Record<'a> {
@@ -339,7 +342,7 @@ impl<'a> Container<'a> {
     fn kill_all(&self) -> Result<()> {
         let init = self.init.pidfd().doing("pidfd_open")?;
         let killed = self.cgroup.signal_all(libc::SIGKILL);
-        init.map_or(Ok(()), |init| end(&init))?;
+        init.map_or(Ok(()), |init| end(&init, &self.cgroup))?;
         killed
     }
 
@@ -420,12 +423,16 @@ fn not_running() -> Error {
     Error::lifecycle("container not running")
 }
 
-/// Kills an init and waits for its end.
-fn end(init: &OwnedFd) -> Result<()> {
+/// Kills an init and waits for its end, with which it is in `cgroup`.
+fn end(init: &OwnedFd, cgroup: &Cgroup) -> Result<()> {
     match pidfd::send_signal(init.as_fd(), libc::SIGKILL) {
-        Ok(()) | Err(Errno::ESRCH) => wait_for_end(init, KILL_WAIT),
-        Err(errno) => Err(Error::os("kill init", errno)),
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(errno) => return Err(Error::os("kill init", errno)),
     }
+    if wait_for_end(init, SOON).is_err() {
+        cgroup.recall()?;
+    }
+    wait_for_end(init, KILL_WAIT)
 }
 
 fn wait_for_end(init: &OwnedFd, limit: Duration) -> Result<()> {

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Cgroup, file};
+use super::{Cgroup, file, processes};
 use crate::error::Context;
 use crate::{Error, Result};
 
@@ -55,6 +55,24 @@ impl Cgroup {
             (self.freezer("freezer.state")?, "THAWED")
         };
         file::write(&path, value).on("write", &path)
+    }
+
+    /// Takes processes of the container back that somebody has moved to another freezer of version 1: frozen there, even a
+    /// killed one would stay for ever. The others that are frozen there are that somebody's business.
+    ///
+    /// # Errors
+    /// The failed read or write; a process that has gone is no error.
+    pub fn recall(&self) -> Result<()> {
+        let Some(directory) = self.v1("freezer") else { return Ok(()) };
+        let here = processes::all(&directory)?;
+        let path = format!("{directory}/cgroup.procs");
+        for pid in self.pids()?.into_iter().filter(|pid| !here.contains(pid)) {
+            match file::write(&path, &pid.to_string()) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => return Err(Error::os("write", errno).path(&path)),
+            }
+        }
+        Ok(())
     }
 
     /// Whether the cgroup is frozen or about to be; one that is gone is not.

@@ -157,7 +157,7 @@ fn remove_damaged(state: &StateDir, others: &Others<'_>, record: Option<&[u8]>) 
     // One without a cgroup has nothing else that could be found; its processes end with it if it has its own pids.
     let init = record.and_then(store::find_init);
     if let Some(init) = init.map(|init| init.pidfd().doing("pidfd_open")).transpose()?.flatten() {
-        end(&init)?;
+        end(&init, &cgroup)?;
     }
     if let Some(Ok(group)) = record.and_then(store::find_resctrl).map(resctrl::Group::from_record) {
         group.remove_unused();
