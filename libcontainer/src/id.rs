@@ -12,15 +12,18 @@ impl ContainerId {
     /// Checks `id`: letters, digits and `_ + - .`, at most 255 bytes, no leading dot.
     ///
     /// # Errors
-    /// [`Kind::Config`](crate::Kind::Config) with runc's words.
+    /// [`Kind::Config`](crate::Kind::Config) with runc's words, and crun's.
     pub fn new(id: &str) -> Result<Self> {
         if id.is_empty() {
             return Err(Error::config("container id cannot be empty"));
         }
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
-        if !id.bytes().all(allowed) {
-            return Err(Error::config(format!("invalid container ID format: {id:?}"))
-                .hint("use letters, digits, '_', '+', '-' and '.'"));
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
+        if let Some(other) = id.chars().find(|c| !is_allowed(*c)) {
+            let other = other.escape_debug();
+            return Err(Error::config(format!(
+                "invalid container ID format: {id:?}: invalid character `{other}` in the ID"
+            ))
+            .hint("use letters, digits, '_', '+', '-' and '.'"));
         }
         if id.starts_with('.') {
             return Err(Error::config(format!("invalid container ID format: {id:?}"))
@@ -60,5 +63,8 @@ mod tests {
         for id in ["", ".", "..", ".a", "a/b", "/", "a b", "a\n", "é", &"x".repeat(256)] {
             assert!(ContainerId::new(id).is_err(), "{id:?}");
         }
+        let said = |id: &str| ContainerId::new(id).unwrap_err().to_string();
+        assert!(said("a/b").contains("ID format: \"a/b\": invalid character `/` in the ID"));
+        assert!(said("a\n").contains("`\\n`"), "{}", said("a\n"));
     }
 }

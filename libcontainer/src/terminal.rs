@@ -23,12 +23,13 @@ const NULL_DEVICE: (u64, u64) = (1, 3);
 /// Refuses a terminal nobody would drive, and a console socket nothing would be sent to. `detach` is true for `create`.
 ///
 /// # Errors
-/// [`crate::Kind::Config`], in the words of runc, which containerd's tests match.
+/// [`crate::Kind::Config`], in the words of runc, which containerd's tests match; crun's are the hint.
 pub fn check_terminal(terminal: bool, detach: bool, console_socket: bool) -> Result<()> {
     if terminal && detach && !console_socket {
         return Err(Error::config(
             "cannot allocate tty if runc will detach without setting console socket",
-        ));
+        )
+        .hint("use --console-socket"));
     }
     if console_socket && !(terminal && detach) {
         return Err(Error::config(
