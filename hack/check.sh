@@ -35,15 +35,18 @@ other_architecture() {
     cargo check --locked --package skep --package skep-libcontainer --target aarch64-unknown-linux-musl
 }
 
-# Linked into a program that runs as root. A new one needs a design note: what it saves, what it brings, who keeps it.
+# Linked into a program that runs as root, exactly these. A new one needs a design note: what it saves, what it brings, who keeps it.
 linked_crates() {
     local allowed=' bitflags cfg-if itoa libc memchr memoffset nix serde serde_core serde_json skep skep-libcontainer zmij '
-    local name unknown=()
+    local name linked unknown=()
+    linked=$'\n'$(cargo tree --locked --package skep --edges normal,no-proc-macro --prefix none --target "$(release_target)" | sort -u)
     while read -r name _; do
-        [[ $allowed == *" $name "* ]] || unknown+=("$name")
-    done < <(cargo tree --locked --package skep --edges normal,no-proc-macro --prefix none \
-        --target "$(release_target)" | sort -u)
+        [[ -z $name || $allowed == *" $name "* ]] || unknown+=("$name")
+    done <<<"$linked"
     ((${#unknown[@]} == 0)) || { echo "skep links more than hack/check.sh allows: ${unknown[*]}"; return 1; }
+    for name in $allowed; do
+        [[ $linked == *$'\n'"$name "* ]] || { echo "skep no longer links $name: take it off the list in hack/check.sh"; return 1; }
+    done
 }
 
 # What skep-image adds is in libcontainer/design/0014-images.md. The lists are here so that a new one is seen, and so that skep is

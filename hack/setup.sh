@@ -75,6 +75,7 @@ test)
     want busybox-static static_busybox
     want libseccomp-dev test -e /usr/include/seccomp.h
     want procps command -v ps
+    want strace command -v strace
     ;;
 peers)
     want runc command -v runc

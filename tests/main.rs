@@ -40,6 +40,7 @@ mod checkpoint;
 mod checkpoint_scripts;
 mod checkpoint_trust;
 mod cli;
+mod counts;
 mod credentials;
 mod cve;
 mod cve_mounts;
@@ -130,6 +131,7 @@ fn main() -> ExitCode {
         timens::CASES,
         net_devices::CASES,
         scheduling::CASES,
+        counts::CASES,
         credentials::CASES,
         labels::CASES,
         mounts::CASES,
