@@ -26,6 +26,9 @@ cases![
     an_init_killed_before_start_makes_start_fail,
     an_init_killed_during_start_makes_start_fail,
     an_init_killed_before_it_passed_the_gate_makes_start_fail,
+    a_fault_is_told_after_a_start_that_was_killed,
+    a_fault_that_an_earlier_version_left_is_told,
+    all_that_a_hook_has_to_say_passes_the_gate,
     a_program_that_ends_at_once_is_a_success,
     nothing_is_left_of_a_start_that_failed,
     the_configuration_of_create_counts_for_everything,
@@ -209,6 +212,46 @@ fn an_init_killed_before_it_passed_the_gate_makes_start_fail(t: &Test) {
     kill_and_reap(&c, &start);
     start.wait().fails().one_line().names("died before it became the program");
     assert_eq!(c.status(), "stopped");
+}
+
+fn a_fault_is_told_after_a_start_that_was_killed(t: &Test) {
+    need_truth(t);
+    // Killed once it has opened the gate and before it has taken its name away.
+    let c = created(t, SCRIPT);
+    let gate = t.root.join(&c.id).join("exec.fifo");
+    let init = Pid::from_raw(c.pid());
+    kill(init, Signal::SIGSTOP).unwrap();
+    wait::until("init has stopped", || (wait::process_state(c.pid()) == Some('T')).then_some(()));
+    let mut first = fs::OpenOptions::new().write(true).open(&gate).unwrap();
+    std::io::Write::write_all(&mut first, b"1").unwrap();
+    drop(first);
+    fs::remove_file(c.path("/program")).unwrap();
+    let start = c.call("start", &[]).spawn();
+    wait::until("start waits for init", || (!gate.exists()).then_some(()));
+    kill(init, Signal::SIGCONT).unwrap();
+    start.wait().fails().one_line().says(&say::NO_SUCH_FILE).names("/program");
+    assert_eq!(c.status(), "stopped");
+}
+
+fn a_fault_that_an_earlier_version_left_is_told(t: &Test) {
+    need_truth(t);
+    let c = t.container().lasting().hook("startContainer", "echo here > /here; sleep 1000");
+    c.create();
+    let start = c.call("start", &[]).spawn();
+    c.wait_file("/here");
+    // Its init had a file for it; this is not one that any version has written.
+    fs::write(t.root.join(&c.id).join("start.fault"), "?").unwrap();
+    kill_and_reap(&c, &start);
+    start.wait().fails().one_line().names("init left a fault nobody knows");
+}
+
+fn all_that_a_hook_has_to_say_passes_the_gate(t: &Test) {
+    need_truth(t);
+    let script = "i=0; while [ $i -lt 1000 ]; do echo 'many words'; i=$((i + 1)); done; exit 1";
+    let c = t.container().lasting().hook("startContainer", script);
+    c.create();
+    let output = failed(&c).names("startContainer hook #0").names("many words");
+    assert!(output.stderr.len() > 3000, "{output}");
 }
 
 /// Ends init while start, which waits for it, cannot look: it finds that somebody has reaped it.

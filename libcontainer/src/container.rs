@@ -31,8 +31,11 @@ use crate::plan::{self, ProcessPlan};
 use crate::process::{Init, Stat};
 use crate::spec::{self, Process, Spec, annotations};
 use crate::store::{self, Record, StateDir, Store};
-use crate::sync;
+use crate::sync::{self, PASSED};
 use crate::sys::{fd, pidfd};
+
+/// The most that is read of what init has left in the gate: a fault, behind a byte of each `start` that was killed.
+const MOST_LEFT: usize = 2 * (sync::FRAME + sync::DETAIL);
 
 /// runtime.md "State", and `paused`, which every runtime has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,7 +202,7 @@ impl<'a> Container<'a> {
     fn open_gate(&self) -> Result<()> {
         let stopped = || Error::lifecycle("cannot start a container that has stopped");
         let fifo = self.state.open_fifo()?.ok_or_else(stopped)?;
-        match nix::unistd::write(&fifo, b"1") {
+        match nix::unistd::write(&fifo, &[PASSED]) {
             Err(Errno::EPIPE) => return Err(stopped()),
             other => other.map(drop).on("write", self.state.path().join(store::FIFO))?,
         }
@@ -216,22 +219,28 @@ impl<'a> Container<'a> {
                 }
             }
         }
-        let fault = self.state.read(store::FAULT)?.unwrap_or_default();
-        if !fault.is_empty() {
-            return Err(self.explain(&fault));
-        }
-        self.state.unlink(store::FAULT);
         self.check_program(fifo.as_fd())
     }
 
     /// The gate is closed by execve(2), and by death: asks which of the two it was, and waits for the end of a death.
     ///
-    /// Of a process that somebody has reaped already the gate tells whether it came as far as execve(2): a byte stays in it
-    /// until then. What its filter would have done to it there is all else that can be told.
+    /// Why it died init has left in the gate, or else a byte that stays there until it comes to execve(2), which tells of a
+    /// process that somebody has reaped already. What its filter would have done to it there is all else that can be told.
     fn check_program(&self, gate: BorrowedFd<'_>) -> Result<()> {
+        let left = fd::unread(gate).unwrap_or(0);
+        if left > 0
+            && let Some(fault) = take_fault(gate)
+        {
+            return Err(self.explain(&fault));
+        }
         let stat = Stat::read(self.init.pid).ok();
         let stat = stat.filter(|stat| stat.start_time == self.init.start_time);
-        let early = || self.record.execve_denied || fd::unread(gate).is_ok_and(|bytes| bytes > 0);
+        if stat.as_ref().is_none_or(Stat::has_not_executed)
+            && let Some(fault) = self.state.read(store::FAULT)?.filter(|fault| !fault.is_empty())
+        {
+            return Err(self.explain(&fault));
+        }
+        let early = || self.record.execve_denied || left > 0;
         if !stat.map_or_else(early, |stat| stat.has_not_executed()) {
             return Ok(());
         }
@@ -417,6 +426,13 @@ impl<'a> Container<'a> {
         }
         Ok(pids)
     }
+}
+
+/// What init has left in the gate, behind the bytes that tell how far it has come.
+fn take_fault(gate: BorrowedFd<'_>) -> Option<Vec<u8>> {
+    let bytes = fd::take_unread(gate, MOST_LEFT).ok()?;
+    let fault: Vec<u8> = bytes.into_iter().skip_while(|byte| *byte == PASSED).collect();
+    (!fault.is_empty()).then_some(fault)
 }
 
 fn not_running() -> Error {

@@ -34,7 +34,7 @@ pub const CONFIG: &str = "config.json";
 pub const SECCOMP: &str = "seccomp.bpf";
 /// What `start` writes to.
 pub const FIFO: &str = "exec.fifo";
-/// Where init says why it could not start.
+/// Where the init of an earlier version says why it could not start.
 pub const FAULT: &str = "start.fault";
 
 /// How long one command waits for another.
@@ -395,15 +395,6 @@ impl StateDir {
             Err(Errno::ENOENT | Errno::ENXIO) => Ok(None),
             other => other.on("open", self.path.join(FIFO)).map(Some),
         }
-    }
-
-    /// Makes the file into which init writes its fault.
-    ///
-    /// # Errors
-    /// Those of open(2).
-    pub fn make_fault_file(&self) -> Result<OwnedFd> {
-        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
-        fd::openat(self.fd(), c"start.fault", flags, 0o600).on("create", self.path.join(FAULT))
     }
 
     /// Removes a file if it is there.

@@ -70,7 +70,7 @@ impl Channel {
 
 /// Writes `fault` to `to` and ends this process.
 pub(crate) fn report(to: BorrowedFd<'_>, fault: &Fault) -> ! {
-    // One write: a message on the socket, all or nothing in the file. There is nobody else to tell if it fails.
+    // One write: a message on the socket; the gate of a created container has room for it. There is nobody else to tell if it fails.
     let _told = nix::unistd::write(to, &fault.encode());
     sys::process::exit_now(1)
 }

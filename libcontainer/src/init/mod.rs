@@ -41,8 +41,10 @@ pub(crate) use scheduling::set as set_scheduling;
 pub(crate) struct InitChild<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) channel: Channel,
-    /// The FIFO that `start` writes to; without it the channel itself says go (`run`).
-    pub(crate) gate: Option<Gate>,
+    /// The FIFO that `start` writes to, open for reading and writing: a reader until execve closes it, and the place for why
+    /// that was not reached. Only read(2), write(2) and execve(2) happen at it, which no profile forbids: the filter may be
+    /// loaded already. Without it the channel itself says go (`run`).
+    pub(crate) gate: Option<OwnedFd>,
     /// How it gets into its v1 cgroups.
     pub(crate) cgroups: Cgroups,
     /// The namespaces to join, as `plan.namespaces.join` lists them, less those the parent has joined itself.
@@ -101,8 +103,7 @@ impl InitChild<'_> {
         fds.push(self.channel.0);
         fds.push(self.proc);
         fds.extend(self.namespaces.into_iter().map(|namespace| namespace.fd));
-        fds.extend(self.gate.into_iter().flat_map(|gate| [gate.fifo, gate.fault]));
-        fds.extend(self.rootfs.into_iter().chain(self.notify_mount));
+        fds.extend(self.gate.into_iter().chain(self.rootfs).chain(self.notify_mount));
         fd::close_all(fds);
     }
 }
@@ -133,15 +134,4 @@ pub(crate) struct Namespace {
     pub(crate) index: usize,
     pub(crate) kind: libc::c_int,
     pub(crate) fd: OwnedFd,
-}
-
-/// How a created container is told to start, and tells that it could not.
-///
-/// Only read(2), write(2) and execve(2) happen from here on, which no profile forbids: the filter may be loaded already.
-#[derive(Debug)]
-pub(crate) struct Gate {
-    /// The FIFO, open for reading and writing: a reader until execve closes it.
-    pub(crate) fifo: OwnedFd,
-    /// Where a fault goes.
-    pub(crate) fault: OwnedFd,
 }

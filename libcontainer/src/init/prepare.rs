@@ -11,7 +11,7 @@ use super::{Cgroups, ChildHooks, InitChild, console, device, mount, namespace, r
 use crate::hooks::{self, Phase};
 use crate::path::{self, Make};
 use crate::plan::{Plan, ProcessPlan};
-use crate::sync::{At, Fault, Frame, Step, Tag};
+use crate::sync::{At, Fault, Frame, PASSED, Step, Tag};
 use crate::sys::spawn::signal::{SignalMask, reset_dispositions};
 use crate::sys::{self, creds, fd, process};
 use crate::terminal;
@@ -332,12 +332,12 @@ fn start(child: &InitChild<'_>, built: &Built) -> ! {
         Some(gate) => {
             let filter = child.plan.process.seccomp.as_ref();
             let lean = filter.is_none_or(|filter| filter.allows(libc::SYS_madvise));
-            if !sys::image::wait_for_byte(gate.fifo.as_fd(), lean) {
+            if !sys::image::wait_for_byte(gate.as_fd(), lean) {
                 process::exit_now(1);
             }
             // Who is killed from here on, and reaped before `start` has looked, leaves this in the gate.
-            told = nix::unistd::write(&gate.fifo, b"1").is_ok().then_some(&gate.fifo);
-            gate.fault.as_fd()
+            told = nix::unistd::write(gate, &[PASSED]).is_ok().then_some(gate);
+            gate.as_fd()
         }
         None => child.channel.0.as_fd(),
     };
@@ -364,10 +364,7 @@ fn run_start_hooks(child: &InitChild<'_>, built: &Built) -> Result<(), Fault> {
 /// The descriptors a waiting init still needs.
 pub(super) fn needed(child: &InitChild<'_>) -> Vec<libc::c_int> {
     let mut list = vec![child.channel.0.as_raw_fd()];
-    if let Some(gate) = &child.gate {
-        list.push(gate.fifo.as_raw_fd());
-        list.push(gate.fault.as_raw_fd());
-    }
+    list.extend(child.gate.iter().map(AsRawFd::as_raw_fd));
     if let Some(own) = &child.hooks {
         list.extend(own.stdout.iter().chain(&own.stderr).map(AsRawFd::as_raw_fd));
     }

@@ -31,7 +31,7 @@ use crate::error::{Context, Error, Result};
 use crate::foreground::Tty;
 use crate::hooks::{Phase, StateTemplate};
 use crate::id::ContainerId;
-use crate::init::{Cgroups, Channel, ChildHooks, Gate, InitChild};
+use crate::init::{Cgroups, Channel, ChildHooks, InitChild};
 use crate::log::Log;
 use crate::notify::{self, Proxy};
 use crate::plan::{self, HostFacts, Plan};
@@ -283,9 +283,7 @@ impl Launch<'_> {
         }
         self.write_state_files(state)?;
         let gate = match self.options.mode {
-            Mode::Create => {
-                Some(Gate { fifo: state.make_fifo()?, fault: state.make_fault_file()? })
-            }
+            Mode::Create => Some(state.make_fifo()?),
             Mode::RunDetached | Mode::RunForeground => None,
         };
         let notify_mount = self.prepare_notify(state)?;

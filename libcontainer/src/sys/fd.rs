@@ -1,6 +1,6 @@
 //! Descriptors: opening below a root, close_range(2), statx(2).
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -468,6 +468,19 @@ pub fn unread(pipe: BorrowedFd<'_>) -> Result<usize, Errno> {
     // SAFETY: the number outlives the call.
     check(unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) }.into())?;
     Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// Takes what is in a FIFO of which this process holds `end`, the one for writing, at most `most` bytes.
+///
+/// # Errors
+/// Those of open(2), through `/proc/self/fd`, for the FIFO may have no name any more; those of read(2).
+pub fn take_unread(end: BorrowedFd<'_>, most: usize) -> Result<Vec<u8>, Errno> {
+    let path = CString::new(format!("/proc/self/fd/{}", end.as_raw_fd())).unwrap_or_default();
+    let other = openat(CWD, &path, libc::O_RDONLY | libc::O_NONBLOCK, 0)?;
+    let mut bytes = vec![0; most];
+    let length = nix::unistd::read(&other, &mut bytes)?;
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 /// Writes all of `content`.
