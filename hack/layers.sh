@@ -16,6 +16,7 @@ id
 log
 time
 sys
+timeline    log sys::shared
 spec
 sync
 path        sys
@@ -33,9 +34,9 @@ bundle      spec sys
 exeseal     sys
 criu        cgroup::Cgroup cgroup::V1View path plan spec sys
 plan        hooks path seccomp spec sync::Fault sync::Step sys::creds::CapSet sys::exec::CStrArray sys::mount::Attr sys::mount::Recursive sys::scheduling::Attributes
-init        cgroup::V1View exeseal::leave_behind exeseal::let_go hooks path plan spec::Hook sync sys terminal
-launch      bundle cgroup criu exeseal foreground::Tty hooks id init log notify path plan process resctrl seccomp spec store sync sys terminal time
-container   bundle cgroup criu hooks id launch log notify path plan process resctrl spec store sync sys
+init        cgroup::V1View exeseal::leave_behind exeseal::let_go hooks path plan spec::Hook sync sys terminal timeline
+launch      bundle cgroup criu exeseal foreground::Tty hooks id init log notify path plan process resctrl seccomp spec store sync sys terminal time timeline
+container   bundle cgroup criu hooks id launch log notify path plan process resctrl spec store sync sys timeline
 TABLE
 
 # [files, pattern, why not]

@@ -16,6 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::time::Instant;
 
 use libcontainer::error::{self, Context};
 use libcontainer::log::Log;
@@ -84,14 +85,18 @@ pub(crate) struct Logger {
     sink: Sink,
     format: Format,
     level: Option<Level>,
+    /// When it was opened, if everything is wanted.
+    opened: Option<Instant>,
 }
 
 impl Logger {
     /// Opens the log that the flags ask for. The logger is usable either way: where the result is an error, it
     /// writes to standard error.
     pub(crate) fn open(globals: &Globals<'_>) -> (Self, Result<()>) {
-        let mut logger = Self { sink: Sink::Stderr, format: Format::Text, level: None };
+        let mut logger =
+            Self { sink: Sink::Stderr, format: Format::Text, level: None, opened: None };
         let opened = logger.configure(globals);
+        logger.opened = logger.is_debug().then(Instant::now);
         (logger, opened)
     }
 
@@ -191,7 +196,12 @@ impl Log for Logger {
     }
 
     fn is_debug(&self) -> bool {
-        self.wants(Level::Debug)
+        // Never by default, so nobody has to ask what standard error is.
+        self.level == Some(Level::Debug)
+    }
+
+    fn began(&self) -> Option<Instant> {
+        self.opened
     }
 }
 

@@ -149,7 +149,12 @@ fn the_journal_gets_every_line_of_a_message() {
 #[test]
 fn a_record_reaches_a_datagram_socket() {
     let (near, far) = UnixDatagram::pair().expect("a socket pair");
-    let log = Logger { sink: Sink::Syslog(near, "c1".into()), format: Format::Json, level: None };
+    let log = Logger {
+        sink: Sink::Syslog(near, "c1".into()),
+        format: Format::Json,
+        level: None,
+        opened: None,
+    };
     log.warn("odd");
     let mut buffer = [0; 128];
     let count = far.recv(&mut buffer).expect("a datagram");

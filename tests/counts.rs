@@ -24,6 +24,7 @@ cases![
     delete_takes_so_many_calls,
     a_created_container_is_one_process_with_one_thread,
     the_binary_is_small_and_needs_no_relocation,
+    debug_prints_a_timeline_of_both_sides,
 ];
 
 /// Largest size of the release binary, in bytes.
@@ -165,13 +166,13 @@ fn create_takes_so_many_calls(t: &Test) {
     running.wait();
     let trace = Trace::parse(&fs::read_to_string(&log).unwrap());
     let (joined, beside, known) = (hierarchies(t), unified(t), capabilities());
-    trace.counts(&[121 + 2 * joined + 6 * beside, 243 + joined + known], 1);
+    trace.counts(&[119 + 2 * joined + 6 * beside, 242 + joined + known], 1);
 }
 
 fn start_takes_so_many_calls(t: &Test) {
     let c = countable(t);
     c.create();
-    traced(t, c.call("start", &[])).counts(&[41], 1);
+    traced(t, c.call("start", &[])).counts(&[37], 1);
 }
 
 fn exec_takes_so_many_calls(t: &Test) {
@@ -179,7 +180,7 @@ fn exec_takes_so_many_calls(t: &Test) {
     c.run_detached();
     let trace = traced(t, c.exec_with(&[], &["true"]));
     let (joined, beside, known) = (hierarchies(t), unified(t), capabilities());
-    trace.counts(&[72 + joined + 2 * beside, 107 + joined + known], 2);
+    trace.counts(&[70 + joined + 2 * beside, 107 + joined + known], 2);
 }
 
 fn state_takes_so_many_calls(t: &Test) {
@@ -231,4 +232,48 @@ fn the_binary_is_small_and_needs_no_relocation(t: &Test) {
     // ET_EXEC: the text is where the linker has put it.
     assert_eq!(number(16, 2), 2, "not at fixed addresses");
     assert!(file.len() <= SIZE_LIMIT, "{} bytes, more than {SIZE_LIMIT}", file.len());
+}
+
+fn debug_prints_a_timeline_of_both_sides(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "skep's own");
+    let c = t.container().lasting();
+    let told = |call: Call<'_>| {
+        let output = call.global(&["--debug"]).run().ok();
+        let lines: Vec<(bool, String, u64)> = output.stderr.lines().filter_map(step).collect();
+        for inside in [false, true] {
+            let times: Vec<u64> =
+                lines.iter().filter(|line| line.0 == inside).map(|line| line.2).collect();
+            assert!(times.is_sorted(), "{output}");
+        }
+        lines
+    };
+    let all = |lines: &[(bool, String, u64)]| -> Vec<String> {
+        lines.iter().map(|(_, text, _)| text.clone()).collect()
+    };
+    let pid_file = t.path("pid");
+    let flags = ["--pid-file", pid_file.to_str().unwrap()];
+    let create = told(c.bundle_call("create", &flags));
+    let inside: Vec<u64> = create.iter().filter(|line| line.0).map(|line| line.2).collect();
+    assert_eq!(inside.len(), 12, "{create:?}");
+    // One clock: the child's last stage is before the parent hears that it is ready.
+    let (_, last, ready) = create.last().unwrap();
+    assert!(
+        last.starts_with("init is ready") && inside.iter().all(|time| time <= ready),
+        "{create:?}"
+    );
+    assert_eq!(
+        all(&told(c.call("start", &[]))),
+        ["found the container created", "the program runs"]
+    );
+    let exec = told(c.exec_with(&[], &["true"]));
+    assert_eq!(exec.iter().filter(|line| line.0).count(), 6, "{exec:?}");
+    assert!(exec.last().unwrap().1.starts_with("the program runs"), "{exec:?}");
+}
+
+/// Of `time=… level=debug msg="inside: has made the mounts (512 us)"`: inside, the words, the microseconds.
+fn step(line: &str) -> Option<(bool, String, u64)> {
+    let (_, message) = line.split_once("msg=\"")?;
+    let (text, time) = message.strip_suffix(" us)\"")?.rsplit_once(" (")?;
+    let inside = text.strip_prefix("inside: ");
+    Some((inside.is_some(), inside.unwrap_or(text).to_owned(), time.parse().ok()?))
 }

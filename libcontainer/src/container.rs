@@ -33,6 +33,7 @@ use crate::spec::{self, Process, Spec, annotations};
 use crate::store::{self, Record, StateDir, Store};
 use crate::sync::{self, PASSED};
 use crate::sys::{fd, pidfd};
+use crate::timeline::Clock;
 
 /// The most that is read of what init has left in the gate: a fault, behind a byte of each `start` that was killed.
 const MOST_LEFT: usize = 2 * (sync::FRAME + sync::DETAIL);
@@ -170,6 +171,7 @@ impl<'a> Container<'a> {
     /// # Errors
     /// [`crate::Kind::Lifecycle`] if it is not created; why a startContainer hook, the exec or a poststart hook failed.
     pub fn start(&self, notify_socket: Option<&OsStr>, log: &dyn Log) -> Result<()> {
+        let clock = Clock::start(log);
         match self.status()? {
             Status::Created if self.record.no_process => return Err(plan::no_process()),
             Status::Created => {}
@@ -183,12 +185,14 @@ impl<'a> Container<'a> {
                 return Err(Error::lifecycle("cannot start a container that is being created"));
             }
         }
+        clock.step("found the container created");
         // Only a container that was created with one has a place for it.
         let proxy = match notify_socket {
             Some(socket) if self.state.has_notify() => Some(Proxy::bind(self.state.fd(), socket)?),
             _ => None,
         };
         self.open_gate()?;
+        clock.step("the program runs");
         self.started(log)?;
         if let Some(proxy) = proxy
             && let Some(pidfd) = self.init.pidfd().doing("pidfd_open")?

@@ -28,5 +28,6 @@ pub mod sync;
 pub mod sys;
 pub mod terminal;
 pub mod time;
+mod timeline;
 
 pub use error::{Error, Kind, Result};

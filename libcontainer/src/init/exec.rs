@@ -14,6 +14,7 @@ use crate::sys::clone::setns;
 use crate::sys::spawn::signal::{SignalMask, reset_dispositions};
 use crate::sys::{self, fd, process};
 use crate::terminal;
+use crate::timeline::{Inside, Stage, mark};
 
 /// What the parent has opened for the child of an `exec`.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub(crate) struct ExecChild<'a> {
     pub(crate) published: bool,
     /// Whether it is to wait until it has been moved into the cgroup, as long as it has ids that may be.
     pub(crate) outside: bool,
+    /// Where it notes when it was how far, with `--debug`.
+    pub(crate) timeline: Option<&'a Inside>,
 }
 
 impl ExecChild<'_> {
@@ -54,6 +57,7 @@ impl ExecChild<'_> {
 
 /// Joins the container and becomes the program.
 pub(crate) fn exec(mut child: ExecChild<'_>) -> ! {
+    mark(child.timeline, Stage::Began);
     crate::exeseal::let_go();
     // The processes of the container see this one from the moment it is in their pid namespace.
     sys::entry::forget_arguments(prepare::INIT_NAME);
@@ -88,6 +92,7 @@ fn enter_container(child: &mut ExecChild<'_>) -> Result<Program, Fault> {
         nix::unistd::write(tasks, b"0").at(Step::CgroupJoin, i)?;
     }
     fd::close_all(std::mem::take(&mut child.tasks));
+    mark(child.timeline, Stage::Cgroups);
     set_affinity(child.process)?;
     let user_namespace = child.namespaces & libc::CLONE_NEWUSER != 0;
     if child.two_stages {
@@ -97,6 +102,7 @@ fn enter_container(child: &mut ExecChild<'_>) -> Result<Program, Fault> {
         child.namespaces &= !libc::CLONE_NEWUSER;
     }
     join(child)?;
+    mark(child.timeline, Stage::Namespaces);
     if let Some(root) = child.root.take() {
         nix::unistd::fchdir(&root).at(Step::Chroot, 0)?;
         nix::unistd::chroot(c".").at(Step::Chroot, 0)?;
@@ -111,14 +117,17 @@ fn enter_container(child: &mut ExecChild<'_>) -> Result<Program, Fault> {
         let join = || process::join_session_keyring(name);
         let _serial = with_key_label(child.process, child.proc(), join)?;
     }
+    mark(child.timeline, Stage::Names);
     apply_limits(child, user_namespace)?;
     standard_streams(child)?;
     SignalMask::EMPTY.set().at(Step::Stdio, 0)?;
     reset_dispositions();
+    mark(child.timeline, Stage::Signals);
     let labels = Labels::open(child.process, child.proc())?;
     let mut needed = vec![child.channel.0.as_raw_fd()];
     needed.extend(labels.numbers());
     fd::close_all_but(child.keep_fds, needed).at(Step::Descriptors, 0)?;
+    mark(child.timeline, Stage::Closed);
     let own = Privileges {
         process: child.process,
         channel: &child.channel,

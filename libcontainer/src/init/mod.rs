@@ -27,6 +27,7 @@ use crate::hooks::{self, StateTemplate};
 use crate::plan::Plan;
 use crate::spec;
 use crate::sys::fd;
+use crate::timeline::{Inside, Stage, mark};
 
 pub(crate) use channel::Channel;
 pub(crate) use exec::{ExecChild, exec};
@@ -69,6 +70,8 @@ pub(crate) struct InitChild<'a> {
     pub(crate) privileged: bool,
     /// The clone of the directory with the notify socket, to mount at /run/notify.
     pub(crate) notify_mount: Option<OwnedFd>,
+    /// Where it notes when it was how far, with `--debug`.
+    pub(crate) timeline: Option<&'a Inside>,
 }
 
 /// A directory of the host's v2 hierarchy.
@@ -92,6 +95,11 @@ impl InitChild<'_> {
     /// Whether the cgroups are still to be joined.
     fn awaits_cgroups(&self) -> bool {
         matches!(self.cgroups, Cgroups::Awaited)
+    }
+
+    /// Notes, with `--debug`, when it was how far.
+    fn mark(&self, stage: Stage) {
+        mark(self.timeline, stage);
     }
 
     /// Closes the parent's copies of the descriptors.

@@ -15,6 +15,7 @@ use crate::sync::{At, Fault, Frame, PASSED, Step, Tag};
 use crate::sys::spawn::signal::{SignalMask, reset_dispositions};
 use crate::sys::{self, creds, fd, process};
 use crate::terminal;
+use crate::timeline::Stage;
 
 /// Name of a process (proc_pid_comm(5)) that has not become the program yet.
 pub(super) const INIT_NAME: &CStr = c"skep:init";
@@ -35,6 +36,7 @@ struct Built {
 
 fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     let plan = child.plan;
+    child.mark(Stage::Began);
     die_with_the_runtime()?;
     if plan.namespaces.joins(libc::CLONE_NEWPID).is_some() {
         // Others see this process already.
@@ -42,19 +44,25 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     }
     let callers_umask = process::umask(0);
     join_given_cgroups(child)?;
+    child.mark(Stage::Cgroups);
     enter_namespaces(child)?;
+    child.mark(Stage::Namespaces);
     let _leader_already = nix::unistd::setsid();
     join_keyring(plan, child.proc.as_fd())?;
     write_names(plan)?;
     if plan.namespaces.makes(libc::CLONE_NEWNET) {
         sys::net::loopback_up().at(Step::Loopback, 0)?;
     }
+    child.mark(Stage::Names);
     let mut root = rootfs::attach(child)?;
+    child.mark(Stage::Root);
     let unsealed = mount::all(child, &mut root)?;
+    child.mark(Stage::Mounts);
     if !plan.joins_late {
         join_awaited_cgroups(child)?;
     }
     device::all(plan, root.as_fd(), child.proc.as_fd())?;
+    child.mark(Stage::Devices);
     if plan.create_runtime_hooks {
         child.channel.ask(Tag::RunHooks, 0)?;
     }
@@ -66,9 +74,11 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
         process::umask(0);
     }
     let slave = make_console(child, root.as_fd())?;
+    child.mark(Stage::Hooks);
     write_sysctls(plan, child.proc.as_fd())?;
     rootfs::readonly_paths(plan, root.as_fd())?;
     rootfs::masked_paths(plan, root.as_fd())?;
+    child.mark(Stage::Hidden);
     make_cwd(plan, root.as_fd())?;
     apply_limits(child)?;
     mount::last(child, root.as_fd())?;
@@ -76,12 +86,14 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     rootfs::seal(plan, root.as_fd())?;
     rootfs::enter(child, root.as_fd())?;
     drop(root);
+    child.mark(Stage::Pivoted);
     if says_ready_early(child) {
         say_ready(child);
     }
     standard_streams(plan, slave)?;
     SignalMask::EMPTY.set().at(Step::Stdio, 0)?;
     reset_dispositions();
+    child.mark(Stage::Signals);
     let labels = Labels::open(&plan.process, child.proc.as_fd())?;
     enter::close_descriptors(child, &labels).at(Step::Descriptors, 0)?;
     // Everything that is not read, write or execve comes before the filter.
@@ -90,6 +102,7 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
         sys::entry::forget_arguments(INIT_NAME);
         process::end_on_termination_signals();
     }
+    child.mark(Stage::Closed);
     let program = privileges(child, &labels).apply()?;
     Ok(Built { program })
 }

@@ -32,6 +32,7 @@ use crate::sys::fd;
 use crate::sys::spawn::{ExitStatus, signal};
 use crate::sys::{pidfd, scheduling, socket, spawn};
 use crate::terminal;
+use crate::timeline::{Clock, Inside};
 
 /// What `exec` is asked, beside the process itself.
 #[derive(Debug, Default)]
@@ -80,6 +81,8 @@ pub(crate) fn exec_in(
     options: &ExecOptions<'_>,
     log: &dyn Log,
 ) -> Result<Started> {
+    let clock = Clock::start(log);
+    clock.step("found the container");
     let terminal = process.terminal.unwrap_or(false);
     terminal::check_terminal(terminal, options.detach, options.console_socket.is_some())?;
     let mut warnings = Vec::new();
@@ -102,13 +105,16 @@ pub(crate) fn exec_in(
         // In the words of runc, whose own tests look for them.
         log.debug(&format!("nsexec: affinity: {cpus:#x}"));
     }
-    let child = clone_child(target, init, &plan, options)?;
+    clock.step("made the plan");
+    let inside = clock.inside();
+    let child = clone_child(target, init, &plan, options, inside.as_ref())?;
     // The words in brackets are what scripts look for in the log of runc.
-    log.debug("cloned the process (runc: nsexec container setup, child process in init())");
+    clock.step("cloned the process (runc: nsexec container setup, child process in init())");
     let mut server = Server { target, plan: &plan, console, child, master: None };
     match server.finish(options, socket) {
         Ok(()) => {
-            log.debug("the program runs (runc: setns_init: about to exec)");
+            clock.print(inside.as_ref());
+            clock.step("the program runs (runc: setns_init: about to exec)");
             Ok(Started {
                 pid: server.child.pid,
                 pidfd: server.child.pidfd,
@@ -166,6 +172,7 @@ fn clone_child(
     init: OwnedFd,
     plan: &ProcessPlan,
     options: &ExecOptions<'_>,
+    timeline: Option<&Inside>,
 ) -> Result<Child> {
     let own = target.record.namespaces;
     let mut join = target.cgroup.join_exec(&options.cgroup)?;
@@ -210,6 +217,7 @@ fn clone_child(
                     asks,
                     published,
                     outside,
+                    timeline,
                 })
             }
             Ok(Side::Parent(pid, pidfd)) => {

@@ -134,6 +134,7 @@ fn change(target: &Target<'_>, plan: &Plan, change: &Change<'_>) -> Result<()> {
         user_namespace,
         privileged: nix::unistd::geteuid().is_root(),
         notify_mount: None,
+        timeline: None,
     };
     match clone_single_threaded(0, None).doing("clone3")? {
         Side::Child => init::change_mounts(&child, live, change),

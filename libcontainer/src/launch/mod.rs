@@ -1,7 +1,6 @@
 //! The parent's side of `create` and `run`: prepare everything, clone once, answer the child until it is ready.
 
 mod cgroups;
-mod clock;
 mod clone;
 mod exec;
 mod idmap;
@@ -41,8 +40,8 @@ use crate::spec::{self, Spec};
 use crate::store::{self, StateDir, Store};
 use crate::sys::{creds, fd, socket};
 use crate::terminal;
+use crate::timeline::{Clock, Inside};
 
-use clock::Clock;
 pub use exec::{ExecOptions, Started};
 pub(crate) use exec::{Target, exec_in};
 pub(crate) use live_mounts::{add as add_mounts, remove as remove_mounts};
@@ -180,6 +179,7 @@ fn begin(options: &Options<'_>, how: Option<&Restore<'_>>, log: &dyn Log) -> Res
     clock.step("made the plan");
     let fds = Prepared::open(options, &mut plan, &spec, how.is_some())?;
     clock.step("opened the root, the sources of mounts and the namespaces");
+    let inside = clock.inside();
     let launch = Launch {
         options,
         bundle: &bundle,
@@ -189,6 +189,7 @@ fn begin(options: &Options<'_>, how: Option<&Restore<'_>>, log: &dyn Log) -> Res
         resctrl,
         log,
         clock,
+        inside,
     };
     match how {
         None => launch.run(fds, &cgroup_plan, &host),
@@ -263,6 +264,8 @@ struct Launch<'a> {
     resctrl: Option<(ResctrlPlan, String)>,
     log: &'a dyn Log,
     clock: Clock<'a>,
+    /// What the child says of its own steps, with `--debug`.
+    inside: Option<Inside>,
 }
 
 impl Launch<'_> {
@@ -319,6 +322,7 @@ impl Launch<'_> {
             user_namespace: self.plan.namespaces.has(libc::CLONE_NEWUSER),
             privileged: self.facts.euid == 0,
             notify_mount,
+            timeline: self.inside.as_ref(),
         };
         let (pid, pidfd, socket) =
             self.clone_init(child, parent_end, join.into.as_ref(), cgroup)?;
@@ -383,6 +387,7 @@ impl Launch<'_> {
         {
             idmap::check_joined(linux, server.pid)?;
         }
+        self.clock.print(self.inside.as_ref());
         self.clock.step("init is ready (runc: init: closing the pipe to signal completion)");
         let init = match staged {
             Some(init) => state.publish().map(|()| init),
@@ -399,6 +404,7 @@ impl Launch<'_> {
         crate::exeseal::let_go();
         if self.options.mode != Mode::Create {
             server.wait_for_exec(cgroup, &mut undo.child)?;
+            self.clock.print(self.inside.as_ref());
             self.clock.step("the program runs");
             if self.spec.hooks.as_ref().is_some_and(|hooks| !hooks.poststart.is_empty()) {
                 // As at `start`: they may be commands on this container.

@@ -20,6 +20,7 @@ pub mod pty;
 pub mod regex;
 pub mod scheduling;
 pub mod seccomp;
+pub mod shared;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
