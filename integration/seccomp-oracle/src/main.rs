@@ -208,7 +208,11 @@ impl Oracle {
                     if mine == its && mine.is_ok() {
                         continue;
                     }
-                    if version < (2, 6, 0) {
+                    // Linux has since taken this one off, and so has 2.6.1, which our tables are from.
+                    let lost = version == (2, 6, 0)
+                        && arch.name == "SCMP_ARCH_PARISC64"
+                        && name == "_llseek";
+                    if version < (2, 6, 0) || lost {
                         other.insert(name.clone());
                     } else {
                         wrong.push(format!("{name} at {:#x}: {mine:?}, not {its:?}", call.nr));
@@ -219,7 +223,7 @@ impl Oracle {
             self.count.check(&format!("table of {}", arch.name), result);
         }
         if !other.is_empty() {
-            println!("left out, for this old libseccomp has other numbers: {other:?}");
+            println!("left out, for this libseccomp has other numbers: {other:?}");
         }
         let same = names.iter().filter(|name| library::knows(name) && !other.contains(*name));
         same.cloned().collect()
