@@ -3,7 +3,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: build run check test test-peers engines images fuzz conformance lab bench bench-check bench-scale bench-image install clean help
+.PHONY: build run check test test-aarch64 test-peers engines images fuzz conformance lab bench bench-check bench-scale bench-image install clean help
 
 build: ## build skep and skep-image for release: static, musl where rustup has it
 	@hack/setup.sh build
@@ -21,6 +21,10 @@ check: ## what every commit passes: format, lints, layers, docs, unit tests (no 
 test: ## all tests of the built binary on this kernel (root)
 	@hack/setup.sh test
 	@hack/test.sh
+
+test-aarch64: ## the unit tests built for aarch64, run by qemu's user emulation
+	@hack/setup.sh aarch64
+	@hack/test-aarch64.sh
 
 test-peers: ## the black-box tests on this host's runc and crun (root)
 	@hack/setup.sh test

@@ -62,7 +62,7 @@ offer_target() {
     rustup target add "$1" >/dev/null
 }
 
-[[ $# -eq 1 ]] || die 'usage: hack/setup.sh build|run|check|test|peers|images|lab'
+[[ $# -eq 1 ]] || die 'usage: hack/setup.sh build|run|check|test|aarch64|peers|images|lab'
 case $1 in
 build) want_compiler ;;
 run)
@@ -76,6 +76,10 @@ test)
     want libseccomp-dev test -e /usr/include/seccomp.h
     want procps command -v ps
     want strace command -v strace
+    ;;
+aarch64)
+    want_compiler
+    [[ $(uname -m) == aarch64 ]] || want qemu-user-static command -v qemu-aarch64-static
     ;;
 peers)
     want runc command -v runc
@@ -107,5 +111,7 @@ WARNING: there is no $machine-unknown-linux-musl here. skep is linked with glibc
 if [[ $1 == check ]]; then
     need_component rustfmt rustfmt
     need_component clippy cargo-clippy
+fi
+if [[ $1 == check || $1 == aarch64 ]]; then
     offer_target aarch64-unknown-linux-musl || true
 fi
