@@ -1,11 +1,15 @@
 //! What goes to standard output, byte for byte as the callers' decoders have it.
 
+use std::os::unix::fs::PermissionsExt;
+
 use crate::harness::runner::cases;
 use crate::harness::{Kind, Test, json};
 
 cases![
     state_ends_without_a_newline,
     ps_as_json_is_one_line,
+    ps_asks_for_the_processes_of_the_container_alone,
+    a_ps_that_cannot_choose_is_asked_for_all,
     list_as_json_is_one_line,
     features_is_indented_by_four_spaces,
     an_event_is_one_line,
@@ -31,6 +35,40 @@ fn ps_as_json_is_one_line(t: &Test) {
     } else {
         output.prints(&expected);
     }
+}
+
+/// Runs `ps` of a container with a ps(1) that notes how it is called, and does `script` then.
+fn noted_ps(t: &Test, script: &str) -> (Vec<String>, String) {
+    let c = t.container().lasting();
+    c.run_detached();
+    let (directory, notes) = (t.path("bin"), t.path("notes"));
+    std::fs::create_dir(&directory).unwrap();
+    let program = directory.join("ps");
+    let text = format!("#!/bin/sh\necho \"$*\" >>{}\n{script}\n", notes.display());
+    std::fs::write(&program, text).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", directory.display());
+    let output = c.call("ps", &[]).env("PATH", &path).run().ok();
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert!(lines[0].starts_with("UID ") && lines[0].ends_with(" CMD"), "{output}");
+    assert!(lines.len() == 2 && lines[1].contains(&format!(" {} ", c.pid())), "{output}");
+    assert_eq!(output.stderr, "");
+    let calls = std::fs::read_to_string(notes).unwrap();
+    (calls.lines().map(str::to_owned).collect(), c.pid().to_string())
+}
+
+fn ps_asks_for_the_processes_of_the_container_alone(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc reads those of the whole host");
+    let (calls, pid) = noted_ps(t, "exec /bin/ps \"$@\"");
+    assert_eq!(calls, [format!("-f -q {pid}")]);
+}
+
+fn a_ps_that_cannot_choose_is_asked_for_all(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "runc reads those of the whole host");
+    let script =
+        "case $* in *-q*) echo 'ps: invalid option -- q' >&2; exit 1;; esac; exec /bin/ps \"$@\"";
+    let (calls, pid) = noted_ps(t, script);
+    assert_eq!(calls, [format!("-f -q {pid}"), "-ef".to_owned()]);
 }
 
 fn list_as_json_is_one_line(t: &Test) {
