@@ -343,3 +343,126 @@ test_a_user_adds_to_directories_that_are_read_only() {
     refused 1 as_user "$place/skep-image" unpack "oci:$place/layout:t" "$place/home/ro/out"
     same "$(stat -c %a "$place/home/ro")" 555 'the mode of a directory that is not ours to change'
 }
+
+# stopped_at CALL NUMBER COMMAND...: starts the command, and returns when it has stopped at that system call; $PID is it. Fails when it ends before.
+stopped_at() {
+    local call=$1 number=$2 tracer
+    shift 2
+    rm -f trace
+    strace -f -qq -o trace -e "trace=$call" -e "inject=$call:signal=SIGSTOP:when=$number" "$@" >said 2>&1 &
+    TRACER=$!
+    until grep -q -- '--- stopped by SIGSTOP ---' trace 2>/dev/null; do
+            kill -0 "$TRACER" 2>/dev/null || return 1
+        read -rt 0.02 <> <(:) || true
+    done
+    tracer=$(awk '/--- stopped by SIGSTOP ---/ { print $1; exit }' trace)
+    PID=$(awk '/^Tgid:/ { print $2 }' "/proc/$tracer/status")
+}
+
+# resume: lets it go on to its end, whose exit code is in $code. Each of its threads stops once.
+resume() {
+    code=0
+    while kill -0 "$TRACER" 2>/dev/null; do
+        kill -CONT "$PID" 2>/dev/null || true
+        read -rt 0.02 <> <(:) || true
+    done
+    wait "$TRACER" || code=$?
+}
+
+# A name that stands for another image between any two looks: what is made is all of the one, or all of the other, or nothing.
+test_an_image_is_replaced_meanwhile() {
+    need python3 strace jq
+    ((EUID == 0)) || { echo 'needs root'; return 75; }
+    local version kind at code seen=' ' stops=0
+    for version in old new; do
+        craft "$version" "[[('etc', {'type': 'dir'}), ('etc/passwd', {'data': b'who:x:' + b'${#version}0'.replace(b'30', b'7' if '$version' == 'old' else b'8') + b':7::/:/\\n'})], [('version', {'data': b'$version'})]], config={'Cmd': ['/bin/true'], 'User': 'who', 'Env': ['VERSION=$version']}"
+    done
+    cp -r old layout
+    cp -r new/blobs layout
+    for kind in overlay copy; do
+        for at in $(seq 1 30); do
+            cp old/index.json next && mv next layout/index.json
+            if stopped_at openat2 "$at" "$SKEP_IMAGE" --store store bundle --rootfs=$kind oci:layout:t b -- /x; then
+                stops=$((stops + 1))
+                cp new/index.json next && mv next layout/index.json
+                resume
+            else
+                code=0
+                wait "$TRACER" || code=$?
+            fi
+            if ((code)); then
+                # It may say that this is not what it was told of; never anything else, and nothing is left.
+                same "$code" 5 "exit code of $kind, stopped at $at: $(tail -n 1 said)"
+                [[ ! -e b ]]
+            else
+                version=$(cat b/rootfs/version)
+                seen+="$version "
+                same "$(jq -r '.process.env[] | select(startswith("VERSION="))' b/config.json)" "VERSION=$version" "configuration of $kind, stopped at $at"
+                same "$(jq -r .process.user.uid b/config.json)" "$([[ $version == old ]] && echo 7 || echo 8)" "user of $kind, stopped at $at"
+                image bundle --remove b
+            fi
+            image store gc >/dev/null
+            nothing_unfinished || { echo "$kind, stopped at $at"; return 1; }
+        done
+    done
+    ((stops > 30)) || { echo "only $stops commands were stopped"; return 1; }
+    [[ $seen == *' old '* && $seen == *' new '* ]] || { echo "seen:$seen"; return 1; }
+}
+
+# What somebody puts in the place of an unpacked layer, or writes into a bundle whose container is created.
+test_a_layer_or_a_bundle_is_replaced_meanwhile() {
+    need python3 busybox strace jq
+    ((EUID == 0)) || { echo 'needs root'; return 75; }
+    local skep=${SKEP:-${SKEP_IMAGE%/*}/skep} layer code at
+    [[ -x $skep ]] || { echo "no skep beside $SKEP_IMAGE"; return 75; }
+    craft layout "[[('f', {'data': b'x'}), ('bin', {'type': 'dir'}), ('bin/busybox', {'data': open('$(command -v busybox)', 'rb').read(), 'mode': 0o755})]]"
+    image bundle --rootfs=overlay oci:layout:t b -- /x
+    layer=$(find store/unpacked -mindepth 2 -maxdepth 2)
+    # A link leads nowhere: not when it is made, mounted or verified, and not when it is collected.
+    mkdir victim
+    touch victim/mine
+    umount b/rootfs
+    mv "$layer" kept
+    ln -s "$HERE/victim" "$layer"
+    refused 1 image bundle --mount-again b
+    refused 1 image bundle --rootfs=overlay oci:layout:t c -- /x
+    [[ ! -e c ]]
+    same "$(ls victim)" mine 'what the link leads to'
+    rm "$layer"
+    # Not there at all.
+    refused 3 image bundle --mount-again b
+    mv kept "$layer"
+    image bundle --mount-again b
+    same "$(cat b/rootfs/f)" x 'the file'
+    # Between looking for the layers and mounting them (the collection waits, so this is somebody with a mind to it).
+    for at in 1 4; do
+        if stopped_at fsopen,fsconfig "$at" "$SKEP_IMAGE" --store store bundle --rootfs=overlay oci:layout:t c -- /x; then
+            mv "$layer" kept
+            ln -s "$HERE/victim" "$layer"
+            resume
+        else
+            code=0
+            wait "$TRACER" || code=$?
+        fi
+        # What was opened is mounted.
+        [[ $code != 0 ]] || { same "$(cat c/rootfs/f)" x 'the file of an opened layer'; image bundle --remove c; }
+        [[ ! -d kept ]] || { rm "$layer"; mv kept "$layer"; }
+    done
+    ln -s "$HERE/victim" "store/unpacked/sha256/$(printf '0%.0s' {1..64})"
+    image bundle --remove b
+    image store gc >/dev/null
+    same "$(ls victim)" mine 'what the link leads to'
+    same "$(find store/unpacked -mindepth 2)" '' 'what is left of the layers'
+    # The container is what was created, whatever its bundle says by then.
+    mkdir -p bin
+    cp "$skep" bin/skep
+    cp "$SKEP_IMAGE" bin/skep-image
+    bin/skep --root "$HERE/state" create --store store --bundle-root "$HERE/bundles" --image oci:layout:t one -- /bin/busybox sh -c 'echo mine >/proc/1/fd/1' >out
+    jq '.process.args = ["/bin/busybox", "echo", "other"]' bundles/one/config.json >config.json
+    cp config.json bundles/one/config.json
+    bin/skep --root "$HERE/state" start one
+    until [[ $(bin/skep --root "$HERE/state" state one | jq -r .status) == stopped ]]; do read -rt 0.02 <> <(:) || true; done
+    bin/skep --root "$HERE/state" delete one
+    same "$(cat out)" mine 'what was run'
+    same "$(find bundles -mindepth 1)" '' 'bundles that are left'
+}

@@ -33,17 +33,42 @@ craft.layout(sys.argv[1], [layer, [("etc/motd", {"data": b"hello\n"}), ("tmp", {
 P
 }
 
+# debian_system: oci:$HERE/debian:bookworm, which is Debian 12 as debootstrap(8) makes it.
+debian_system() {
+    need mmdebstrap umoci
+    ((EUID == 0)) || { echo 'needs root'; exit 75; }
+    local mirror
+    # Where the host's own packages come from.
+    # shellcheck disable=SC2016
+    mirror=$(apt-get indextargets --format '$(SITE) $(COMPONENT) $(RELEASE)' 'Created-By: Packages' 2>/dev/null |
+        awk '$2 == "main" && $3 !~ /security|updates|backports/ { print $1; exit }') || mirror=
+    [[ -n $mirror ]] || { echo 'apt-get knows no Debian mirror here'; exit 75; }
+    mmdebstrap --mode=root --variant=minbase --components=main --aptopt='Acquire::Retries "3"' bookworm "$HERE/debian.tar" "$mirror" 2>"$HERE/debian.log" ||
+        { tail -n 3 "$HERE/debian.log"; echo 'there is no Debian to be had'; exit 75; }
+    umoci init --layout "$HERE/debian"
+    umoci new --image "$HERE/debian:bookworm"
+    umoci raw add-layer --image "$HERE/debian:bookworm" "$HERE/debian.tar"
+    umoci config --image "$HERE/debian:bookworm" --config.cmd bash --config.env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    rm "$HERE/debian.tar"
+}
+
 the_skep() {
     ((EUID == 0)) || { echo 'needs root'; return 75; }
     skep=${SKEP:-${SKEP_IMAGE%/*}/skep}
     [[ -x $skep ]] || { echo "no skep beside $SKEP_IMAGE"; return 75; }
 }
 
-test_pull_and_run() {
+test_pull_and_run() { pull_and_run debian_image; }
+
+# As a whole system: its packages know what each of their files has to be.
+test_pull_and_run_debian() { pull_and_run debian_system; }
+
+# pull_and_run COMMAND: with the image oci:$HERE/debian:bookworm that COMMAND makes.
+pull_and_run() {
     local skep
     the_skep
     need setpriv
-    debian_image
+    "$1"
     # shellcheck disable=SC2034
     PIDS=()
     trap stop_started EXIT

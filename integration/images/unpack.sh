@@ -151,6 +151,42 @@ test_layers_are_shared_where_they_can_be() {
     for n in 1 2 3 4; do image bundle --remove "b$n"; done
 }
 
+# The layers have the image's own ids, and each mount shows them with those that were asked for.
+test_layers_with_other_ids_are_collected() {
+    need jq
+    ((EUID == 0)) || { echo 'needs root'; return 75; }
+    craft layout "[[('d', {'type': 'dir', 'uid': 7, 'gid': 7}), ('d/f', {'data': b'x', 'uid': 7, 'gid': 7})], [('g', {'data': b'y'})]]"
+    image bundle --rootfs=overlay --uid-map 0:100000:65536 oci:layout:t b1 -- /x
+    image bundle --rootfs=overlay --uid-map 0:300000:10 --gid-map 0:400000:10 oci:layout:t b2 -- /x
+    image bundle --rootfs=copy --uid-map 0:100000:65536 oci:layout:t b3 -- /x
+    same "$(stat -c %u:%g b1/rootfs/d/f b2/rootfs/d/f b3/rootfs/d/f | tr '\n' ' ')" '100007:100007 300007:400007 100007:100007 ' owners
+    same "$(find store/unpacked -mindepth 2 -maxdepth 2 | wc -l)" 2 'unpacked layers'
+    same "$(stat -c %u "store/unpacked/sha256/"*/d | sort -u)" 7 'owner in the store'
+    # No image in the store needs them: these bundles do.
+    local n
+    for n in 1 2; do
+        image store gc >/dev/null
+        same "$(cat b1/rootfs/d/f b2/rootfs/g 2>/dev/null)" xy "files after collection $n"
+        image verify "b$n"
+    done
+    image bundle --remove b1
+    image store gc >/dev/null
+    # Mounted anew, of layers that a collection has left alone.
+    umount b2/rootfs
+    image bundle --mount-again --uid-map 0:300000:10 --gid-map 0:400000:10 b2
+    same "$(stat -c %u:%g b2/rootfs/d/f)" 300007:400007 'owner after another mount'
+    # An id of the image that has no other is refused, or shown as nobody's; it is never the host's own.
+    image bundle --rootfs=overlay --uid-map 0:300000:5 oci:layout:t b4 -- /x
+    same "$(stat -c %u:%g b4/rootfs/d/f)" 65534:65534 'owner that has no id'
+    image bundle --remove b4
+    refused 6 image bundle --rootfs=copy --uid-map 0:300000:5 oci:layout:t b4 -- /x
+    said 'its uid 7 is in no range'
+    image bundle --remove b2
+    image bundle --remove b3
+    image store gc >/dev/null
+    same "$(find store/unpacked -mindepth 2)" '' 'layers that are left'
+}
+
 test_trees_are_those_of_umoci_and_podman() {
     need python3
     ((EUID == 0)) || { echo 'needs root'; return 75; }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::answer;
 use super::pull::Registry;
 use super::session::{Session, get};
+use super::transport::Response;
 use super::url::Url;
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
@@ -16,6 +17,8 @@ const PAGE: u64 = 32 << 20;
 /// More pages, or more entries, are hostile.
 const PAGES: usize = 10_000;
 const ENTRIES: usize = 1_000_000;
+/// What registries without the referrers API answer.
+const NO_API: [u16; 5] = [400, 404, 405, 406, 501];
 
 #[derive(serde::Deserialize)]
 struct Tags {
@@ -40,7 +43,7 @@ impl Registry {
             let mut tags = Vec::new();
             let first = session.url("/tags/list").with_query("n", "1000");
             let what = format!("cannot list the tags of {}", self.repository);
-            pages(session, first, &[], &what, &mut |body| {
+            let _always_there = pages(session, first, &[], &[], &what, &mut |body| {
                 let page: Tags =
                     serde_json::from_slice(body).map_err(|_why| no_list(session, &what))?;
                 // They are shown on terminals, and become parts of paths.
@@ -74,17 +77,11 @@ impl Registry {
                 Ok(found.len())
             };
             let accept = [media::OCI_INDEX];
-            let answered = match pages(session, url, &accept, &what, &mut add) {
-                // A registry from before the API keeps an index under a tag made of the digest.
-                Err(error) if error.kind() == Kind::NotFound => {
-                    let url = session.url(&format!("/manifests/{}", fallback_tag(digest)));
-                    pages(session, url, &accept, &what, &mut add)
-                }
-                other => other,
-            };
-            match answered {
-                Err(error) if error.kind() == Kind::NotFound => {}
-                other => other?,
+            // A registry from before the API keeps an index under a tag made of the digest. The specification has it say 404, and
+            // some say that they do not know what is meant.
+            if !pages(session, url, &accept, &NO_API, &what, &mut add)? {
+                let url = session.url(&format!("/manifests/{}", fallback_tag(digest)));
+                let _none = pages(session, url, &accept, &[404], &what, &mut add)?;
             }
             // Whether the registry has filtered or not.
             found.retain(|d| {
@@ -116,14 +113,16 @@ fn is_tag(text: &str) -> bool {
         && text.bytes().all(|b| plain(b) || matches!(b, b'.' | b'-'))
 }
 
-/// Reads all pages. A short page is no last page: only one without a link is.
+/// Reads all pages. A short page is no last page: only one without a link is. Returns whether there is such a list: the first answer had a status
+/// that is not in `absent`.
 fn pages(
     session: &Session,
     first: Url,
     accept: &[&str],
+    absent: &[u16],
     what: &str,
     add: &mut dyn FnMut(&[u8]) -> Result<usize>,
-) -> Result<()> {
+) -> Result<bool> {
     let mut next = Some(first);
     let mut seen = HashSet::new();
     while let Some(url) = next {
@@ -134,19 +133,25 @@ fn pages(
             ));
         }
         let link = std::cell::RefCell::new(None);
-        let check = |response| {
+        let is_absent = std::cell::Cell::new(false);
+        let first = seen.len() == 1;
+        let check = |response: Response| {
+            is_absent.set(first && absent.contains(&response.status));
             let response = session.expect(response, &[200], what)?;
             link.replace(answer::next_page(&response)?);
             Ok(response)
         };
         let make = || get(&url, accept);
-        let (_, _, body) = session.document(&make, &[session.pull_scope()], PAGE, &check)?;
+        let body = match session.document(&make, &[session.pull_scope()], PAGE, &check) {
+            Err(_) if is_absent.get() => return Ok(false),
+            answered => answered?.2,
+        };
         if add(&body)? > ENTRIES {
             return Err(Error::no_space(format!("{what}: more than {ENTRIES} entries")));
         }
         next = link.into_inner();
     }
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -123,3 +123,41 @@ fn referrers_are_filtered_here_or_there() {
         "not a list",
     );
 }
+
+#[test]
+fn referrers_are_in_a_tag_where_there_is_no_api() {
+    let subject = Digest::of(b"subject");
+    let tag = format!("/v2/app/manifests/sha256-{}", subject.hex());
+    let entry = format!(
+        r#"{{"mediaType":"{}","digest":"{}","size":3,"artifactType":"a/b","annotations":{{"x":"y"}}}}"#,
+        media::OCI_MANIFEST,
+        Digest::of(b"one")
+    );
+    for status in [400, 404, 405, 406, 501] {
+        let (tag, entry) = (tag.clone(), entry.clone());
+        let server = Server::start(move |asked| match asked.path() {
+            path if path == tag => Answer::new(200)
+                .header("content-type", media::OCI_INDEX)
+                .body(format!(r#"{{"schemaVersion":2,"manifests":[{entry}]}}"#)),
+            path if path.contains("/referrers/") => Answer::new(status).body("<html>"),
+            _ => missing("MANIFEST_UNKNOWN"),
+        });
+        let registry = registry(&format!("{}/app", server.host()), None);
+        let found = registry.referrers(&subject, None).unwrap();
+        assert_eq!(found.len(), 1, "{status}");
+        assert_eq!(found[0].annotations["x"], "y");
+        assert!(registry.referrers(&subject, Some("c/d")).unwrap().is_empty());
+        assert!(registry.referrers(&Digest::of(b"other"), None).unwrap().is_empty());
+    }
+    // One that is not allowed, broken or gone after the first page is no registry without.
+    for status in [401, 403, 500, 404] {
+        let server = Server::start(move |asked| match asked.query("page").is_empty() {
+            true if status == 404 => Answer::new(200)
+                .header("link", "<?page=2>; rel=next")
+                .body(r#"{"schemaVersion":2,"manifests":[]}"#),
+            _ => Answer::new(status),
+        });
+        registry(&format!("{}/app", server.host()), None).referrers(&subject, None).unwrap_err();
+        assert!(server.log().iter().all(|asked| !asked.path().contains("/manifests/")), "{status}");
+    }
+}
