@@ -230,10 +230,13 @@ fn no_pivot_leaves_no_bare_proc_of_an_odd_name(t: &Test) {
 fn no_pivot_leaves_no_bare_proc_in_a_user_namespace(t: &Test) {
     t.need(t.kind() == Kind::Skep, "crun 1.8 leaves them");
     let c = t.container().user_namespace(200_000).with_capabilities(&["CAP_SETFCAP"]).sh(BARE);
-    let proc = HostMount::proc(t, t.path("proc").to_str().unwrap());
+    let dir = t.path("proc").display().to_string();
+    let proc = HostMount::proc(t, &dir);
+    // As in a container: a file cannot be covered by a directory.
+    let below = ["sys", "stat"].map(|name| HostMount::bind(t, &format!("{dir}/{name}")));
     std::fs::create_dir_all(c.path("/mnt")).unwrap();
     c.bundle_call("run", &["--no-pivot"]).run().ok().prints(DENIED);
-    drop(proc);
+    drop((below, proc));
     t.assert_nothing_left();
 }
 

@@ -36,7 +36,7 @@ pub(super) fn clear(proc: BorrowedFd<'_>) -> Result<(), Fault> {
             detach(entry, &left);
         }
         left = read(proc, new).map_err(fault)?;
-        if !left.iter().any(|entry| entry.is_bare(&left)) {
+        if !left.iter().any(|entry| entry.is_whole && entry.is_bare(&left)) {
             return Ok(());
         }
         for entry in left.iter().rev().filter(|entry| entry.is_bare(&left)) {
@@ -47,7 +47,8 @@ pub(super) fn clear(proc: BorrowedFd<'_>) -> Result<(), Fault> {
         }
     }
     left = read(proc, new).map_err(fault)?;
-    if left.iter().any(|entry| entry.is_bare(&left)) { Err(fault(Errno::EBUSY)) } else { Ok(()) }
+    let reveals = |entry: &Entry| entry.is_whole && entry.is_bare(&left);
+    if left.iter().any(reveals) { Err(fault(Errno::EBUSY)) } else { Ok(()) }
 }
 
 const DETACH: MntFlags = MntFlags::MNT_DETACH.union(MntFlags::UMOUNT_NOFOLLOW);
@@ -68,14 +69,17 @@ struct Entry {
     parent: u64,
     point: CString,
     /// Whether it is a procfs or sysfs.
-    kernels: bool,
+    is_kernels: bool,
+    /// Whether it shows all of its file system. One that does not lets nobody mount that; it may be a file, which cannot be
+    /// covered, but is hidden with the directory it is in.
+    is_whole: bool,
 }
 
 impl Entry {
     /// Whether it is one of the two, and nothing hides it.
     fn is_bare(&self, all: &[Self]) -> bool {
         let covers = |other: &Self| other.parent == self.id && other.point == self.point;
-        self.kernels && !all.iter().any(covers)
+        self.is_kernels && !all.iter().any(covers)
     }
 }
 
@@ -122,9 +126,10 @@ fn entry(line: &[u8]) -> Option<Entry> {
     let mut words = line.split(|byte| *byte == b' ');
     let mut number = || std::str::from_utf8(words.next()?).ok()?.parse().ok();
     let (id, parent) = (number()?, number()?);
-    let point = CString::new(unescape(words.nth(2)?)).ok()?;
+    let is_whole = words.nth(1)? == b"/";
+    let point = CString::new(unescape(words.next()?)).ok()?;
     let kind = words.skip_while(|word| *word != b"-").nth(1)?;
-    Some(Entry { id, parent, point, kernels: matches!(kind, b"proc" | b"sysfs") })
+    Some(Entry { id, parent, point, is_kernels: matches!(kind, b"proc" | b"sysfs"), is_whole })
 }
 
 /// The bytes of a word in which the kernel has written some as a backslash and three octal digits.
@@ -158,22 +163,25 @@ mod tests {
         42 41 0:27 / /proc/sys ro - proc none rw\n\
         28 26 0:28 / /proc rw - tmpfs none rw\n\
         31 30 0:28 / /\\400\\04 rw - sysfs none rw\n\
+        32 31 0:28 /class /class rw - sysfs none rw\n\
         broken\n";
 
     #[test]
     fn mounts_are_the_hosts_by_what_they_are_on_whatever_their_names() {
         let found = of_the_host(TEXT.as_bytes(), 40);
         let points: Vec<_> = found.iter().map(|it| (it.id, it.point.to_bytes())).collect();
-        let expected: [(u64, &[u8]); 5] = [
+        let expected: [(u64, &[u8]); 6] = [
             (25, b"/sys"),
             (26, b"/proc"),
             (27, b"/a b\\\tc"),
             (28, b"/proc"),
             (31, b"/\\400\\04"),
+            (32, b"/class"),
         ];
         assert_eq!(points, expected);
+        assert!(found.iter().all(|it| it.is_whole == (it.id != 32)));
         let bare = found.iter().filter(|it| it.is_bare(&found)).map(|it| it.id);
-        assert_eq!(bare.collect::<Vec<_>>(), [25, 27, 31]);
+        assert_eq!(bare.collect::<Vec<_>>(), [25, 27, 31, 32]);
     }
 
     #[test]
