@@ -93,7 +93,12 @@ def peers(options, notes):
         for one in missing:
             print(f"bench: {one}", file=sys.stderr)
         known = {version_of(path) for path in found.values() if path}
-        found |= {lane: path for lane, path in programs.items() if version_of(path) not in known}
+        for lane, path in programs.items():
+            version = version_of(path)
+            if version == "?":
+                notes.append(f"{lane} does not run here ({path}): BENCH_CACHE names another place")
+            elif version not in known:
+                found[lane] = path
     for peer in options.peer:
         name, _, path = peer.partition("=")
         if not path or not re.fullmatch(r"[\w.-]+", name):
