@@ -7,9 +7,11 @@
 //!   are written only if `--debug` or `--log-level` asks for them.
 //! - conmon, CRI-O and Podman read standard error, and match it against texts such as "no such file or directory".
 //!   So an error is written there whether or not there is a log, and a warning only if a person is watching.
+//! - Scripts that call us runc, and its tests, read the standard error of a `run` in the foreground: see
+//!   [`Logger::stand_in_for_runc`].
 
 use std::ffi::OsStr;
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -18,7 +20,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Instant;
 
-use libcontainer::error::{self, Context};
+use libcontainer::error::{self, Context, Kind};
 use libcontainer::log::Log;
 use libcontainer::{Error, Result, time};
 
@@ -87,14 +89,21 @@ pub(crate) struct Logger {
     level: Option<Level>,
     /// When it was opened, if everything is wanted.
     opened: Option<Instant>,
+    /// Whether standard error is as runc's.
+    as_runc: bool,
 }
 
 impl Logger {
     /// Opens the log that the flags ask for. The logger is usable either way: where the result is an error, it
     /// writes to standard error.
     pub(crate) fn open(globals: &Globals<'_>) -> (Self, Result<()>) {
-        let mut logger =
-            Self { sink: Sink::Stderr, format: Format::Text, level: None, opened: None };
+        let mut logger = Self {
+            sink: Sink::Stderr,
+            format: Format::Text,
+            level: None,
+            opened: None,
+            as_runc: false,
+        };
         let opened = logger.configure(globals);
         logger.opened = logger.is_debug().then(Instant::now);
         (logger, opened)
@@ -126,8 +135,24 @@ impl Logger {
         Ok(())
     }
 
+    /// Says that the command is a `run` in the foreground of somebody who calls us runc: warnings are then written to standard
+    /// error, where there is no log, and a program that execve(2) refuses is told as runc's init tells it.
+    pub(crate) fn stand_in_for_runc(&mut self) {
+        self.as_runc = true;
+    }
+
     /// Writes why the command failed: to the log, and to standard error as well.
-    pub(crate) fn fail(&self, error: &dyn fmt::Display) {
+    ///
+    /// Where it is as runc's, the line of a program that execve(2) has refused stands alone; a log, or a person, is told what
+    /// is wrong with the program too.
+    pub(crate) fn fail(&self, error: &Error) {
+        if self.as_runc
+            && error.kind() == Kind::Exec
+            && matches!((&self.sink, self.format), (Sink::Stderr, Format::Text))
+            && !io::stderr().is_terminal()
+        {
+            return to_stderr(&format!("{}\n", error.bare()));
+        }
         let message = error.to_string();
         self.record(Level::Error, &message);
         if !matches!(self.sink, Sink::Stderr) {
@@ -137,7 +162,9 @@ impl Logger {
 
     fn wants(&self, level: Level) -> bool {
         let least = self.level.unwrap_or_else(|| match (&self.sink, self.format) {
-            (Sink::Stderr, Format::Text) if io::stderr().is_terminal() => Level::Warning,
+            (Sink::Stderr, Format::Text) if self.as_runc || io::stderr().is_terminal() => {
+                Level::Warning
+            }
             (Sink::Stderr, _) | (Sink::File(_), Format::Json) => Level::Error,
             _ => Level::Warning,
         });

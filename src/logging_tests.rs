@@ -38,7 +38,7 @@ fn levels(test: &str, flags: &str) -> String {
     opened.expect("a log");
     log.warn("odd");
     log.debug("step");
-    log.fail(&"bad");
+    log.fail(&Error::config("bad"));
     let text = scratch.read();
     let level = |line: &str| {
         ["debug", "warning", "error"]
@@ -77,7 +77,7 @@ fn a_json_record_is_what_containerd_decodes() {
     for _ in 0..2 {
         let (log, opened) = open(&scratch.0, "--log-format json");
         opened.expect("a log");
-        log.fail(&message);
+        log.fail(&Error::config(message));
     }
     let text = scratch.read();
     assert_eq!(text.lines().count(), 2, "the log is appended to: {text}");
@@ -154,6 +154,7 @@ fn a_record_reaches_a_datagram_socket() {
         format: Format::Json,
         level: None,
         opened: None,
+        as_runc: false,
     };
     log.warn("odd");
     let mut buffer = [0; 128];

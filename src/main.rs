@@ -12,7 +12,7 @@ mod output;
 
 use std::ffi::OsStr;
 
-use libcontainer::sys::entry::Arguments;
+use libcontainer::sys::entry::{self, Arguments};
 use libcontainer::{Error, launch};
 
 use cli::{Name, Request};
@@ -52,7 +52,10 @@ fn run(arguments: Arguments) -> i32 {
     }
     // Before the log or anything else takes the number of a descriptor that is to be passed on.
     let kept = commands::check_kept(&line.request);
-    let (log, opened) = Logger::open(&line.globals);
+    let (mut log, opened) = Logger::open(&line.globals);
+    if stays_in_foreground(&line.request) && entry::called() == Some("runc") {
+        log.stand_in_for_runc();
+    }
     let request = match opened.and(kept).and(line.request) {
         Ok(request) => request,
         Err(error) => {
@@ -71,6 +74,11 @@ fn run(arguments: Arguments) -> i32 {
             failure
         }
     }
+}
+
+/// Whether the command is a `run` whose standard streams are those of the program.
+fn stays_in_foreground(request: &Result<Request<'_>, Error>) -> bool {
+    matches!(request, Ok(Request::Run(Name::Run, args)) if !args.flag(&cli::flag::DETACH))
 }
 
 /// Whether the command may be one that puts a process into a container. If the word is something else, the id of a container

@@ -21,6 +21,7 @@ cases![
     every_unknown_capability_is_a_warning,
     a_warning_does_not_spoil_the_log_of_a_failure,
     an_unknown_capability_of_a_process_file_is_a_warning,
+    a_warning_is_not_written_where_an_engine_reads,
     a_capability_only_in_effective_is_not_permitted,
     raising_a_hard_limit_without_root_is_reported,
     a_soft_limit_above_the_hard_one_is_refused,
@@ -194,6 +195,29 @@ fn a_warning_does_not_spoil_the_log_of_a_failure(t: &Test) {
     let text = fs::read_to_string(log).unwrap();
     let record: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
     assert_eq!(record["level"], json!("error"));
+}
+
+/// conmon and Podman take all of standard error for the error, or for what the program has to say.
+fn a_warning_is_not_written_where_an_engine_reads(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "the others warn there");
+    let c = t.container().push("/process/capabilities/bounding", json!("CAP_NONSENSE"));
+    let c = c.sh("echo said >&2");
+    let pid = c.dir.join("pid").display().to_string();
+    let output = c.bundle_call("create", &["--pid-file", &pid]).run().ok();
+    c.start().ok().no_stderr();
+    c.wait_exit();
+    assert_eq!(fs::read_to_string(&output.stderr_path).unwrap(), "said\n");
+    c.delete().ok().no_stderr();
+    let output = c.run_detached();
+    c.wait_exit();
+    assert_eq!(fs::read_to_string(&output.stderr_path).unwrap(), "said\n");
+    c.delete_force().ok();
+    let log = t.path("log");
+    let global = ["--log", log.to_str().unwrap()];
+    for output in [c.run(), c.bundle_call("run", &[]).global(&global).run()] {
+        assert_eq!(output.ok().stderr, "said\n");
+    }
+    assert!(fs::read_to_string(log).unwrap().contains("CAP_NONSENSE"));
 }
 
 fn an_unknown_capability_of_a_process_file_is_a_warning(t: &Test) {

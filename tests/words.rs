@@ -4,6 +4,7 @@
 use std::fs;
 
 use crate::harness::runner::cases;
+use crate::harness::runtime::Call;
 use crate::harness::{Container, Kind, Output, Test, json};
 
 cases![
@@ -181,6 +182,31 @@ fn a_runtime_by_another_name_says_that_name(t: &Test) {
         let script = format!("shift; exec {} \"$@\"", link.display());
         let call = c.bundle_call(command, &[]).by(&["sh", "-c", &script, "sh"]);
         says(call.run().fails(), &format!("{words}{INIT}exec: "));
+    }
+    let by = |call: Call<'_>| {
+        let script = format!("shift; exec {} \"$@\"", link.display());
+        call.by(&["sh", "-c", &script, "sh"]).run()
+    };
+    let version = by(t.bare_call(&["--version"])).ok();
+    assert!(version.stdout.starts_with("runc version ") && version.stdout.contains(" (skep)\n"));
+    let c = t.container().file("/script", "#!/interpreter x\n", 0o755).args(&["/script"]);
+    let bare = "exec /script: no such file or directory\n";
+    let run = by(c.bundle_call("run", &[])).fails();
+    assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("", bare));
+    let ambient = t
+        .container()
+        .set("/process/capabilities/inheritable", json!(["CAP_KILL"]))
+        .set("/process/capabilities/ambient", json!(["CAP_KILL", "CAP_CHOWN"]))
+        .sh("grep CapAmb /proc/self/status");
+    let run = by(ambient.bundle_call("run", &[])).ok();
+    assert_eq!(run.stdout, "CapAmb:\t0000000000000020\n", "{run}");
+    assert!(run.stderr.contains("level=warning msg=\"can't raise ambient capability CAP_CHOWN: "));
+    ambient.run().ok().no_stderr();
+    // Whoever has a log, and whoever calls us skep, learns what is missing.
+    let log = t.path("runc.log");
+    let run = by(c.bundle_call("run", &[]).global(&["--log", log.to_str().unwrap()])).fails();
+    for text in [run.stderr, fs::read_to_string(log).unwrap(), c.run().fails().stderr] {
+        assert!(text.contains(bare.trim_end()) && text.contains("/interpreter"), "{text}");
     }
     t.assert_nothing_left();
 }

@@ -20,6 +20,8 @@ pub enum Kind {
     Os,
     /// A hook failed.
     Hook,
+    /// execve(2) has refused the program, which was there.
+    Exec,
     /// The runtime itself is wrong.
     Internal,
 }
@@ -32,6 +34,8 @@ pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: Kind,
+    /// What the operation was part of, each part with a colon after it.
+    context: String,
     operation: String,
     path: Option<PathBuf>,
     field: Option<String>,
@@ -44,6 +48,7 @@ impl Error {
     pub fn new(kind: Kind, operation: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
+            context: String::new(),
             operation: operation.into(),
             path: None,
             field: None,
@@ -108,8 +113,14 @@ impl Error {
     /// Puts `prefix: ` before the sentence.
     #[must_use]
     pub fn context(mut self, prefix: &str) -> Self {
-        self.0.operation = format!("{prefix}: {}", self.0.operation);
+        self.0.context = format!("{prefix}: {}", self.0.context);
         self
+    }
+
+    /// The operation and the errno alone: neither what it was part of nor what to do.
+    pub fn bare(&self) -> String {
+        let errno = self.0.errno.map(|errno| format!(": {}", errno_text(errno)));
+        format!("{}{}", self.0.operation, errno.unwrap_or_default())
     }
 
     /// Says what a caller can do about it.
@@ -157,6 +168,7 @@ pub fn errno_text(errno: Errno) -> String {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let e = &self.0;
+        f.write_str(&e.context)?;
         f.write_str(&e.operation)?;
         if let Some(path) = &e.path {
             write!(f, " {path:?}")?;
@@ -237,6 +249,15 @@ mod tests {
             "mount \"/etc/x\" (config.json: mounts[7]): too many levels of symbolic links; \
              the destination is a symlink"
         );
+    }
+
+    #[test]
+    fn what_an_error_was_part_of_comes_first() {
+        let error = Error::new(Kind::Exec, "exec /x").errno(Errno::ENOENT).hint("look");
+        let error = error.context("init").context("run failed");
+        let whole = "run failed: init: exec /x: no such file or directory; look";
+        assert_eq!(error.to_string(), whole);
+        assert_eq!(error.bare(), "exec /x: no such file or directory");
     }
 
     #[test]

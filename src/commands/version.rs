@@ -3,8 +3,9 @@
 //! Read by programs: moby takes the name and the number from the last line that holds the word "version", so no
 //! other line may; go-runc, CRI-O and moby take `commit: ` and `spec: `. go-runc takes the number only from
 //! `runc version `, and goes on without it: we do not call ourselves runc, because the number would then be
-//! compared with runc's.
+//! compared with runc's. Only who calls us runc gets that name back, with our own beside it.
 
+use libcontainer::sys::entry;
 use libcontainer::{Result, spec};
 
 use crate::output;
@@ -20,12 +21,16 @@ pub(crate) const COMMIT: &str = match option_env!("SKEP_COMMIT") {
 /// # Errors
 /// Standard output that cannot be written to.
 pub(crate) fn run() -> Result<()> {
-    output::print(text().as_bytes())
+    output::print(text(entry::called()).as_bytes())
 }
 
-fn text() -> String {
+fn text(called: Option<&str>) -> String {
     let (version, spec) = (env!("CARGO_PKG_VERSION"), spec::OCI_VERSION);
-    format!("skep version {version}\ncommit: {COMMIT}\nspec: {spec}\n")
+    let first = match called {
+        Some("runc") => format!("runc version {version} (skep)"),
+        _ => format!("skep version {version}"),
+    };
+    format!("{first}\ncommit: {COMMIT}\nspec: {spec}\n")
 }
 
 #[cfg(test)]
@@ -34,10 +39,18 @@ mod tests {
 
     #[test]
     fn engines_find_name_version_commit_and_spec() {
-        let text = text();
-        let versions: Vec<_> = text.lines().filter(|line| line.contains("version")).collect();
-        assert_eq!(versions, [format!("skep version {}", env!("CARGO_PKG_VERSION"))]);
-        assert!(text.contains(&format!("\ncommit: {COMMIT}\n")));
-        assert!(text.contains("\nspec: 1.3.0\n"));
+        let number = env!("CARGO_PKG_VERSION");
+        for (called, first) in [
+            (None, format!("skep version {number}")),
+            (Some("skep"), format!("skep version {number}")),
+            (Some("runc-old"), format!("skep version {number}")),
+            (Some("runc"), format!("runc version {number} (skep)")),
+        ] {
+            let text = text(called);
+            let versions: Vec<_> = text.lines().filter(|line| line.contains("version")).collect();
+            assert_eq!(versions, [first]);
+            assert!(text.contains(&format!("\ncommit: {COMMIT}\n")));
+            assert!(text.contains("\nspec: 1.3.0\n"));
+        }
     }
 }

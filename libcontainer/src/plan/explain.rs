@@ -363,7 +363,7 @@ impl ProcessPlan {
             }
             // What is found and is no program execve(2) itself has refused; Go's words for that have no quotes.
             (Step::Exec, errno @ (Errno::ENOENT | Errno::ENOEXEC)) => {
-                Error::os(format!("exec {name}"), errno)
+                Error::new(crate::Kind::Exec, format!("exec {name}")).errno(errno)
             }
             (_, errno) => Error::os(format!("exec: {name:?}"), errno),
         };
