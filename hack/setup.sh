@@ -75,7 +75,12 @@ test)
     want busybox-static static_busybox
     want libseccomp-dev test -e /usr/include/seccomp.h
     want procps command -v ps
+    # Without these, tests are skipped.
     want strace command -v strace
+    want uidmap command -v newuidmap
+    want iproute2 command -v ip
+    want libcap2-bin command -v setcap
+    want e2fsprogs command -v mkfs.ext4
     ;;
 aarch64)
     want_compiler

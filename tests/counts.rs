@@ -103,7 +103,7 @@ impl Trace {
 fn countable(t: &Test) -> Container<'_> {
     t.need(t.kind() == Kind::Skep, "the numbers are skep's");
     t.need(
-        t.runtime.path.to_string_lossy().contains("-linux-musl/release/"),
+        t.runtime.original.to_string_lossy().contains("-linux-musl/release/"),
         "the numbers are those of the static release build with musl",
     );
     t.need_layout(Layout::V1);

@@ -126,7 +126,7 @@ pub fn main(cases: Vec<Case>) -> u8 {
         "\nrunning {} tests on {} ({})",
         cases.len(),
         setting.runtime.version,
-        setting.runtime.path.display()
+        setting.runtime.original.display()
     );
     let start = Instant::now();
     let (alone, together): (Vec<Case>, Vec<Case>) =
@@ -163,7 +163,7 @@ impl Setting {
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(|errno| format!("subreaper: {errno}"))?;
-        let runtime = Runtime::find()?;
+        let mut runtime = Runtime::find()?;
         super::reaper::start();
         if runtime.kind == Kind::Crun {
             super::host::empty_v2_hierarchy()
@@ -174,6 +174,9 @@ impl Setting {
         let host = Host::probe();
         orphans::remove(&host, &std::env::temp_dir());
         super::rootfs::prepare(&store)?;
+        runtime
+            .make_reachable(&store)
+            .map_err(|error| format!("{}: {error}", runtime.path.display()))?;
         Ok(Self {
             store: Box::leak(store.into_boxed_path()),
             runtime: Box::leak(Box::new(runtime)),

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -35,6 +36,8 @@ impl Kind {
 /// The binary under test.
 pub struct Runtime {
     pub path: PathBuf,
+    /// Where it was built or installed.
+    pub original: PathBuf,
     pub kind: Kind,
     pub version: String,
 }
@@ -60,7 +63,21 @@ impl Runtime {
             Some("crun") => Kind::Crun,
             _ => Kind::Skep,
         };
-        Ok(Self { path, kind, version })
+        Ok(Self { original: path.clone(), path, kind, version })
+    }
+
+    /// Goes on with a copy in `store` where ordinary users cannot execute this one, as below root's home.
+    pub fn make_reachable(&mut self, store: &Path) -> std::io::Result<()> {
+        let path = fs::canonicalize(&self.path)?;
+        let all = |path: &Path| fs::metadata(path).is_ok_and(|it| it.mode() & 0o001 != 0);
+        if path.ancestors().all(all) {
+            return Ok(());
+        }
+        let copy = store.join(path.file_name().unwrap_or("runtime".as_ref()));
+        fs::copy(&path, &copy)?;
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
+        self.path = copy;
+        Ok(())
     }
 }
 
