@@ -11,6 +11,7 @@ cases![
     a_container_in_a_joined_pid_namespace_is_deleted_with_what_its_init_has_left,
     a_joined_mount_namespace_keeps_what_it_has,
     exec_in_a_joined_mount_namespace_is_in_the_root_of_the_container,
+    the_owner_of_a_joined_mount_namespace_does_not_get_the_runtime,
 ];
 
 /// Some program of this container has that command line.
@@ -39,6 +40,7 @@ fn init_in_a_joined_user_and_pid_namespace_is_known_by_the_hosts_pid(t: &Test) {
         .lasting()
         .without_mount("/sys")
         .without_mount("/dev/mqueue")
+        .without_mount("/dev/pts")
         .set("/linux/namespaces/0/path", json!(path("pid")))
         .push("/linux/namespaces", json!({"type": "user", "path": path("user")}));
     second.run_detached();
@@ -100,11 +102,16 @@ struct Holder(reaper::Child);
 
 impl Holder {
     fn start(t: &Test) -> Self {
+        Self::with(t, &[], "")
+    }
+
+    /// With more namespaces, after `words` in it.
+    fn with(t: &Test, namespaces: &[&str], words: &str) -> Self {
         t.need_program("unshare");
         let mut command = std::process::Command::new("unshare");
         let ready = t.path("holder");
-        command.args(["--mount", "--propagation", "private", "sh", "-c"]);
-        command.arg(format!("echo up > {}; exec sleep 1000", ready.display()));
+        command.args(namespaces).args(["--mount", "--propagation", "private", "sh", "-ec"]);
+        command.arg(format!("{words}\necho up > {}; exec sleep 1000", ready.display()));
         let child = reaper::spawn(&mut command).unwrap();
         wait::for_file(&ready);
         Self(child)
@@ -156,4 +163,37 @@ fn exec_in_a_joined_mount_namespace_is_in_the_root_of_the_container(t: &Test) {
     c.run_detached();
     c.exec(&["cat", "/only-inside"]).ok().prints("yes\n");
     c.exec(&["sh", "-c", "ls -d /proc/1/root/only-inside"]).ok();
+}
+
+/// CVE-2019-5736 by way of the paths of a namespace that somebody hostile has made.
+fn the_owner_of_a_joined_mount_namespace_does_not_get_the_runtime(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "what this runtime leaves where");
+    t.need_user_namespaces();
+    let c = t.container().file("/etc/version", "", 0o644);
+    // Its root is everything of the host's, but for a /proc that leads into the container.
+    let words = format!(
+        "mkdir {new}; mount -t tmpfs none {new}
+         for entry in /*; do
+             if [ -L $entry ]; then cp -P $entry {new}/
+             elif [ $entry != /proc ] && [ -d $entry ]; then mkdir {new}$entry; mount --rbind $entry {new}$entry; fi
+         done
+         ln -s {rootfs}/etc {new}/proc; mkdir {new}/old; cd {new}; pivot_root . old",
+        new = t.path("new").display(),
+        rootfs = c.rootfs().display(),
+    );
+    let holder = Holder::with(t, &["--user", "--map-root-user"], &words);
+    let path = |name: &str| format!("/proc/{}/ns/{name}", holder.0.pid);
+    let c = c
+        .without_mount("/sys")
+        .without_mount("/dev/mqueue")
+        .without_mount("/dev/pts")
+        .without_mount("/sys/fs/cgroup")
+        .set(
+            "/linux/namespaces",
+            json!([{"type": "pid"}, {"type": "mount", "path": path("mnt")}, {"type": "user", "path": path("user")}]),
+        )
+        .unset("/hostname")
+        .sh("cat /proc/self/mountinfo");
+    let mounts = c.run().ok().stdout;
+    assert!(mounts.contains(" /proc ") && !mounts.contains(" /etc/version "), "{mounts}");
 }

@@ -55,7 +55,9 @@ pub(super) fn enter(child: &mut InitChild<'_>, root: BorrowedFd<'_>) -> Result<(
         old_root::clear(child.proc.as_fd())?;
         nix::unistd::chroot(c".").at(Step::Chroot, 0)?;
     } else {
-        crate::exeseal::leave_behind();
+        if plan.leaves_host_mounts() {
+            crate::exeseal::leave_behind();
+        }
         pivot_root_here().at(Step::Pivot, 0)?;
         // The old root now lies on top of the new one at ".".
         nix::mount::umount2(c".", nix::mount::MntFlags::MNT_DETACH).at(Step::OldRoot, 0)?;

@@ -81,7 +81,7 @@ impl Launch<'_> {
         let moved_first = outside && joins;
         match side {
             Ok(Side::Child) => {
-                if !self.plan.pivots() {
+                if !self.plan.leaves_host_mounts() {
                     crate::exeseal::let_go();
                 }
                 // Else it would never see that the parent is gone.

@@ -378,7 +378,7 @@ impl Launch<'_> {
                 staged = Some(self.stage_record(state, cgroup, server.pid, false)?);
             }
         }
-        if !self.plan.pivots() {
+        if !self.plan.leaves_host_mounts() {
             crate::exeseal::let_go();
         }
         server.serve(state, cgroup, &mut undo.child)?;

@@ -134,9 +134,12 @@ impl Plan {
         self.namespaces.has(libc::CLONE_NEWNS) || self.detaches_root()
     }
 
-    /// Whether pivot_root(2) ends in the mounts of the host being unmounted in the container's namespace.
-    pub fn pivots(&self) -> bool {
-        self.namespaces.has(libc::CLONE_NEWNS) && !self.detaches_root() && !self.root.no_pivot
+    /// Whether init unmounts the mounts of the host, in a copy of theirs that nobody else has had a hand in: not in a mount
+    /// namespace it has joined, where a path leads to where its owner wants it.
+    pub fn leaves_host_mounts(&self) -> bool {
+        self.namespaces.makes(libc::CLONE_NEWNS)
+            && self.namespaces.joins(libc::CLONE_NEWUSER).is_none()
+            && !self.root.no_pivot
     }
 
     /// Whether the container's mounts are made in a copy of its mount namespace, which is the host's or somebody else's,
