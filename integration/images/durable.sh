@@ -466,3 +466,108 @@ test_a_layer_or_a_bundle_is_replaced_meanwhile() {
     same "$(cat out)" mine 'what was run'
     same "$(find bundles -mindepth 1)" '' 'bundles that are left'
 }
+
+# A layout that somebody else has made, used as a store or written to: what its directories lead to is not the store's.
+test_links_lead_out_of_no_store() {
+    need python3
+    local way
+    mkdir -p victim/alice/documents victim/tmp/kept
+    touch victim/alice/documents/mine victim/tmp/kept/mine victim/mine
+    find victim | sort >before
+    for way in .skep unpacked blobs blobs/sha256 .skep/tmp .skep/ingest .skep/bundles .skep/locks unpacked/sha256; do
+        rm -rf evil
+        craft evil "[[('f', {'data': b'x'})]]"
+        mkdir -p evil/.skep evil/unpacked
+        rm -rf "evil/${way:?}"
+        ln -s "$HERE/victim" "evil/$way"
+        if [[ $way == unpacked/sha256 ]]; then
+            "$SKEP_IMAGE" --store evil store gc
+        else
+            refused 2 "$SKEP_IMAGE" --store evil store gc
+            said 'this is no store'
+            refused 2 "$SKEP_IMAGE" --store evil store verify --repair
+            craft layout "[[('g', {'data': b'y'})]]"
+            refused 2 image copy oci:layout:t oci:evil:other
+        fi
+        same "$(find victim | sort)" "$(cat before)" "what a link at $way leads to"
+    done
+}
+
+# What an image, a layout or a registry calls something is shown, and does not command the terminal.
+test_names_command_no_terminal() {
+    need python3
+    craft layout "[[('f', {'data': b'x'})]]"
+    python3 - <<'P'
+import copy, json
+with open("layout/index.json") as file:
+    index = json.load(file)
+other = copy.deepcopy(index["manifests"][0])
+other["annotations"]["org.opencontainers.image.ref.name"] = "\x1b]0;pwn\x07\x1b[2J\nskep: all is well"
+other["digest"] = "sha256:" + "1" * 64
+index["manifests"].append(other)
+with open("layout/index.json", "w") as file:
+    json.dump(index, file)
+P
+    local code
+    for command in 'inspect oci:layout' 'tags oci:layout' 'store ls --store layout' 'store ls -q --store layout' 'store gc --store layout' 'store verify --store layout' \
+        'pull --store store oci:layout' 'store rm --store layout sha256:1111111111111111111111111111111111111111111111111111111111111111'; do
+        code=0
+        # shellcheck disable=SC2086
+        "$SKEP_IMAGE" $command >out 2>&1 || code=$?
+        grep -q 'pwn' out || { echo "$command, exit code $code, says nothing of it:"; cat out; return 1; }
+        if grep -q '[^[:print:][:space:]]\|^skep: all is well' out; then echo "$command:"; cat -v out; return 1; fi
+    done
+}
+
+# The store's index holds what many images say of themselves, and has to be read whole.
+test_no_image_fills_the_index() {
+    need python3 jq
+    craft layout "[[('f', {'data': b'x'})]]"
+    local n
+    for n in 0 1 2; do
+        cp -r layout "big$n"
+        python3 - "big$n" <<'P'
+import json, sys
+with open(sys.argv[1] + "/index.json") as file:
+    index = json.load(file)
+index["manifests"][0]["annotations"]["x"] = "y" * (3 << 20)
+with open(sys.argv[1] + "/index.json", "w") as file:
+    json.dump(index, file)
+P
+        image pull -q --name "name$n" "oci:big$n:t"
+    done
+    same "$(image store ls -q | tr '\n' ' ')" 'name0 name1 name2 ' 'names in the store'
+    (($(stat -c %s store/index.json) < 10000)) || { echo 'the index is large'; return 1; }
+    image verify store:name2
+    # One that is full says so, and gives names back; be it full of bytes or of names.
+    cp store/index.json few
+    local length code
+    for length in 600 8; do
+        cp few store/index.json
+        python3 - "$length" <<'P'
+import copy, json, sys
+with open("store/index.json") as file:
+    index = json.load(file)
+def named(n):
+    other = copy.deepcopy(index["manifests"][0])
+    other["annotations"]["org.opencontainers.image.ref.name"] = str(n).zfill(int(sys.argv[1]))
+    return other
+size = len(json.dumps(named(0), separators=(",", ":"))) + 1
+names = [named(n) for n in range(min((4 << 20) // size, 10_000) - 10)]
+index["manifests"] += names
+with open("store/index.json", "w") as file:
+    json.dump(index, file, separators=(",", ":"))
+P
+        code=0
+        for n in $(seq 50); do
+            image pull -q --name "one-more-name-$n" oci:layout:t >said 2>&1 || { code=$?; break; }
+        done
+        same "$code" 8 'exit code where the index is full'
+        said 'store rm'
+        ((n > 2)) || { echo 'it was full at once'; return 1; }
+        image store ls -q >/dev/null
+        image store rm one-more-name-1 name1 >/dev/null
+        image pull -q --name again oci:layout:t
+        image verify store:again
+    done
+}

@@ -191,7 +191,7 @@ PY
 test_skep_executes_skep_image() {
     local skep=${SKEP:-}
     # shellcheck source=/dev/null
-    [[ -n $skep ]] || for skep in $(. "$TOP/hack/env.sh" && release_binary && echo "$TARGET_DIR/debug/skep"); do
+    [[ -n $skep ]] || for skep in "${SKEP_IMAGE%/*}/skep" $(. "$TOP/hack/env.sh" && release_binary && echo "$TARGET_DIR/debug/skep"); do
         [[ ! -x $skep ]] || break
     done
     [[ -x $skep ]] || { echo 'there is no skep: make build'; return 75; }

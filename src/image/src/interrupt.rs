@@ -4,8 +4,9 @@
 //! made the process ends at once: a download is gone on with wherever it broke off. Work that does not notice in time, as it waits for a server,
 //! has what it makes removed from a thread of this module; so has any at the second signal.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,9 @@ struct State {
 }
 
 static STATE: Mutex<State> = Mutex::new(State { next: 0, half_made: Vec::new(), busy: 0 });
+
+/// Whether it has been said why the process ends.
+static SAID: AtomicBool = AtomicBool::new(false);
 
 /// Apart from the rest, which is held while what is half made is removed: that may need a helper.
 static HELPERS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
@@ -70,6 +74,13 @@ pub fn check() -> io::Result<()> {
     signal::noted().map_or(Ok(()), |signal| {
         Err(Error::new(Kind::Generic, format!("interrupted by {signal}")).into())
     })
+}
+
+/// Says why the work has failed. The end waits for it, or says that it was interrupted itself.
+pub fn say(what: impl std::fmt::Display) {
+    let _to_its_end = busy();
+    SAID.store(true, Ordering::Relaxed);
+    let _nowhere_else = writeln!(io::stderr(), "{what}");
 }
 
 /// Ends the process as the signal that has come would have, if one has.
@@ -158,6 +169,8 @@ fn attend(told: &OwnedFd) {
     }
     let begun = Instant::now();
     let mut again = false;
+    // Where that was nothing the process ends without a word, as others do.
+    let something = !state().half_made.is_empty();
     loop {
         {
             let mut state = state();
@@ -166,6 +179,9 @@ fn attend(told: &OwnedFd) {
                 let left = std::mem::take(&mut state.half_made);
                 // Held to the end: nothing is said to be whole from here on.
                 left.into_iter().rev().for_each(|(_, remove)| remove());
+                if something && !SAID.swap(true, Ordering::Relaxed) {
+                    let _nowhere_else = writeln!(io::stderr(), "skep: interrupted by {signal}");
+                }
                 signal::end_by(signal);
             }
         }

@@ -43,6 +43,11 @@ pub fn flatten(
     listener: &dyn Listener,
 ) -> Result<()> {
     check_layers(image, config)?;
+    if image.manifest.layers.is_empty() {
+        // As the first layer does where it has no entry for it.
+        nix::sys::stat::fchmod(root, Mode::from_bits_truncate(0o755))
+            .map_err(|errno| Error::sys("cannot set the mode of the root directory", errno))?;
+    }
     let mut used = Used::default();
     for (number, (descriptor, diff_id)) in
         image.manifest.layers.iter().zip(&config.diff_ids).enumerate()

@@ -135,7 +135,9 @@ pub fn run(arguments: impl Iterator<Item = OsString>, errand: Option<Errand>) ->
     match result {
         Ok(code) => code,
         Err(error) => {
-            let _nowhere_else = writeln!(std::io::stderr(), "skep {name}: {error}");
+            // Much of it are words of images and registries.
+            let shown = inspect::printable(&error.to_string());
+            crate::interrupt::say(format_args!("skep {name}: {shown}"));
             crate::interrupt::end();
             error.kind().exit_code()
         }

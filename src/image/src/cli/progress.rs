@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::inspect::printable;
 use crate::descriptor::Descriptor;
 use crate::error::Error;
 use crate::event::{Event, Listener};
@@ -81,7 +82,7 @@ impl Progress {
     fn say(state: &mut State, line: &str) {
         erase(state);
         // Nowhere else to say it.
-        let _lost = writeln!(std::io::stderr(), "{line}");
+        let _lost = writeln!(std::io::stderr(), "{}", printable(line));
     }
 }
 

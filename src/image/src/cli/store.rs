@@ -55,9 +55,10 @@ pub(super) fn run(matches: &ArgMatches, context: &Context) -> Result<()> {
                     context
                         .print(json!({"name": entry.name, "digest": entry.descriptor.digest}))?;
                 } else if context.quiet {
-                    context.print(&entry.name)?;
+                    context.print(printable(&entry.name))?;
                 } else {
-                    context.print(format_args!("{} {}", entry.descriptor.digest, entry.name))?;
+                    let name = printable(&entry.name);
+                    context.print(format_args!("{} {name}", entry.descriptor.digest))?;
                 }
             }
             Ok(())
@@ -73,7 +74,8 @@ pub(super) fn run(matches: &ArgMatches, context: &Context) -> Result<()> {
                     |digest| Ok(Select::Digest(digest)),
                 )?;
                 for entry in store.untag(&select)? {
-                    context.print(format_args!("{} {}", entry.descriptor.digest, entry.name))?;
+                    let name = printable(&entry.name);
+                    context.print(format_args!("{} {name}", entry.descriptor.digest))?;
                 }
             }
             Ok(())
@@ -87,7 +89,8 @@ pub(super) fn run(matches: &ArgMatches, context: &Context) -> Result<()> {
                 if context.json {
                     context.print(json!({"problem": problem.what, "name": problem.name, "removed": problem.removed}))?;
                 } else {
-                    context.print(format_args!("{}: {}{removed}", problem.name, problem.what))?;
+                    let what = printable(&format!("{}: {}", problem.name, problem.what));
+                    context.print(format_args!("{what}{removed}"))?;
                 }
             }
             if context.json {
@@ -119,8 +122,7 @@ fn collect(store: &crate::store::Store, dry: bool, context: &Context) -> Result<
         if context.json {
             context.print(json!({"problem": left.what, "name": left.name, "removed": false}))?;
         } else {
-            let path = printable(&path.to_string_lossy());
-            context.print(format_args!("{path}: {}", left.what))?;
+            context.print(printable(&format!("{}: {}", path.display(), left.what)))?;
         }
     }
     if context.json {

@@ -1,6 +1,6 @@
 //! What the layers of an image amount to, without a tree: the rules of [`apply`](super::apply), on names alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, Write};
 use std::ops::Bound;
 
@@ -14,6 +14,8 @@ use crate::limits::Limits;
 const MEMORY: usize = 256 << 20;
 /// Symlinks on the way to one file: the kernel's own count (path_resolution(7)).
 const MAX_LINKS: usize = 40;
+/// How often late links are gone through, as [`apply`](super::apply) does: links to links are made in one pass.
+const PASSES: usize = 8;
 const NOTHING: &[u8] = &[0; 64 << 10];
 
 /// One file of an image.
@@ -47,6 +49,14 @@ pub struct Listing {
     root: File,
     memory: usize,
     layers: usize,
+}
+
+/// What has become of a hard link.
+enum Linked {
+    /// It has this name.
+    As(Vec<u8>),
+    /// There is nothing of this name that it could be a link to, yet.
+    Missing(Vec<u8>),
 }
 
 impl Default for Listing {
@@ -114,7 +124,7 @@ impl Listing {
                 if target == path {
                     return Err(Error::verification("a hard link to itself"));
                 }
-                if !self.link(&path, &target)? {
+                if let Linked::Missing(_) = self.link(&path, &target)? {
                     self.charge(entry.name.len() + entry.link.len())?;
                     links.push((path, target));
                 }
@@ -177,11 +187,10 @@ impl Listing {
         Ok(())
     }
 
-    /// Says whether the target was there.
-    fn link(&mut self, path: &Path, target: &Path) -> Result<bool> {
+    fn link(&mut self, path: &Path, target: &Path) -> Result<Linked> {
         let mut from = self.resolve(&target.parent)?;
         push(&mut from, &target.base);
-        let Some(file) = self.files.get(&from).cloned() else { return Ok(false) };
+        let Some(file) = self.files.get(&from).cloned() else { return Ok(Linked::Missing(from)) };
         if file.kind == 'd' {
             return Err(Error::verification("a hard link to a directory"));
         }
@@ -189,29 +198,47 @@ impl Listing {
         if key == from {
             return Err(Error::verification("a hard link to itself"));
         }
-        self.put(key, File { layer: self.layers, ..file })?;
-        Ok(true)
+        self.put(key.clone(), File { layer: self.layers, ..file })?;
+        Ok(Linked::As(key))
     }
 
     fn late_links(&mut self, mut links: Vec<(Path, Path)>) -> Result<()> {
-        while !links.is_empty() {
-            let mut left = Vec::new();
+        for _ in 0..PASSES {
             let before = links.len();
-            for (path, target) in links {
-                if !self.link(&path, &target)? {
-                    left.push((path, target));
+            let mut placed = self.pass(&links)?.into_iter();
+            links.retain(|_| !placed.next().unwrap_or_default());
+            if links.len() == before {
+                break;
+            }
+        }
+        match links.first() {
+            None => Ok(()),
+            Some((path, target)) => Err(Error::verification(format!(
+                "{:?}: a hard link to {:?}, which is not there",
+                name::shown_path(path),
+                name::shown_path(target)
+            ))),
+        }
+    }
+
+    /// Tries each link once, and after each that is made those that have waited for its name. Says which are made.
+    fn pass(&mut self, links: &[(Path, Path)]) -> Result<Vec<bool>> {
+        let mut placed = vec![false; links.len()];
+        let mut waiting: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
+        for first in 0..links.len() {
+            let mut ready = vec![first];
+            while let Some(number) = ready.pop() {
+                let Some((path, target)) = links.get(number) else { continue };
+                match self.link(path, target)? {
+                    Linked::As(key) => {
+                        placed.get_mut(number).into_iter().for_each(|placed| *placed = true);
+                        ready.extend(waiting.remove(&key).into_iter().flatten().rev());
+                    }
+                    Linked::Missing(name) => waiting.entry(name).or_default().push(number),
                 }
             }
-            if let Some((path, target)) = left.first().filter(|_| left.len() == before) {
-                return Err(Error::verification(format!(
-                    "{:?}: a hard link to {:?}, which is not there",
-                    name::shown_path(path),
-                    name::shown_path(target)
-                )));
-            }
-            links = left;
         }
-        Ok(())
+        Ok(placed)
     }
 
     /// Hides what the layers below have under a name, or in a directory.

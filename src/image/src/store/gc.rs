@@ -294,6 +294,11 @@ impl Store {
     fn digests(&self, below: &str) -> Result<Vec<(String, String, u64)>> {
         let mut found = Vec::new();
         for (algorithm, _) in self.list(Path::new(below))? {
+            // Not through a link: what is found here may be removed.
+            let place = self.path.join(below).join(&algorithm);
+            if !place.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+                continue;
+            }
             for (hex, size) in self.list(&Path::new(below).join(&algorithm))? {
                 if let (Some(algorithm), Some(hex)) = (algorithm.to_str(), hex.to_str()) {
                     found.push((algorithm.to_owned(), hex.to_owned(), size));

@@ -10,6 +10,9 @@ use crate::manifest::Index;
 use crate::source::Select;
 use crate::source::layout::{self, name_of};
 
+/// Bytes of an entry with all that its source says about it. All entries together are one document, which has a limit.
+const ENTRY: usize = 4096;
+
 /// An image of the store.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -25,10 +28,18 @@ impl Held<'_> {
     /// # Errors
     /// Those of reading and replacing the index.
     pub fn tag(&self, name: &str, descriptor: &Descriptor) -> Result<()> {
-        let mut entry = Descriptor { urls: Vec::new(), data: None, ..descriptor.clone() };
-        entry.annotations.insert(REF_NAME.to_owned(), name.to_owned());
-        let entry = serde_json::to_value(&entry)
-            .map_err(|error| Error::usage(format!("{name:?} cannot be written: {error}")))?;
+        let full = Descriptor { urls: Vec::new(), data: None, ..descriptor.clone() };
+        let named = |mut entry: Descriptor| {
+            entry.annotations.insert(REF_NAME.to_owned(), name.to_owned());
+            serde_json::to_value(&entry)
+                .map_err(|error| Error::usage(format!("{name:?} cannot be written: {error}")))
+        };
+        let mut entry = named(full)?;
+        if entry.to_string().len() > ENTRY {
+            // What it is, and no more.
+            let media_type = descriptor.media_type.clone();
+            entry = named(Descriptor::new(media_type, descriptor.digest.clone(), descriptor.size))?;
+        }
         self.change(|manifests| {
             let was = manifests.iter().position(|old| reference_of(old) == Some(name));
             manifests.retain(|old| reference_of(old) != Some(name));
@@ -92,11 +103,27 @@ impl Store {
             .read_small(INDEX)?
             .ok_or_else(|| Error::not_found(format!("there is no {what}")))?;
         let mut value = document::parse(&what, &bytes)?;
+        let before;
         match value.get_mut("manifests") {
-            Some(Value::Array(manifests)) => change(manifests)?,
+            Some(Value::Array(manifests)) => {
+                before = manifests.len();
+                change(manifests)?;
+            }
             _ => return Err(Error::verification(format!("{what} has no manifests"))),
         }
-        self.replace(INDEX, value.to_string().as_bytes())
+        let text = value.to_string();
+        let entries = value.get("manifests").and_then(Value::as_array).map_or(0, Vec::len);
+        // One that is too large to be read again would be the end of the store.
+        let most = self.limits.descriptors;
+        let grows = text.len() > bytes.len() || entries > before;
+        if grows && (text.len() as u64 > self.limits.document || entries > most) {
+            return Err(Error::no_space(format!(
+                "{what} has room for {} bytes and {most} names, and is full",
+                self.limits.document
+            ))
+            .hint("store rm takes names away"));
+        }
+        self.replace(INDEX, text.as_bytes())
     }
 }
 

@@ -109,6 +109,7 @@ impl Store {
             "unpacked",
         ] {
             store.make_directory(name)?;
+            store.must_be_directory(name)?;
         }
         if store.read_small(INDEX)?.is_none() {
             let _lock = store.lock("index", true)?;
@@ -178,6 +179,22 @@ impl Store {
             // One that is read-only has all it needs, or fails where it matters.
             Err(Errno::EROFS) => Ok(()),
             Err(errno) => Err(self.failed("make", name, errno)),
+        }
+    }
+
+    /// Refuses a link in the place of a directory: a layout comes from anywhere, and what is not used in a store is removed.
+    fn must_be_directory(&self, name: &str) -> Result<()> {
+        use nix::sys::stat::{SFlag, fstatat};
+        match fstatat(self.dir(), name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(found) if found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits() => Ok(()),
+            // Of one that is read-only not all has to be there.
+            Err(Errno::ENOENT) => Ok(()),
+            Ok(_) => Err(Error::usage(format!(
+                "{}/{name} is not a directory: this is no store",
+                self.path.display()
+            ))
+            .hint("a link in its place would lead out of the store")),
+            Err(errno) => Err(self.failed("look at", name, errno)),
         }
     }
 
