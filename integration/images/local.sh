@@ -214,3 +214,112 @@ test_skep_executes_skep_image() {
     cp "$SKEP_IMAGE" bin/skep-image
     bin/skep store --store store ls | grep -q one
 }
+
+# A directory to make images of: each kind of file, owners, links, setuid, a capability where setcap(8) is.
+tree_to_pack() {
+    mkdir -p tree/etc tree/bin tree/own
+    echo 'root:x:0:0::/:/bin/sh' >tree/etc/passwd
+    head -c 300000 /dev/urandom >tree/bin/large
+    chmod 4755 tree/bin/large
+    ln tree/bin/large tree/bin/again
+    ln -s ../etc/passwd tree/bin/link
+    mkfifo tree/own/fifo
+    echo x >"tree/own/a name of $(printf 'n%.0s' {1..120})"
+    chown -R 7:8 tree/own
+    chmod 1777 tree/own
+    touch -d '2001-02-03 04:05:06' tree/etc/passwd
+    find tree -type d -exec touch -d '2002-03-04 05:06:07' {} +
+}
+
+# what_is_packed SOURCE: it is unpacked, and is the tree.
+what_is_packed() {
+    image unpack -q "$1" unpacked >/dev/null
+    PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$DIRECTORY python3 - <<'P'
+import sys
+import craft
+def found(path):
+    # Builders give directories the time of day, and make the root themselves.
+    return {line for line in craft.snapshot(path, times=False) if not line.startswith(". ")}
+if differences := found("tree") ^ found("unpacked"):
+    sys.exit("\n".join(sorted(differences)))
+P
+    same "$(stat -c %Y unpacked/etc/passwd)" "$(stat -c %Y tree/etc/passwd)" "time of a file of $1"
+    rm -rf unpacked
+    image verify "$1" >/dev/null
+}
+
+test_images_by_buildah() {
+    need buildah python3
+    ((EUID == 0)) || { echo 'needs root'; return 75; }
+    tree_to_pack
+    local container kind
+    build() { buildah --root "$HERE/build" --runroot "$HERE/build-run" --storage-driver vfs "$@"; }
+    container=$(build from --signature-policy "$PLACE/policy.json" scratch) || { echo 'buildah makes nothing here'; exit 75; }
+    # (What buildah adds by itself belongs to root.)
+    cp -a tree/. "$(build mount "$container")/"
+    build unmount "$container" >/dev/null
+    build config --cmd '["/bin/large"]' --user 7:8 --env A=b --workingdir /own --label l=m "$container"
+    for kind in oci docker; do
+        build commit -q --signature-policy "$PLACE/policy.json" --format $kind "$container" "made-$kind" >/dev/null
+        for place in "oci:$HERE/by-$kind:t" "oci-archive:$HERE/by-$kind.oci.tar:t" "docker-archive:$HERE/by-$kind.docker.tar:made:t" "dir:$HERE/by-$kind-dir"; do
+            build push -q --signature-policy "$PLACE/policy.json" "made-$kind" "$place" >/dev/null
+            what_is_packed "$place"
+        done
+        image bundle --rootfs=copy "oci:$HERE/by-$kind:t" b
+        same "$(jq -c '[.process.args, .process.user.uid, .process.user.gid, .process.cwd, (.process.env | index("A=b") != null), .annotations.l]' b/config.json)" \
+            '[["/bin/large"],7,8,"/own",true,"m"]' "config.json of an image by buildah, format $kind"
+        image bundle --remove b
+    done
+    build rm -a >/dev/null
+}
+
+test_images_by_podman() {
+    need podman python3
+    ((EUID == 0)) || { echo 'needs root'; return 75; }
+    tree_to_pack
+    tar -C tree -cf tree.tar .
+    local kind short
+    # (podman has no use for long names.)
+    short=$(mktemp -d /tmp/skep-images.XXXXXX)
+    # shellcheck disable=SC2064
+    trap "rm -rf '$short'" EXIT
+    pod() { podman --root "$HERE/pod" --runroot "$short" --storage-driver vfs "$@"; }
+    pod import -q --signature-policy "$PLACE/policy.json" -c 'CMD ["/bin/large"]' tree.tar made:t >/dev/null 2>&1 || pod import -q -c 'CMD ["/bin/large"]' tree.tar made:t >/dev/null || { echo 'podman makes nothing here'; exit 75; }
+    for kind in oci-archive docker-archive oci-dir docker-dir; do
+        pod save -q --format $kind -o "saved-$kind" made:t >/dev/null
+        # By what it is, and by what it is called.
+        what_is_packed "$HERE/saved-$kind"
+    done
+    what_is_packed "docker-archive:saved-docker-archive:localhost/made:t"
+    gzip -k saved-docker-archive
+    what_is_packed "./saved-docker-archive.gz"
+}
+
+# By a daemon of its own, which has no network and no container.
+test_images_by_docker() {
+    need docker dockerd python3
+    ((EUID == 0)) || { echo 'needs root'; return 75; }
+    tree_to_pack
+    tar -C tree -cf tree.tar .
+    local short daemon
+    short=$(mktemp -d /tmp/skep-images.XXXXXX)
+    dockerd --data-root "$HERE/docker" --exec-root "$short/exec" --pidfile "$short/pid" -H "unix://$short/socket" --storage-driver vfs \
+        --bridge none --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false >daemon.log 2>&1 &
+    daemon=$!
+    # shellcheck disable=SC2064
+    trap "kill $daemon 2>/dev/null || true; wait $daemon || true; umount -q '$short'/exec/*/* 2>/dev/null || true; rm -rf '$short'" EXIT
+    dock() { docker -H "unix://$short/socket" "$@"; }
+    until dock version >/dev/null 2>&1; do
+        kill -0 "$daemon" 2>/dev/null || { tail -n 2 daemon.log; echo 'dockerd does not start here'; exit 75; }
+        read -rt 0.1 <> <(:) || true
+    done
+    dock import -c 'CMD ["/bin/large"]' -c 'USER 7:8' tree.tar made:t >/dev/null
+    dock save -o saved.tar made:t
+    what_is_packed saved.tar
+    what_is_packed docker-archive:saved.tar:made:t
+    dock save made:t | gzip -1 >saved.tar.gz
+    what_is_packed ./saved.tar.gz
+    image bundle --rootfs=copy saved.tar b
+    same "$(jq -c '[.process.args, .process.user.uid, .process.user.gid]' b/config.json)" '[["/bin/large"],7,8]' 'config.json of an image by docker'
+    image bundle --remove b
+}
