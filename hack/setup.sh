@@ -97,7 +97,8 @@ images)
     want python3 command -v python3
     want docker-registry command -v docker-registry
     want openssl command -v openssl
-    want curl command -v curl
+    for program in curl podman buildah mmdebstrap strace; do want "$program" command -v "$program"; done
+    want busybox-static static_busybox
     ;;
 lab)
     for pair in mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs cpio:cpio python3:python3 xz:xz-utils debootstrap:debootstrap secilc:secilc; do
