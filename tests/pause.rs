@@ -15,6 +15,7 @@ cases![
     kill_of_a_paused_container_works_after_resume,
     delete_force_of_a_paused_container_succeeds,
     delete_force_of_a_container_that_somebody_else_has_frozen,
+    delete_force_of_a_container_that_somebody_else_thaws,
 ];
 
 fn counter(c: &crate::harness::Container<'_>) -> String {
@@ -114,5 +115,30 @@ fn delete_force_of_a_container_that_somebody_else_has_frozen(t: &Test) {
     assert_eq!(left, format!("{}\n", others.pid()));
     others.delete_force().ok();
     fs::remove_dir(directory).unwrap();
+    t.assert_nothing_left();
+}
+
+/// And that cannot be taken back, for its own freezer is gone.
+fn delete_force_of_a_container_that_somebody_else_thaws(t: &Test) {
+    t.need_layout(Layout::V1);
+    t.need_controller("freezer");
+    let c = t.container().lasting();
+    c.run_detached();
+    let name = format!("/{}-frozen", c.id);
+    let file = |file: &str| t.host.v1("freezer", &name, file);
+    let directory = file("");
+    fs::create_dir(&directory).unwrap();
+    fs::write(file("cgroup.procs"), c.pid().to_string()).unwrap();
+    fs::remove_dir(t.host.v1("freezer", &c.id, "")).unwrap();
+    fs::write(file("freezer.state"), "FROZEN").unwrap();
+    let delete = c.call("delete", &["--force"]).spawn();
+    // For longer than it takes where nothing keeps the process.
+    let ended = || (!delete.is_running()).then_some(());
+    let gave_up = wait::until_within(Duration::from_millis(600), ended).is_some();
+    fs::write(file("freezer.state"), "THAWED").unwrap();
+    let output = delete.wait();
+    assert!(!gave_up, "{output}");
+    output.ok();
+    wait::until("the cgroup is empty", || fs::remove_dir(&directory).ok());
     t.assert_nothing_left();
 }

@@ -449,10 +449,12 @@ fn end(init: &OwnedFd, cgroup: &Cgroup) -> Result<()> {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(errno) => return Err(Error::os("kill init", errno)),
     }
-    if wait_for_end(init, SOON).is_err() {
-        cgroup.recall()?;
+    if wait_for_end(init, SOON).is_ok() {
+        return Ok(());
     }
-    wait_for_end(init, KILL_WAIT)
+    // Whoever keeps it may let go of it, even where it could not be taken back.
+    let recalled = cgroup.recall();
+    wait_for_end(init, KILL_WAIT).map_err(|still_there| recalled.err().unwrap_or(still_there))
 }
 
 fn wait_for_end(init: &OwnedFd, limit: Duration) -> Result<()> {

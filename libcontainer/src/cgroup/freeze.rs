@@ -61,18 +61,25 @@ impl Cgroup {
     /// killed one would stay for ever. The others that are frozen there are that somebody's business.
     ///
     /// # Errors
-    /// The failed read or write; a process that has gone is no error.
+    /// The failed read, or the first failed write, once all have been tried; a process that has gone is no error, nor is the
+    /// container's own freezer, to which nobody can come back.
     pub fn recall(&self) -> Result<()> {
         let Some(directory) = self.v1("freezer") else { return Ok(()) };
         let here = processes::all(&directory)?;
         let path = format!("{directory}/cgroup.procs");
-        for pid in self.pids()?.into_iter().filter(|pid| !here.contains(pid)) {
+        let own = i32::try_from(std::process::id()).ok();
+        let mut result = Ok(());
+        for pid in self.pids()?.into_iter().filter(|pid| !here.contains(pid) && Some(*pid) != own) {
             match file::write(&path, &pid.to_string()) {
                 Ok(()) | Err(Errno::ESRCH) => {}
-                Err(errno) => return Err(Error::os("write", errno).path(&path)),
+                Err(Errno::ENOENT | Errno::ENODEV) => break,
+                Err(errno) if result.is_ok() => {
+                    result = Err(Error::os("write", errno).path(&path));
+                }
+                Err(_the_first_error_counts) => {}
             }
         }
-        Ok(())
+        result
     }
 
     /// Whether the cgroup is frozen or about to be; one that is gone is not.
