@@ -28,6 +28,7 @@ cases![
     an_init_killed_before_it_passed_the_gate_makes_start_fail,
     a_fault_is_told_after_a_start_that_was_killed,
     a_fault_that_an_earlier_version_left_is_told,
+    a_program_that_runs_was_started_whatever_is_in_the_gate,
     all_that_a_hook_has_to_say_passes_the_gate,
     a_program_that_ends_at_once_is_a_success,
     nothing_is_left_of_a_start_that_failed,
@@ -243,6 +244,25 @@ fn a_fault_that_an_earlier_version_left_is_told(t: &Test) {
     fs::write(t.root.join(&c.id).join("start.fault"), "?").unwrap();
     kill_and_reap(&c, &start);
     start.wait().fails().one_line().names("init left a fault nobody knows");
+}
+
+/// A hook of the container may find the gate among init's descriptors.
+fn a_program_that_runs_was_started_whatever_is_in_the_gate(t: &Test) {
+    need_truth(t);
+    for words in ["no fault of init's", "0", "11111111111111111111"] {
+        let c = t.container().lasting().hook("startContainer", "echo here > /here; read go < /go");
+        nix::unistd::mkfifo(&c.path("/go"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        c.create();
+        let gate = t.root.join(&c.id).join("exec.fifo");
+        let mut gate = fs::OpenOptions::new().write(true).open(gate).unwrap();
+        let start = c.call("start", &[]).spawn();
+        c.wait_file("/here");
+        std::io::Write::write_all(&mut gate, words.as_bytes()).unwrap();
+        fs::write(c.path("/go"), "go\n").unwrap();
+        start.wait().ok().no_stderr();
+        assert_eq!(c.status(), "running");
+        c.delete_force().ok();
+    }
 }
 
 fn all_that_a_hook_has_to_say_passes_the_gate(t: &Test) {

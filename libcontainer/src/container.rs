@@ -228,24 +228,26 @@ impl<'a> Container<'a> {
 
     /// The gate is closed by execve(2), and by death: asks which of the two it was, and waits for the end of a death.
     ///
-    /// Why it died init has left in the gate, or else a byte that stays there until it comes to execve(2), which tells of a
-    /// process that somebody has reaped already. What its filter would have done to it there is all else that can be told.
+    /// The kernel's word counts: a process of the container may write to the gate too. Why it died init has left there, or
+    /// else a byte that stays until it comes to execve(2), which tells of a process that somebody has reaped already. What its
+    /// filter would have done to it there is all else that can be told.
     fn check_program(&self, gate: BorrowedFd<'_>) -> Result<()> {
+        let stat = Stat::read(self.init.pid).ok();
+        let stat = stat.filter(|stat| stat.start_time == self.init.start_time);
+        if stat.as_ref().is_some_and(|stat| !stat.has_not_executed()) {
+            return Ok(());
+        }
         let left = fd::unread(gate).unwrap_or(0);
         if left > 0
             && let Some(fault) = take_fault(gate)
         {
             return Err(self.explain(&fault));
         }
-        let stat = Stat::read(self.init.pid).ok();
-        let stat = stat.filter(|stat| stat.start_time == self.init.start_time);
-        if stat.as_ref().is_none_or(Stat::has_not_executed)
-            && let Some(fault) = self.state.read(store::FAULT)?.filter(|fault| !fault.is_empty())
-        {
+        if let Some(fault) = self.state.read(store::FAULT)?.filter(|fault| !fault.is_empty()) {
             return Err(self.explain(&fault));
         }
-        let early = || self.record.execve_denied || left > 0;
-        if !stat.map_or_else(early, |stat| stat.has_not_executed()) {
+        let is_reaped = stat.is_none();
+        if is_reaped && left == 0 && !self.record.execve_denied {
             return Ok(());
         }
         if let Some(init) = self.init.pidfd().doing("pidfd_open")? {

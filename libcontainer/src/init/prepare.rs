@@ -356,7 +356,8 @@ fn start(child: &InitChild<'_>, built: &Built) -> ! {
     };
     let fault = match run_start_hooks(child, built) {
         Ok(()) => {
-            let _taken_back = told.map(|gate| nix::unistd::read(gate, &mut [0]));
+            // With that of another `start`, if one was killed before it could take the gate's name away.
+            let _taken_back = told.map(|gate| nix::unistd::read(gate, &mut [0; 8]));
             enter::become_program(&child.plan.process, &built.program)
         }
         Err(fault) => fault,
