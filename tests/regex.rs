@@ -6,6 +6,7 @@ use crate::harness::{Container, Kind, Test};
 cases![
     delete_takes_all_that_match,
     delete_says_what_it_could_not_delete,
+    what_a_killed_create_has_left_is_told,
     kill_signals_all_that_match,
     what_is_no_expression_deletes_nothing,
     nobody_meant_is_no_error,
@@ -48,6 +49,28 @@ fn delete_says_what_it_could_not_delete(t: &Test) {
     let mut left = [a.id.as_str(), c.id.as_str()];
     left.sort_unstable();
     assert_eq!(ids(t), left);
+    t.call(&["delete", "--force", "--regex", "."]).run().ok();
+    t.assert_nothing_left();
+}
+
+fn what_a_killed_create_has_left_is_told(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "crun succeeds whatever comes of it");
+    let [a, b, _c] = three(t);
+    let half = t.root.join("half-made");
+    std::fs::create_dir(&half).unwrap();
+    let plain = t.call(&["delete", "half-made"]).run().fails().one_line();
+    let says = "delete --force removes it";
+    plain.names(says);
+    for command in ["delete", "kill"] {
+        let output = t.call(&[command, "--regex", "^half-made$"]).run().fails().one_line();
+        output.names("container half-made").names(says);
+    }
+    // The others are not left alone for it.
+    let pattern = format!("^(half-made|{}|{})$", a.id, b.id);
+    t.call(&["kill", "--regex", &pattern, "KILL"]).run().fails();
+    a.wait_exit();
+    b.wait_exit();
+    assert!(half.exists());
     t.call(&["delete", "--force", "--regex", "."]).run().ok();
     t.assert_nothing_left();
 }

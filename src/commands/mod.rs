@@ -112,18 +112,26 @@ fn each(
     };
     let pattern = CString::new(text).map_err(|_nul| invalid("a NUL byte"))?;
     let regex = Regex::new(&pattern).map_err(|why| invalid(&why))?;
-    let is_meant = |id: &ContainerId| CString::new(id.as_str()).is_ok_and(|id| regex.matches(&id));
+    let is_meant = |id: &ContainerId| {
+        let matches = CString::new(id.as_str()).map_or(Ok(false), |id| regex.matches(&id));
+        matches.map_err(|why| Error::internal(format!("look whether {id} matches {text:?}: {why}")))
+    };
     let mut result = Ok(());
-    for id in store.ids()?.iter().filter(|id| is_meant(id)) {
-        match act(&store, id) {
-            // Somebody else has deleted it since.
-            Err(error) if error.kind() == Kind::NotFound => {}
+    for id in &store.ids()? {
+        match is_meant(id).and_then(|meant| if meant { act(&store, id) } else { Ok(()) }) {
+            // Somebody else has deleted it since; or else `create` was killed, and what is left of it is told.
+            Err(error) if error.kind() == Kind::NotFound && !is_there(&store, id) => {}
             Err(error) if result.is_err() => log.warn(&format!("container {id}: {error}")),
             Err(error) => result = Err(error.context(&format!("container {id}"))),
             Ok(()) => {}
         }
     }
     result
+}
+
+/// Whether there is a container `id`, though perhaps no more of it than its directory.
+fn is_there(store: &Store, id: &ContainerId) -> bool {
+    store.open(id).is_ok()
 }
 
 /// The record of the container that the first operand names.

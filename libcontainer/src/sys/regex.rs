@@ -25,18 +25,31 @@ impl Regex {
             // SAFETY: it has been filled.
             return Ok(Self(unsafe { regex.assume_init() }));
         }
-        let mut text = [0_u8; 128];
-        // SAFETY: regerror(3) writes so many bytes at most, the last of them NUL; it may be told no regex.
-        unsafe { libc::regerror(error, regex.as_ptr(), text.as_mut_ptr().cast(), text.len()) };
-        let text = CStr::from_bytes_until_nul(&text).unwrap_or_default();
-        Err(text.to_string_lossy().into_owned())
+        Err(words(error, regex.as_ptr()))
     }
 
     /// Whether a part of `text` matches.
-    pub fn matches(&self, text: &CStr) -> bool {
+    ///
+    /// # Errors
+    /// What kept the C library from finding out, such as the lack of memory.
+    pub fn matches(&self, text: &CStr) -> Result<bool, String> {
         // SAFETY: it is compiled, text ends with a NUL, and no matches are to be stored.
-        unsafe { libc::regexec(&raw const self.0, text.as_ptr(), 0, std::ptr::null_mut(), 0) == 0 }
+        let found =
+            unsafe { libc::regexec(&raw const self.0, text.as_ptr(), 0, std::ptr::null_mut(), 0) };
+        match found {
+            0 => Ok(true),
+            libc::REG_NOMATCH => Ok(false),
+            error => Err(words(error, &raw const self.0)),
+        }
     }
+}
+
+fn words(error: libc::c_int, regex: *const libc::regex_t) -> String {
+    let mut text = [0_u8; 128];
+    // SAFETY: regerror(3) writes so many bytes at most, the last of them NUL; it may be told no regex.
+    unsafe { libc::regerror(error, regex, text.as_mut_ptr().cast(), text.len()) };
+    let text = CStr::from_bytes_until_nul(&text).unwrap_or_default();
+    text.to_string_lossy().into_owned()
 }
 
 impl std::fmt::Debug for Regex {
@@ -58,7 +71,8 @@ mod tests {
 
     #[test]
     fn a_part_of_the_text_is_enough() {
-        let matches = |pattern: &CStr, text: &CStr| Regex::new(pattern).unwrap().matches(text);
+        let matches =
+            |pattern: &CStr, text: &CStr| Regex::new(pattern).unwrap().matches(text).unwrap();
         assert!(matches(c"test-*", c"my-test"));
         assert!(matches(c"^web-[0-9]+$", c"web-12"));
         assert!(!matches(c"^web-[0-9]+$", c"web-12b"));
