@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 use nix::sys::statvfs::{FsFlags, statvfs};
@@ -29,9 +30,11 @@ cases![
 
 /// Largest size of the release binary, in bytes.
 const SIZE_LIMIT: usize = 2_000_000;
-/// What a container joins beside the controllers it has limits of; cpuset and net_cls only if they are asked for.
-const JOINED: [&str; 8] =
+/// The hierarchies of version 1 that a container joins for what they are, whatever else is in them.
+const ALWAYS: [&str; 8] =
     ["memory", "cpu", "pids", "devices", "freezer", "cpuacct", "blkio", "systemd"];
+/// Those it joins where they are mounted; but not with cpuset in them, which it joins only if it is asked for.
+const MOUNTED: [&str; 6] = ["hugetlb", "misc", "net_cls", "net_prio", "perf_event", "rdma"];
 const MEMORY: [&str; 6] = ["brk", "mmap", "munmap", "mremap", "mprotect", "madvise"];
 const CLONES: [&str; 4] = ["clone", "clone3", "fork", "vfork"];
 const STRACE: [&str; 8] = ["strace", "-I", "2", "-f", "-q", "-e", "signal=none", "-o"];
@@ -121,8 +124,11 @@ fn countable(t: &Test) -> Container<'_> {
 
 /// The v1 hierarchies that each container joins here.
 fn hierarchies(t: &Test) -> usize {
-    let joined = JOINED.iter().filter_map(|name| t.host.hierarchies.get(*name));
-    joined.collect::<BTreeSet<_>>().len()
+    let of = |names: &[&str]| -> BTreeSet<&PathBuf> {
+        names.iter().filter_map(|name| t.host.hierarchies.get(*name)).collect()
+    };
+    let mounted = &of(&MOUNTED) - &of(&["cpuset"]);
+    (&of(&ALWAYS) | &mounted).len()
 }
 
 /// One if there is a hierarchy of version 2 beside those, in which a container has a cgroup too.
