@@ -43,7 +43,6 @@ cases![
     an_unknown_unified_file_is_reported_on_v2,
     null_resources_are_ignored,
     network_class_is_refused_or_set,
-    a_controller_that_is_mounted_is_entered_without_being_asked,
     a_busy_cgroup_is_refused,
     a_frozen_cgroup_is_refused,
     nested_cgroups_made_by_the_container_are_removed,
@@ -473,50 +472,6 @@ fn network_class_is_refused_or_set(t: &Test) {
         output.fails();
         t.assert_nothing_left();
     }
-}
-
-/// Runs what follows where `/sys/fs/cgroup` has net_cls too, and says which of its cgroups were there and stay.
-const WITH_NET_CLS: &str = r#"
-mkdir "$PLACE" && mount -t tmpfs none "$PLACE"
-for entry in /sys/fs/cgroup/*; do
-    if [ -L "$entry" ]; then cp -P "$entry" "$PLACE"; fi
-    if [ -L "$entry" ] || [ ! -d "$entry" ]; then continue; fi
-    mkdir "$PLACE/${entry##*/}" && mount --bind "$entry" "$PLACE/${entry##*/}"
-done
-mkdir "$PLACE/net_cls"
-mount -t cgroup -o net_cls none "$PLACE/net_cls" || { echo unavailable; exit; }
-mount --move "$PLACE" /sys/fs/cgroup
-own=/sys/fs/cgroup/net_cls/$ID
-trap 'rmdir "$own" 2>/dev/null || true' EXIT
-"$0" "$@"
-"$0" --root "$ROOT" exec "$ID" cat /proc/self/cgroup
-[ -d "$own" ] && echo made
-"$0" --root "$ROOT" delete --force "$ID"
-[ -d "$own" ] || echo removed
-"#;
-
-fn a_controller_that_is_mounted_is_entered_without_being_asked(t: &Test) {
-    t.need_layout(Layout::V1);
-    t.need_program("unshare");
-    t.need(!t.host.controllers.iter().any(|name| name == "net_cls"), "it is mounted anyway");
-    let c = t.container().lasting().without_namespace("cgroup");
-    let call = c.bundle_call("run", &["--detach"]);
-    let output = call
-        .by(&["unshare", "--mount", "--propagation", "private", "sh", "-euc", WITH_NET_CLS])
-        .env("PLACE", &t.path("cgroup").display().to_string())
-        .env("ROOT", &t.root.display().to_string())
-        .env("ID", &c.id)
-        .run();
-    t.need(
-        !output.stdout.contains("unavailable"),
-        "version 2 uses net_cls, or the kernel has none",
-    );
-    let output = output.ok();
-    let member = output.stdout.lines().find(|line| line.contains(":net_cls:"));
-    let member = member.unwrap_or_else(|| panic!("{}", output.stdout));
-    assert!(member.ends_with(&format!(":/{}", c.id)), "{member}");
-    assert!(output.stdout.ends_with("made\nremoved\n"), "{}", output.stdout);
-    t.assert_nothing_left();
 }
 
 // --- what is in the way, and what is left ---

@@ -54,6 +54,7 @@ mod engine_configs;
 mod events;
 mod exec;
 mod exec_user;
+mod extra_hierarchies;
 mod finer_points;
 mod flags;
 mod granted;
@@ -117,6 +118,7 @@ fn main() -> ExitCode {
         regex::CASES,
         exec::CASES,
         exec_user::CASES,
+        extra_hierarchies::CASES,
         cgroups::CASES,
         checkpoint::CASES,
         checkpoint_scripts::CASES,

@@ -231,7 +231,8 @@ pub enum Tag {
     MapMount,
     /// Child: everything is done but `start`.
     Ready,
-    /// Parent: the cgroup is made; the descriptors are the `tasks` files to join it by.
+    /// Parent: the cgroup is made; the descriptors are the `tasks` files to join it by, the bits of `value` the planned
+    /// hierarchies of version 1 that it is not in.
     Cgroups,
     /// Parent: go on; `value` is the child's pid as the parent sees it.
     Go,

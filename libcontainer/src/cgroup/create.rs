@@ -1,10 +1,11 @@
 //! Making the directories and writing the limits.
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::mkdir;
 
-use super::plan::{CgroupPlan, Group};
+use super::plan::{ALWAYS, CgroupPlan, Group};
 use super::writes::{Missing, Write};
 use super::{Cgroup, Host, Layout, Member, Record, devices, file, path, processes, v1};
 use crate::error::Context;
@@ -98,6 +99,9 @@ fn make_groups<'g>(
         match make(&directory, &group.mount, &mut undo.0) {
             Ok(Made::New) => {}
             Ok(Made::Found) => {
+                if group.optional && is_closed(&directory, group) {
+                    continue;
+                }
                 // Who is in a unit that systemd has just made is its holder.
                 if plan.unit.is_none() {
                     check_unused(&directory)?;
@@ -241,6 +245,17 @@ fn check_unused(directory: &str) -> Result<()> {
         return Err(Error::lifecycle("container's cgroup unexpectedly frozen").path(directory));
     }
     Ok(())
+}
+
+/// Whether the container has no place in a cgroup that was there before it: it may not be entered, or it is somebody else's
+/// and nobody looks for the container in it. systemd's does not count: engines do, and its busy ones are refused.
+fn is_closed(directory: &str, group: &Group) -> bool {
+    if group.controllers.is_empty() {
+        return false;
+    }
+    let needed = group.controllers.iter().any(|name| ALWAYS.contains(&name.as_str()));
+    let opened = file::open_with(&format!("{directory}/tasks"), OFlag::O_WRONLY);
+    opened.is_err() || (!needed && check_unused(directory).is_err())
 }
 
 /// A new parent in the cpuset hierarchy gets its own parent's CPUs and hands them on to its children by itself

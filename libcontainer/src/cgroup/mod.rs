@@ -205,6 +205,15 @@ impl Cgroup {
         self.record.driver
     }
 
+    /// The version 1 hierarchies it has a directory in, for the container's own `/sys/fs/cgroup`: there it is to see no
+    /// others, in which its root would be the host's.
+    pub fn v1_views(&self) -> Vec<V1View> {
+        let members = self.record.hierarchies.iter().filter(|member| !member.is_v2());
+        members
+            .map(|member| plan::view(member.controllers.split(','), &member.mount, self.path()))
+            .collect()
+    }
+
     fn is_v2(&self) -> bool {
         self.record.layout == Layout::Unified
     }

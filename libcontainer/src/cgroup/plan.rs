@@ -6,7 +6,7 @@ use super::device::Rules;
 use super::host::{Host, SYSTEMD};
 use super::systemd::{self, Buses, Names, UnitPlan};
 use super::writes::{Purpose, Write, Writes};
-use super::{Driver, Layout, Record, path, v1, v2};
+use super::{Cgroup, Driver, Layout, Record, path, v1, v2};
 use crate::spec::{Map, Resources, Str};
 use crate::{Error, Result};
 
@@ -42,7 +42,8 @@ pub(super) struct Group {
     /// Mount point of the hierarchy.
     pub mount: String,
     pub writes: Vec<Write>,
-    /// A hierarchy of which nothing is asked, kept for the book-keeping of others: not being allowed in is no error.
+    /// A hierarchy of which nothing is asked, kept for the book-keeping of others: not being allowed in is no error. The
+    /// container neither joins it nor sees anything of it then.
     pub optional: bool,
 }
 
@@ -182,13 +183,26 @@ impl CgroupPlan {
         super::create::planned(self)
     }
 
-    /// The version 1 hierarchies for the container's own `/sys/fs/cgroup`; none on version 2.
+    /// The version 1 hierarchies for the container's own `/sys/fs/cgroup`, if it is let into all of them; none on
+    /// version 2.
     pub fn v1_views(&self) -> Vec<V1View> {
-        self.groups
-            .iter()
-            .filter(|group| !group.controllers.is_empty())
-            .map(|group| view(&group.controllers, &group.mount, &self.path))
+        self.v1_groups()
+            .map(|group| {
+                view(group.controllers.iter().map(String::as_str), &group.mount, &self.path)
+            })
             .collect()
+    }
+
+    /// Which of [`CgroupPlan::v1_views`] are not to be shown, as `cgroup` has no directory there: bit 0 is the first. There
+    /// are fewer hierarchies than bits, as each has a controller of its own.
+    pub fn left_out(&self, cgroup: &Cgroup) -> i32 {
+        let missing = |group: &Group| !group.controllers.iter().all(|name| cgroup.has(name));
+        let bits = self.v1_groups().zip(0_u32..).filter(|(group, _)| missing(group));
+        bits.fold(0, |all, (_, bit)| all | 1_i32.checked_shl(bit).unwrap_or(0))
+    }
+
+    fn v1_groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().filter(|group| !group.controllers.is_empty())
     }
 
     fn unified(&mut self, host: &Host, resources: &Resources<'_>) -> Result<()> {
@@ -268,16 +282,22 @@ pub(super) fn check_holes(rules: &Rules, resources: &Resources<'_>) -> Result<()
     .hint("put the narrower rule first, or use cgroup v2"))
 }
 
-fn view(controllers: &[String], mount: &str, path: &str) -> V1View {
+pub(super) fn view<'n>(
+    controllers: impl Iterator<Item = &'n str>,
+    mount: &str,
+    path: &str,
+) -> V1View {
     let directory = mount.rsplit('/').next().unwrap_or(mount).to_owned();
+    let controllers: Vec<&str> = controllers.collect();
     let links = if controllers.len() > 1 {
-        controllers.iter().filter(|name| **name != directory).cloned().collect()
+        let links = controllers.iter().filter(|name| **name != directory);
+        links.map(|name| (*name).to_owned()).collect()
     } else {
         Vec::new()
     };
     let options = controllers
         .iter()
-        .map(|name| if name == SYSTEMD { "none,name=systemd" } else { name.as_str() })
+        .map(|name| if *name == SYSTEMD { "none,name=systemd" } else { name })
         .collect::<Vec<_>>()
         .join(",");
     V1View { directory, links, options, source: PathBuf::from(format!("{mount}{path}")) }

@@ -152,6 +152,21 @@ fn views_show_shared_directories_with_links() {
 }
 
 #[test]
+fn nothing_is_shown_of_a_hierarchy_the_container_is_not_in() {
+    let plan = build(Some("/a/box"), "{}", &v1_host()).unwrap();
+    let mut record = plan.record();
+    let complete = Cgroup::from_record(record.clone()).unwrap();
+    assert_eq!(complete.v1_views(), plan.v1_views());
+    assert_eq!(plan.left_out(&complete), 0);
+    let third = record.hierarchies.remove(2);
+    let cgroup = Cgroup::from_record(record).unwrap();
+    assert_eq!(plan.left_out(&cgroup), 1 << 2, "{third:?}");
+    let mut views = plan.v1_views();
+    views.remove(2);
+    assert_eq!(cgroup.v1_views(), views);
+}
+
+#[test]
 fn version_2_is_one_directory() {
     let v2 = Host::unified_for_tests("cpuset cpu io memory pids");
     let plan = build(Some("/a/b"), r#"{"cpu":{"shares":1024}}"#, &v2).unwrap();

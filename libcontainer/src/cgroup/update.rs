@@ -133,10 +133,31 @@ impl Cgroup {
                 let error = missing_controller(&write.controller);
                 return Err(error.field(write.field.clone().into_owned()));
             };
+            let directory = format!("{}{}", hierarchy.mount, self.path());
+            self.check_not_taken(&directory)
+                .map_err(|error| error.field(write.field.clone().into_owned()))?;
             let controllers = hierarchy.controllers.join(",");
             self.record.hierarchies.push(Member { controllers, mount: hierarchy.mount.clone() });
         }
         Ok(self.record.hierarchies.len() > before)
+    }
+
+    /// A cgroup of the same name that holds others' processes is theirs.
+    fn check_not_taken(&self, directory: &str) -> Result<()> {
+        let path = format!("{directory}/cgroup.procs");
+        let inside = match file::read(&path) {
+            Err(Errno::ENOENT | Errno::ENODEV) => return Ok(()),
+            other => other.on("read", &path)?,
+        };
+        let own = self.pids()?;
+        let theirs = |line: &&str| !line.parse().is_ok_and(|pid: i32| own.contains(&pid));
+        match inside.lines().filter(theirs).count() {
+            0 => Ok(()),
+            count => Err(Error::lifecycle(format!(
+                "the cgroup to move the container to is not empty: {count} process(es) found"
+            ))
+            .path(directory)),
+        }
     }
 
     /// Sees to it that the container is in a hierarchy it did not need at first. Its processes have to be moved; here,

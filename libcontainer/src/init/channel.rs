@@ -45,13 +45,14 @@ impl Channel {
         }
     }
 
-    /// Waits for the `tasks` files of the container's cgroup, which the parent makes meanwhile.
-    pub(crate) fn wait_for_tasks(&self) -> Result<Vec<OwnedFd>, Fault> {
+    /// Waits for the `tasks` files of the container's cgroup, which the parent makes meanwhile; and a bit for each of the
+    /// planned hierarchies that it is not in.
+    pub(crate) fn wait_for_tasks(&self) -> Result<(Vec<OwnedFd>, i32), Fault> {
         let mut bytes = [0; FRAME];
         let (length, tasks) =
             sys::socket::recv_fds(self.0.as_fd(), &mut bytes).at(Step::Parent, 0)?;
         match bytes.get(..length).and_then(Frame::decode) {
-            Some(frame) if frame.tag == Tag::Cgroups => Ok(tasks),
+            Some(frame) if frame.tag == Tag::Cgroups => Ok((tasks, frame.value)),
             _ => Err(Fault::new(Step::Parent, 0, Errno::EPIPE)),
         }
     }

@@ -56,7 +56,7 @@ pub(crate) struct InitChild<'a> {
     pub(crate) proc: OwnedFd,
     /// The mount namespace to come back to once the mounts are made in a copy of it ([`Plan::detaches_root`]).
     pub(crate) mount_namespace: Option<OwnedFd>,
-    /// The container's v1 cgroups.
+    /// The container's v1 cgroups; where those are awaited, the planned ones.
     pub(crate) v1_views: Vec<V1View>,
     /// The container's v2 cgroup on the host, where cgroup2 cannot be mounted.
     pub(crate) v2_directory: Option<V2Directory>,

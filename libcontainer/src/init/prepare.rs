@@ -172,7 +172,14 @@ pub(super) fn join_awaited_cgroups(child: &mut InitChild<'_>) -> Result<(), Faul
     if !child.awaits_cgroups() {
         return Ok(());
     }
-    join_cgroups(child.channel.wait_for_tasks()?)?;
+    let (tasks, left_out) = child.channel.wait_for_tasks()?;
+    join_cgroups(tasks)?;
+    if left_out != 0 {
+        // Nothing there is this container's: it would see the host's.
+        let mut bits = 0_u32..;
+        let left_out = |bit: u32| left_out.checked_shr(bit).unwrap_or(0) & 1 == 1;
+        child.v1_views.retain(|_| bits.next().is_some_and(|bit| !left_out(bit)));
+    }
     child.cgroups = Cgroups::Given(Vec::new());
     enter_cgroup(child.plan)
 }

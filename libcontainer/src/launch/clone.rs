@@ -96,7 +96,7 @@ impl Launch<'_> {
                 child.close();
                 if outside {
                     let moved = cgroup.attach(pid.as_raw()).and_then(|()| match awaits {
-                        true => serve::send_tasks(parent_end.as_fd(), Vec::new()),
+                        true => serve::send_tasks(parent_end.as_fd(), Vec::new(), 0),
                         false => Ok(()),
                     });
                     moved.inspect_err(|_not_moved| end(&pidfd))?;

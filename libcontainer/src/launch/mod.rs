@@ -312,10 +312,8 @@ impl Launch<'_> {
             rootfs: fds.rootfs.take(),
             proc: fds.proc,
             mount_namespace: None,
-            v1_views: match cgroup.driver() {
-                cgroup::Driver::Disabled => Vec::new(),
-                _ => cgroup_plan.v1_views(),
-            },
+            // What it is not let into, it hears with the rest.
+            v1_views: if overlaps { cgroup_plan.v1_views() } else { cgroup.v1_views() },
             v2_directory: cgroups::v2_directory(host, cgroup),
             hooks: self.child_hooks(fds.hook_stdout.as_ref(), fds.hook_stderr.as_ref())?,
             keep_fds: self.options.listen_fds + self.options.preserve_fds,
@@ -372,7 +370,7 @@ impl Launch<'_> {
         if let Some((plan, host)) = rest {
             cgroup.complete(plan, host)?;
             let join = cgroup.join()?;
-            server.send_tasks(join.tasks)?;
+            server.send_tasks(join.tasks, plan.left_out(cgroup))?;
             self.clock.step("made the cgroup beside init");
             if !self.needs_early_record(plan) {
                 staged = Some(self.stage_record(state, cgroup, server.pid, false)?);

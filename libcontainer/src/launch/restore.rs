@@ -80,7 +80,7 @@ impl Launch<'_> {
             Ok((places, Session::start(how.criu, &inherited)?))
         })?;
         let streams = streams(&places)?;
-        let opts = self.restore_opts(how, &places, &fds, &streams, state, cgroup, plan, host)?;
+        let opts = self.restore_opts(how, &places, &fds, &streams, state, cgroup, host)?;
         if how.criu.cgroups == Some(CgroupMode::Ignore) {
             cgroup.adopt(session.pid())?;
         }
@@ -120,7 +120,6 @@ impl Launch<'_> {
         streams: &[String],
         state: &StateDir,
         cgroup: &Cgroup,
-        plan: &CgroupPlan,
         host: &cgroup::Host,
     ) -> Result<Opts> {
         let mut opts = Opts::default();
@@ -144,7 +143,7 @@ impl Launch<'_> {
         let v2 = cgroups::v2_directory(host, cgroup);
         let v2 = v2.as_ref().and_then(|directory| directory.path.to_str().ok());
         let mountinfo = std::fs::read("/proc/self/mountinfo").on("read", "/proc/self/mountinfo")?;
-        let views = plan.v1_views();
+        let views = cgroup.v1_views();
         let notify = state.path().join("notify");
         crate::notify::create_directory(state.fd())?;
         let found = external::of_restore(

@@ -213,8 +213,8 @@ impl Server<'_, '_> {
     }
 
     /// Sends the child the way into its cgroups.
-    pub(super) fn send_tasks(&self, tasks: Vec<OwnedFd>) -> Result<()> {
-        send_tasks(self.socket.as_fd(), tasks)
+    pub(super) fn send_tasks(&self, tasks: Vec<OwnedFd>, left_out: i32) -> Result<()> {
+        send_tasks(self.socket.as_fd(), tasks, left_out)
     }
 
     fn explain(&self, message: &[u8]) -> Error {
@@ -377,9 +377,9 @@ pub(super) fn in_init(error: Error) -> Error {
 }
 
 /// Tells init that its cgroups are there: to join these.
-pub(super) fn send_tasks(socket: BorrowedFd<'_>, tasks: Vec<OwnedFd>) -> Result<()> {
+pub(super) fn send_tasks(socket: BorrowedFd<'_>, tasks: Vec<OwnedFd>, left_out: i32) -> Result<()> {
     let borrowed: Vec<BorrowedFd<'_>> = tasks.iter().map(AsFd::as_fd).collect();
-    let frame = Frame::of(Tag::Cgroups, 0).encode();
+    let frame = Frame::of(Tag::Cgroups, left_out).encode();
     let sent = socket::send_fds(socket, &frame, &borrowed);
     fd::close_all(tasks);
     match sent {
