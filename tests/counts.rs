@@ -277,7 +277,7 @@ fn debug_prints_a_timeline_of_both_sides(t: &Test) {
 }
 
 /// Of `time=… level=debug msg="inside: has made the mounts (512 us)"`: inside, the words, the microseconds.
-fn step(line: &str) -> Option<(bool, String, u64)> {
+pub fn step(line: &str) -> Option<(bool, String, u64)> {
     let (_, message) = line.split_once("msg=\"")?;
     let (text, time) = message.strip_suffix(" us)\"")?.rsplit_once(" (")?;
     let inside = text.strip_prefix("inside: ");

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use crate::counts::step;
 use crate::harness::runner::cases;
-use crate::harness::{Container, Kind, Test, Value, json};
+use crate::harness::{Container, Kind, Output, Test, Value, json};
 use crate::rootless;
 
 cases![
@@ -21,6 +22,7 @@ cases![
     a_time_namespace_without_root,
     a_created_container_is_in_it_already,
     hooks_inside_see_its_clocks,
+    the_timeline_has_the_clock_of_the_host,
     offsets_without_a_time_namespace_are_refused,
     offsets_of_a_joined_namespace_are_refused,
     an_unknown_clock_is_refused,
@@ -204,6 +206,33 @@ fn hooks_inside_see_its_clocks(t: &Test) {
     let c = with_offsets(t).hook("createContainer", &script).lasting();
     c.run_detached();
     assert_eq!(fs::read_to_string(seen).unwrap().trim_end(), of(c.pid(), "time"));
+}
+
+fn the_timeline_has_the_clock_of_the_host(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "skep's own");
+    let uptime = fs::read_to_string("/proc/uptime").unwrap();
+    let uptime: i64 = uptime.split('.').next().unwrap().parse().unwrap();
+    for secs in [86_400, -(uptime / 2)] {
+        let offsets = json!({"monotonic": {"secs": secs}, "boottime": {"secs": secs}});
+        let c = container(t).set("/linux/timeOffsets", offsets).lasting();
+        let create = c.bundle_call("create", &[]).global(&["--debug"]).run().ok();
+        told_in_order(&create, 12);
+        c.start().ok();
+        told_in_order(&c.exec_with(&[], &["true"]).global(&["--debug"]).run().ok(), 6);
+        c.delete_force().ok();
+    }
+}
+
+/// So many steps inside, none before or after another's time, and none after the last of the parent's.
+#[track_caller]
+fn told_in_order(output: &Output, inside: usize) {
+    let steps: Vec<_> = output.stderr.lines().filter_map(step).collect();
+    let times: Vec<u64> = steps.iter().filter(|step| step.0).map(|step| step.2).collect();
+    let last = steps.iter().filter(|step| !step.0).map(|step| step.2).max().unwrap();
+    assert_eq!(times.len(), inside, "{output}");
+    assert!(times.is_sorted() && times.iter().all(|time| (1..=last).contains(time)), "{output}");
+    // Namespaces come first, and none of the steps takes none of the time.
+    assert!(times.first() < times.last(), "{output}");
 }
 
 #[track_caller]

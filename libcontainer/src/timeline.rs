@@ -1,11 +1,11 @@
 //! The timeline that `--debug` prints: what was done, and how many microseconds after the command began.
 //!
 //! A process that is being made cannot write to the log. It notes the time of each [`Stage`] in memory that it has in
-//! common with its parent, who prints it; one clock (`CLOCK_MONOTONIC`) and one beginning for both. Without `--debug`
-//! there is no such memory and no clock is read: design/0019-timeline.md.
+//! common with its parent, who prints it, with one beginning for both. It reads `CLOCK_REALTIME`, the one clock that a time
+//! namespace leaves alone. Without `--debug` there is no such memory and no clock is read: design/0019-timeline.md.
 
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::log::Log;
 use crate::sys::shared::Shared;
@@ -59,7 +59,8 @@ impl<'a> Clock<'a> {
 
     /// What a process to be cloned notes its own steps in. Nobody misses a timeline for which there is no memory.
     pub(crate) fn inside(&self) -> Option<Inside> {
-        Some(Inside { began: self.began?, nanoseconds: Shared::new().ok()? })
+        let before = self.began?.elapsed();
+        Some(Inside { before, since: SystemTime::now(), nanoseconds: Shared::new().ok()? })
     }
 
     /// Prints what `inside` has noted and this has not printed.
@@ -77,14 +78,19 @@ impl<'a> Clock<'a> {
 /// The times of another process, from the beginning of this one's command.
 #[derive(Debug)]
 pub(crate) struct Inside {
-    began: Instant,
+    /// How long the command was at it when this was made.
+    before: Duration,
+    /// When that was.
+    since: SystemTime,
     nanoseconds: Shared<STAGES>,
 }
 
 /// Notes the time of `stage`. Not once a seccomp filter is loaded: reading the clock may be a system call.
 pub(crate) fn mark(inside: Option<&Inside>, stage: Stage) {
     let Some(inside) = inside else { return };
-    let nanoseconds = u64::try_from(inside.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    // Whoever sets the clock back meanwhile has a timeline that stands still.
+    let elapsed = inside.before + inside.since.elapsed().unwrap_or_default();
+    let nanoseconds = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
     if let Some(number) = inside.nanoseconds.numbers().get(stage as usize) {
         number.store(nanoseconds.max(1), Release);
     }
