@@ -106,7 +106,7 @@ flags! {
         "unix socket that receives a pidfd of the container's process");
     PID_FILE = Flag::scalar("pid-file", "FILE", "write the process id to FILE");
     NO_PIVOT = Flag::bool("no-pivot",
-        "move the root mount and chroot(2) instead of pivot_root(2), for a rootfs on a ramdisk; less secure");
+        "move the root mount and chroot(2) instead of pivot_root(2); only for a host on an initramfs: the host's root stays below the container's, and CAP_SYS_ADMIN in the container is enough to come back to it");
     NO_NEW_KEYRING = Flag::bool("no-new-keyring", "keep the session keyring of the caller");
     PRESERVE_FDS = Flag::scalar("preserve-fds", "N",
         "pass N more file descriptors to the container, from 3 on, after those of $LISTEN_FDS (default: 0)");

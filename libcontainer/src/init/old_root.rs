@@ -1,6 +1,11 @@
 //! What `--no-pivot` leaves of the host's mounts: it only puts the container's root on top of the host's, and whoever gets
 //! behind it finds them. Nothing is masked in a procfs or sysfs among them, so the kernel would let a process mount bare ones
 //! of its own (mount_namespaces(7)).
+//!
+//! The mount of the host's root itself stays: a mount that is moved onto another cannot take it away, and a namespace has to have
+//! one. Who has CAP_SYS_ADMIN in the container's namespaces can detach what is on it, and is in the host's root then, as is
+//! whoever enters the namespace later (setns(2) goes to what is on top): `exec` too. Init's own root is no measure of it, for
+//! init may have gone the same way. So it is for an initramfs alone, which cannot be pivoted.
 
 use std::ffi::CString;
 use std::os::fd::BorrowedFd;
