@@ -397,6 +397,9 @@ fn a_state_file_of_another_process(t: &Test) {
     let mut bystander = std::process::Command::new("sleep");
     bystander.arg("1000");
     let bystander = crate::harness::reaper::spawn(&mut bystander).unwrap();
+    // A process is known by its pid and the hundredth of a second it began in: not the same for both.
+    let begun = std::time::Instant::now();
+    wait::until("the next hundredth", || (begun.elapsed().as_millis() > 10).then_some(()));
     let c = t.container();
     c.run_detached();
     let pid = c.pid();

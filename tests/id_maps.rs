@@ -335,7 +335,7 @@ fn a_chroot_is_named(t: &Test) {
     let setup = format!(
         "J={jail}; mkdir -p $J; for d in usr lib lib64 bin proc sys etc dev {store}; do \
          if [ -d /$d ]; then mkdir -p $J/$d; mount --rbind /$d $J/$d; fi; done; \
-         mkdir -p $J$(dirname {runtime}); mount --bind $(dirname {runtime}) $J$(dirname {runtime}); \
+         mkdir -p $J$(dirname {runtime}); mount --rbind $(dirname {runtime}) $J$(dirname {runtime}); \
          exec chroot $J $D/setpriv --reuid={USER} --regid={USER} --clear-groups \"$@\"",
         runtime = t.runtime.path.display(),
     );

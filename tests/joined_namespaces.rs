@@ -177,7 +177,7 @@ fn the_owner_of_a_joined_mount_namespace_does_not_get_the_runtime(t: &Test) {
              if [ -L $entry ]; then cp -P $entry {new}/
              elif [ $entry != /proc ] && [ -d $entry ]; then mkdir {new}$entry; mount --rbind $entry {new}$entry; fi
          done
-         ln -s {rootfs}/etc {new}/proc; mkdir {new}/old; cd {new}; pivot_root . old",
+         ln -s {rootfs}/etc {new}/proc; mkdir {new}/put_old; cd {new}; pivot_root . put_old",
         new = t.path("new").display(),
         rootfs = c.rootfs().display(),
     );
