@@ -3,10 +3,12 @@
 #![allow(unsafe_code, reason = "the tests need pre_exec, received descriptors and three ioctls")]
 
 use std::ffi::{CStr, CString};
+use std::fs::OpenOptions;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -115,6 +117,20 @@ pub fn pass_fds(command: &mut Command, fds: Vec<(OwnedFd, RawFd)>) {
     unsafe { command.pre_exec(hook) };
 }
 
+/// Has the command inherit the standard streams and no other descriptor, whoever left one open.
+pub fn inherit_streams_alone(command: &mut Command) {
+    let hook = || {
+        const FLAGS: libc::c_uint = libc::CLOSE_RANGE_CLOEXEC;
+        // SAFETY: no pointers are passed, and nothing is closed before execve.
+        if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, FLAGS) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    };
+    // SAFETY: the hook makes one system call.
+    unsafe { command.pre_exec(hook) };
+}
+
 /// Makes the command's standard input, a terminal, its controlling terminal.
 pub fn control_stdin_terminal(command: &mut Command) {
     let hook = || {
@@ -178,6 +194,25 @@ pub fn set_attribute(path: &Path, name: &CStr, value: &[u8]) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// A new terminal, its master and its slave: close-on-exec from the first, which openpty(3) cannot, so that no process
+/// that another thread starts inherits it.
+pub fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
+    const FLAGS: libc::c_int = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let master = OpenOptions::new().read(true).write(true).custom_flags(FLAGS).open("/dev/ptmx")?;
+    let unlock: libc::c_int = 0;
+    // SAFETY: TIOCSPTLCK reads an int.
+    if unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlock) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: TIOCGPTPEER takes the flags of open(2) as an integer.
+    let slave = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, FLAGS) };
+    if slave < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok((master.into(), unsafe { OwnedFd::from_raw_fd(slave) }))
 }
 
 /// Rows and columns of a terminal.
