@@ -8,6 +8,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+
 use crate::harness::host::Layout;
 use crate::harness::pty::ConsoleSocket;
 use crate::harness::runner::cases;
@@ -209,15 +212,15 @@ fn restore_in_the_foreground_has_the_status_and_the_streams(t: &Test) {
     criu(t);
     let c = t.container().sh("echo before; : > /up; read line; echo got $line; exit 7");
     // A pipe that the shell reads: its other end is ours, and at the restore another one's.
-    let (reader, writer) = nix::unistd::pipe().unwrap();
-    let (_output, stdout) = nix::unistd::pipe().unwrap();
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    let (_output, stdout) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let stderr = stdout.try_clone().unwrap();
     c.bundle_call("run", &["--detach"]).stdin_fd(reader).streams(stdout, stderr).run().ok();
     wait::until("it waits", || c.path("/up").metadata().ok());
     checkpoint(&c, &[]).run().ok();
     drop(writer);
-    let (reader, writer) = nix::unistd::pipe().unwrap();
-    let (output, stdout) = nix::unistd::pipe().unwrap();
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    let (output, stdout) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let stderr = stdout.try_clone().unwrap();
     fs::File::from(writer).write_all(b"line\n").unwrap();
     let twin = twin(&c);
