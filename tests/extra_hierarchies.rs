@@ -20,13 +20,13 @@ cases![
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Mounts net_cls beside the hierarchies there are. The kernel keeps one that is not mounted any more while there are cgroups
-/// in it, dying ones too: so it stays mounted until they are gone.
+/// in it, dying ones too: so it stays mounted until they are gone. What the harness has mounted in a hierarchy comes along.
 const WITH_NET_CLS: &str = r#"
 mkdir "$PLACE" && mount -t tmpfs none "$PLACE"
 for entry in /sys/fs/cgroup/*; do
     if [ -L "$entry" ]; then cp -P "$entry" "$PLACE"; fi
     if [ -L "$entry" ] || [ ! -d "$entry" ]; then continue; fi
-    mkdir "$PLACE/${entry##*/}" && mount --bind "$entry" "$PLACE/${entry##*/}"
+    mkdir "$PLACE/${entry##*/}" && mount --rbind "$entry" "$PLACE/${entry##*/}"
 done
 mkdir "$PLACE/net_cls"
 mount -t cgroup -o net_cls none "$PLACE/net_cls" || { echo unavailable; exit; }

@@ -41,6 +41,10 @@ const RUNC: Table = &[
         "the Go runtime may raise the soft limit of files",
         &["credentials::limits_apply_in_a_user_namespace"],
     ),
+    (
+        "the Go runtime raises the soft limit of files, and before 1.19.9 left it so",
+        &["mount_sources::a_low_soft_limit_of_open_files_in_a_user_namespace"],
+    ),
     ("runc 1.1 may leave its directory", &["bad_input::a_run_that_fails_is_not_kept"]),
     (
         "runc 1.1 knows no scheduler; the nice value may be the caller's own",

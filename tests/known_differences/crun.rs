@@ -238,7 +238,7 @@ pub(super) const CRUN: Table = &[
         &["hooks::a_hook_past_its_timeout_is_killed_with_its_children"],
     ),
     (
-        "crun warns, or dies of SIGPIPE, when a hook does not read",
+        "crun may warn, or die of SIGPIPE, when a hook does not read",
         &["hooks::a_hook_that_does_not_read_its_standard_input"],
     ),
     (
@@ -350,7 +350,10 @@ pub(super) const CRUN: Table = &[
     ),
     (
         "crun 1.8 has no room left for a descriptor of its own then",
-        &["mount_sources::more_bind_mounts_than_open_files_in_a_user_namespace"],
+        &[
+            "mount_sources::a_low_soft_limit_of_open_files_in_a_user_namespace",
+            "mount_sources::more_bind_mounts_than_open_files_in_a_user_namespace",
+        ],
     ),
     (
         "crun 1.8 may start the program of an exec before that has its terminal",
