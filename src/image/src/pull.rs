@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::descriptor::Descriptor;
+use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
 use crate::event::{Event, Listener};
 use crate::image::Image;
@@ -40,6 +41,12 @@ impl Pulled {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.blobs.iter().map(|(_, fetched)| fetched.bytes).sum()
+    }
+
+    /// The blobs that were not there: each was verified as it came.
+    pub fn brought(&self) -> impl Iterator<Item = Digest> {
+        let new = self.blobs.iter().filter(|(_, fetched)| !fetched.cached);
+        new.map(|(descriptor, _)| descriptor.digest.clone())
     }
 }
 
@@ -100,7 +107,7 @@ pub fn pull(
 struct Plan {
     documents: Vec<(Descriptor, Vec<u8>)>,
     blobs: Vec<Descriptor>,
-    seen: HashSet<crate::Digest>,
+    seen: HashSet<Digest>,
 }
 
 impl Plan {

@@ -1,4 +1,4 @@
-//! From a source to a tree: every layer verified, decompressed and hashed in one thread, and applied in the other.
+//! From a source to a tree: every layer verified and decompressed in one thread, held against its diff ID and applied in the other.
 //!
 //! Content reaches the disk before all of it is known to be right, so what it goes to has no final name until [`stream`] has returned: that is an
 //! error if size, digest or diff ID are wrong, whatever was applied.
@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use crate::descriptor::Descriptor;
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::event::{Event, Listener, Nobody};
 use crate::image::Image;
@@ -263,34 +263,43 @@ impl std::fmt::Debug for One<'_> {
 /// # Errors
 /// Those of the source; [`Kind::Verification`] for wrong size, digest or diff ID; [`Kind::NoSpace`] when it is too large; those of `apply`.
 pub fn stream<T>(one: &One<'_>, apply: impl FnOnce(&mut dyn BufRead) -> Result<T>) -> Result<T> {
+    let hasher = one.diff_id.hasher()?;
     let (full, pieces) = sync_channel::<Vec<u8>>(PIECES);
     let (empty, used) = channel::<Vec<u8>>();
     let (applied, produced) = std::thread::scope(|scope| {
         let producer = scope.spawn(move || produce(one, &full, &used));
-        let mut reader = Pieces { pieces, empty, current: Vec::new(), position: 0 };
-        let applied = apply(&mut reader);
-        if applied.is_ok() {
+        let mut reader = Pieces { pieces, empty, current: Vec::new(), position: 0, hasher };
+        let applied = apply(&mut reader).and_then(|done| {
             // What follows the end of the archive belongs to the digests.
-            let _read = io::copy(&mut reader, &mut io::sink());
-        }
-        drop(reader);
-        (applied, producer.join())
+            io::copy(&mut reader, &mut io::sink())
+                .map_err(|error| Error::io("cannot read it", error))?;
+            Ok(done)
+        });
+        let Pieces { hasher, .. } = reader;
+        (applied.map(|done| (done, hasher.finish())), producer.join())
     });
     let produced = produced.unwrap_or_else(|_| {
         Err(Error::new(Kind::Generic, "the thread that reads the layer has panicked"))
     });
     // Content that is not what it should be explains what could not be applied.
     produced.context(|| one.name)?;
-    applied
+    let (done, found) = applied?;
+    if found != *one.diff_id {
+        let diff_id = one.diff_id;
+        return Err(Error::verification(format!(
+            "its uncompressed content has the digest {found}, and its diff ID is {diff_id}"
+        ))
+        .context(one.name));
+    }
+    Ok(done)
 }
 
-/// Reads, verifies, decompresses and hashes; stops when nobody takes it any more.
+/// Reads, verifies and decompresses; stops when nobody takes it any more.
 fn produce(one: &One<'_>, full: &SyncSender<Vec<u8>>, used: &Receiver<Vec<u8>>) -> Result<()> {
-    let One { source, name, descriptor, diff_id, limits, used: before, listener } = *one;
+    let One { source, name, descriptor, limits, used: before, listener, .. } = *one;
     let allowed = limits.unpacked.saturating_sub(before);
     let failed = |error| Error::io("cannot read it", error);
-    let mut hasher = diff_id.hasher()?;
-    let verified = source::blob(source, descriptor)?;
+    let verified = source::layer(source, descriptor)?;
     let watched = Watched { inner: verified, descriptor, listener };
     let mut reader = crate::layer::decompress(watched, &descriptor.media_type, limits)?;
     let mut total = 0u64;
@@ -303,7 +312,6 @@ fn produce(one: &One<'_>, full: &SyncSender<Vec<u8>>, used: &Receiver<Vec<u8>>) 
             break;
         }
         piece.truncate(filled);
-        hasher.update(&piece);
         total += filled as u64;
         if total > allowed {
             return Err(Error::no_space(format!(
@@ -318,12 +326,6 @@ fn produce(one: &One<'_>, full: &SyncSender<Vec<u8>>, used: &Receiver<Vec<u8>>) 
     }
     for remark in reader.remarks() {
         listener.event(Event::Warning(&format!("{name}: {remark}")));
-    }
-    let found = hasher.finish();
-    if found != *diff_id {
-        return Err(Error::verification(format!(
-            "its uncompressed content has the digest {found}, and its diff ID is {diff_id}"
-        )));
     }
     Ok(())
 }
@@ -357,12 +359,13 @@ impl<R: Read> Read for Watched<'_, R> {
     }
 }
 
-/// The pieces as one stream.
+/// The pieces as one stream, hashed as they come: here and not where they are made, which takes longer than applying them.
 struct Pieces {
     pieces: Receiver<Vec<u8>>,
     empty: Sender<Vec<u8>>,
     current: Vec<u8>,
     position: usize,
+    hasher: Hasher,
 }
 
 impl BufRead for Pieces {
@@ -370,6 +373,7 @@ impl BufRead for Pieces {
         if self.position == self.current.len() {
             interrupt::check()?;
             if let Ok(next) = self.pieces.recv() {
+                self.hasher.update(&next);
                 let done = std::mem::replace(&mut self.current, next);
                 self.position = 0;
                 if done.capacity() > 0 {
@@ -398,6 +402,7 @@ impl Read for Pieces {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::Brought;
 
     struct Bytes(Vec<u8>);
 
@@ -424,10 +429,25 @@ mod tests {
     ) -> Result<usize> {
         let descriptor = Descriptor::of("application/vnd.oci.image.layer.v1.tar", said);
         let source = Bytes(content.to_vec());
+        // Whether its digest is looked at or not, its diff ID and its size are.
+        let brought = Brought::new(Bytes(content.to_vec()), [descriptor.digest.clone()]);
+        let again = stream_of(&brought, &descriptor, diff_id, limits, take);
+        let first = stream_of(&source, &descriptor, diff_id, limits, take);
+        assert_eq!(first.as_ref().map_err(Error::kind), again.as_ref().map_err(Error::kind));
+        first
+    }
+
+    fn stream_of(
+        source: &dyn Source,
+        descriptor: &Descriptor,
+        diff_id: &Digest,
+        limits: &Limits,
+        take: u64,
+    ) -> Result<usize> {
         let one = One {
-            source: &source,
+            source,
             name: "layer 1",
-            descriptor: &descriptor,
+            descriptor,
             diff_id,
             limits,
             used: 0,

@@ -14,7 +14,7 @@ use crate::launch::opened::Opened;
 use crate::launch::run::{self, Image};
 use crate::launch::wanted;
 use crate::pull;
-use crate::source::{Location, Select, Source};
+use crate::source::{Brought, Location, Select, Source};
 use crate::store::Store;
 
 pub(super) fn command() -> Command {
@@ -175,17 +175,16 @@ fn pulled(
     store: &Store,
 ) -> Result<Box<dyn Source + Send>> {
     let name = place::name_for(location);
-    let known = Select::Name(name.clone());
     let platform = platform(matches);
-    let stored = |select| -> Result<Box<dyn Source + Send>> { Ok(Box::new(store.source(select)?)) };
+    let stored = || store.source(Select::Name(name.clone()));
     // Who asked for this in a namespace has pulled it.
     let missing = matches.get_one::<String>("pull").is_none_or(|when| when == "missing");
     if missing || context.errand.is_some() {
-        let there = stored(known.clone())?;
-        let all = crate::image::Image::find(&*there, platform, &context.limits)
+        let there = stored()?;
+        let all = crate::image::Image::find(&there, platform, &context.limits)
             .is_ok_and(|image| image.blobs().into_iter().all(|blob| store.has(blob)));
         if all {
-            return Ok(there);
+            return Ok(Box::new(there));
         }
     }
     let source = place::open(location, context)?;
@@ -195,8 +194,8 @@ fn pulled(
         jobs: context.jobs,
         limits: &context.limits,
     };
-    pull::pull(&*source, store, &options, &News(&context.progress))?;
-    stored(known)
+    let pulled = pull::pull(&*source, store, &options, &News(&context.progress))?;
+    Ok(Box::new(Brought::new(stored()?, pulled.brought())))
 }
 
 /// `--pull`.

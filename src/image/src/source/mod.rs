@@ -17,7 +17,7 @@ pub use docker::DockerArchive;
 pub use files::{Directory, Files};
 pub use layout::{Layout, Select};
 pub use location::Location;
-pub use verified::Verified;
+pub use verified::{Brought, Verified};
 
 use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
@@ -45,6 +45,11 @@ pub trait Source: Sync {
     /// # Errors
     /// As [`resolve`](Self::resolve).
     fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>>;
+
+    /// Whether this process has verified the blob itself, on its way to where it is read from now. See [`layer`].
+    fn has_verified(&self, _descriptor: &Descriptor) -> bool {
+        false
+    }
 }
 
 /// A blob, verified while it is read: see [`Verified`].
@@ -60,6 +65,21 @@ pub fn blob<'a>(
         None => source.blob(descriptor, 0)?,
     };
     Verified::new(inner, descriptor)
+}
+
+/// The blob of a layer whose uncompressed content is held against its diff ID: as [`blob`], but one that this process has verified a moment ago, when
+/// it brought it, is not hashed a second time. Its size is looked at again, and the diff ID says what is in it.
+///
+/// # Errors
+/// As [`blob`].
+pub fn layer<'a>(
+    source: &'a dyn Source,
+    descriptor: &Descriptor,
+) -> Result<Verified<Box<dyn Read + Send + 'a>>> {
+    if descriptor.embedded().is_none() && source.has_verified(descriptor) {
+        return Ok(Verified::again(source.blob(descriptor, 0)?, descriptor));
+    }
+    blob(source, descriptor)
 }
 
 /// A blob that is a document, in memory, verified.

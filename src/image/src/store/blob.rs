@@ -86,7 +86,8 @@ impl Held<'_> {
 }
 
 impl Store {
-    /// Whether a blob is there, with the right size. Its content was verified when it came, and is again whenever it is used.
+    /// Whether a blob is there, with the right size. Its content was verified when it came, and is again whenever another
+    /// process uses it ([`source::layer`](crate::source::layer)).
     #[must_use]
     pub fn has(&self, descriptor: &Descriptor) -> bool {
         let name = blob_name(&descriptor.digest);

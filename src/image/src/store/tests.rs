@@ -142,6 +142,23 @@ fn wrong_content_leaves_nothing() {
 }
 
 #[test]
+fn who_has_not_brought_a_blob_has_not_verified_it() {
+    let place = Place::new("brought");
+    let store = place.store();
+    let blob = Descriptor::of("x", b"some content");
+    let held = store.hold().unwrap();
+    let pulled = |fetched| crate::pull::Pulled {
+        root: blob.clone(),
+        image: None,
+        blobs: vec![(blob.clone(), fetched)],
+    };
+    let first = held.fetch(&Blob::new(b"some content"), &blob, &Nobody).unwrap();
+    assert!(pulled(first).brought().eq([blob.digest.clone()]));
+    let second = held.fetch(&Blob::new(b"some content"), &blob, &Nobody).unwrap();
+    assert_eq!(pulled(second).brought().count(), 0);
+}
+
+#[test]
 fn two_at_once_share_a_download() {
     let place = Place::new("shared");
     let descriptor = Descriptor::of("x", &[7; 1 << 20]);
