@@ -14,7 +14,7 @@ my %may_use = map { my ($module, @paths) = split; $module => \@paths } grep { /\
 error
 id
 log
-time
+time        sys::process
 sys
 timeline    log sys::shared
 spec

@@ -181,7 +181,7 @@ fn create_takes_so_many_calls(t: &Test) {
     running.wait();
     let trace = Trace::parse(&fs::read_to_string(&log).unwrap());
     let (joined, beside, known) = (hierarchies(t), unified(t), capabilities());
-    trace.counts(&[110 + looked_at(t) + 2 * joined + 6 * beside, 242 + joined + known], 1);
+    trace.counts(&[111 + looked_at(t) + 2 * joined + 6 * beside, 242 + joined + known], 1);
 }
 
 fn start_takes_so_many_calls(t: &Test) {

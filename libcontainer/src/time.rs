@@ -1,11 +1,13 @@
 //! Points in time as RFC 3339 writes them, in UTC, without a calendar library.
 
 use std::fmt::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use crate::sys::process;
 
 /// Returns the time since the epoch; zero on a clock set before it.
 pub fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    process::realtime()
 }
 
 /// Writes `since_epoch` to the second: `2026-09-01T10:00:00Z`.

@@ -67,7 +67,7 @@ impl Launch<'_> {
 
     /// Whether config.json asks for limits beyond the rules for devices, which a user namespace does not need.
     fn wants_limits(&self) -> bool {
-        let resources = self.spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+        let resources = self.spec.linux.as_ref().and_then(|linux| linux.resources.as_deref());
         resources.is_some_and(|resources| {
             let without_devices =
                 spec::Resources { devices: spec::List::default(), ..resources.clone() };

@@ -163,7 +163,7 @@ fn begin(options: &Options<'_>, how: Option<&Restore<'_>>, log: &dyn Log) -> Res
         &cgroup::Request {
             id: options.id.as_str(),
             cgroups_path: linux.and_then(|linux| linux.cgroups_path.as_deref()),
-            resources: linux.and_then(|linux| linux.resources.as_ref()),
+            resources: linux.and_then(|linux| linux.resources.as_deref()),
             driver: options.cgroup_driver,
             default_devices: true,
             buses: Some(&options.buses),

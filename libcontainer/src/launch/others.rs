@@ -16,7 +16,7 @@ pub(crate) fn cgroup_of(spec: &Spec<'_>, id: &ContainerId) -> Result<Cgroup> {
     let request = cgroup::Request {
         id: id.as_str(),
         cgroups_path: linux.and_then(|linux| linux.cgroups_path.as_deref()),
-        resources: linux.and_then(|linux| linux.resources.as_ref()),
+        resources: linux.and_then(|linux| linux.resources.as_deref()),
         driver: Driver::Cgroupfs,
         default_devices: false,
         buses: None,

@@ -34,7 +34,7 @@ fn user_namespace<'a, 'b>(spec: &'a Spec<'b>) -> Option<&'a Namespace<'b>> {
 pub(super) fn has_maps(spec: &Spec<'_>) -> bool {
     let given =
         |linux: &Linux<'_>| !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
-    spec.linux.as_ref().is_some_and(given)
+    spec.linux.as_deref().is_some_and(given)
 }
 
 /// Adds a user namespace unless there is one.

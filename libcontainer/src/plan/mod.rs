@@ -204,7 +204,7 @@ impl Plan {
         check_annotations(spec)?;
         // Without the section nothing of it is asked for: no namespaces, no limits.
         let none = spec::Linux::default();
-        let linux = spec.linux.as_ref().unwrap_or(&none);
+        let linux = spec.linux.as_deref().unwrap_or(&none);
         let namespaces = NamespacePlan::build(&linux.namespaces, &linux.time_offsets)?;
         let idmaps = IdMaps::build(linux, &namespaces)?;
         if spec.process.is_none() && !request.without_process {
@@ -228,7 +228,7 @@ impl Plan {
         let mounts = plan_mounts(spec, linux, host, &namespaces, &root)?;
         check_mount_namespace(&namespaces, linux, &mounts)?;
         let host_dev = binds_dev(&mounts);
-        let hooks = spec.hooks.as_ref();
+        let hooks = spec.hooks.as_deref();
         if let Some(hooks) = hooks {
             hooks::check_all(hooks)?;
         }
@@ -329,7 +329,7 @@ pub(crate) fn compile_seccomp(
     spec: &Spec<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<seccomp::Filter>> {
-    let profile = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+    let profile = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_deref());
     if let Some(data) = spec.annotations.get(annotations::SECCOMP_BPF_DATA) {
         let field =
             |error: Error| error.field(format!("annotations[{:?}]", annotations::SECCOMP_BPF_DATA));

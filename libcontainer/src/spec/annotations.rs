@@ -54,7 +54,7 @@ impl<'a> Spec<'a> {
         let raw = self.annotations.get(SECCOMP_BPF_DATA).is_some();
         let Some(linux) = &mut self.linux else { return Ok(()) };
         if raw && linux.seccomp.is_none() {
-            linux.seccomp = Some(super::Seccomp::default());
+            linux.seccomp = Some(Box::default());
         }
         let Some(seccomp) = &mut linux.seccomp else { return Ok(()) };
         if seccomp.listener_path.as_ref().is_some_and(|path| !path.is_empty()) {

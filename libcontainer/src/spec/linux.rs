@@ -26,13 +26,13 @@ pub struct Linux<'a> {
     pub cgroups_path: Option<Str<'a>>,
     /// Cgroup limits.
     #[serde(borrow)]
-    pub resources: Option<Resources<'a>>,
+    pub resources: Option<Box<Resources<'a>>>,
     /// Propagation of `/`.
     #[serde(borrow)]
     pub rootfs_propagation: Option<Str<'a>>,
     /// The seccomp profile.
     #[serde(borrow)]
-    pub seccomp: Option<Seccomp<'a>>,
+    pub seccomp: Option<Box<Seccomp<'a>>>,
     /// Namespaces to make or join.
     #[serde(borrow)]
     pub namespaces: List<Namespace<'a>>,
@@ -47,7 +47,7 @@ pub struct Linux<'a> {
     pub mount_label: Option<Str<'a>>,
     /// Resource director technology.
     #[serde(borrow)]
-    pub intel_rdt: Option<IntelRdt<'a>>,
+    pub intel_rdt: Option<Box<IntelRdt<'a>>>,
     /// NUMA memory policy.
     #[serde(borrow)]
     pub memory_policy: Option<MemoryPolicy<'a>>,

@@ -41,7 +41,7 @@ pub struct Spec<'a> {
     pub oci_version: Option<Str<'a>>,
     /// The container's process; required when `start` is called.
     #[serde(borrow)]
-    pub process: Option<Process<'a>>,
+    pub process: Option<Box<Process<'a>>>,
     /// The root filesystem.
     #[serde(borrow)]
     pub root: Option<Root<'a>>,
@@ -56,13 +56,13 @@ pub struct Spec<'a> {
     pub mounts: List<Mount<'a>>,
     /// Lifecycle hooks.
     #[serde(borrow)]
-    pub hooks: Option<Hooks<'a>>,
+    pub hooks: Option<Box<Hooks<'a>>>,
     /// Arbitrary metadata.
     #[serde(borrow)]
     pub annotations: Map<'a, Str<'a>>,
     /// The Linux section (config-linux.md).
     #[serde(borrow)]
-    pub linux: Option<Linux<'a>>,
+    pub linux: Option<Box<Linux<'a>>>,
 }
 
 /// `hooks` (config.md "POSIX-platform Hooks").
