@@ -217,6 +217,24 @@ pub(crate) fn of_restore(
     found
 }
 
+/// Whether the configuration masks the very place of a bind mount.
+///
+/// CRIU knows an external mount by its place, so that the mount under the mask goes by the mask's name. It is of another
+/// file system then than the master that the images say it has, and where the host shares its mounts (systemd does)
+/// CRIU's newer engine for mounts fails to join that ("Failed to copy sharing"). The older one asks for no master.
+pub(crate) fn masks_a_bind(spec: &Spec<'_>, mounts: &[MountOp]) -> bool {
+    let masked: Vec<String> = spec
+        .linux
+        .iter()
+        .flat_map(|linux| linux.masked_paths.iter())
+        .map(|path| absolute(path))
+        .collect();
+    mounts.iter().any(|op| {
+        matches!(op.action, Action::Bind(_))
+            && masked.iter().any(|path| path.as_bytes().get(1..) == Some(op.target.to_bytes()))
+    })
+}
+
 /// The mounts of the host below `source`: the rest of their path, and the whole.
 fn below(host: &[Mounted], source: &[u8]) -> Vec<(String, String)> {
     let source = Path::new(std::ffi::OsStr::from_bytes(source));

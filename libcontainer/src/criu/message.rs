@@ -83,6 +83,8 @@ pub enum Switch {
     OrphanPtsMaster = 50,
     /// TCP connections are closed on restore.
     TcpClose = 52,
+    /// Mounts are restored in their places, one after the other, and not joined to their groups at the end.
+    MntnsCompatMode = 65,
 }
 
 /// `criu_opts` being written.

@@ -130,6 +130,9 @@ impl Launch<'_> {
         }
         opts.switch(Switch::EvasiveDevices);
         opts.switch(Switch::RestoreSibling);
+        if external::masks_a_bind(self.spec, &self.plan.mounts) {
+            opts.switch(Switch::MntnsCompatMode);
+        }
         opts.root(state.path().join(ROOT).as_os_str().as_bytes());
         if let Some(profile) = how.lsm_profile {
             opts.lsm_profile(profile);
