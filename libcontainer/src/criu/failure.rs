@@ -17,6 +17,12 @@ const LOG: u64 = 64 << 20;
 /// What CRIU calls an error, and goes on.
 const HARMLESS: &[&str] = &["Can't setup RLIMIT_NOFILE"];
 
+/// What CRIU says when the processes are not stopped after 10 s, or what its option `timeout` says.
+const TIMEOUT: &str = "Timeout reached";
+/// What to do then.
+const SLOW: &str = "a process that waits for its child in vfork(2) cannot be stopped: try again, or on a slow machine \
+    with `timeout SECONDS` in /etc/criu/skep.conf; ";
+
 /// What is said of a request of `kind` that `response` says has failed; `None` if CRIU is gone without a word.
 pub(super) fn explain(
     kind: Kind,
@@ -49,7 +55,10 @@ pub(super) fn explain(
     }
     let failed = Error::new(crate::Kind::Os, what);
     match places.filter(|_| logged) {
-        Some(places) => failed.hint(format!("the whole log is {:?}", places.log_path)),
+        Some(places) => {
+            let advice = if told.iter().any(|text| text.contains(TIMEOUT)) { SLOW } else { "" };
+            failed.hint(format!("{advice}the whole log is {:?}", places.log_path))
+        }
         None => failed,
     }
 }
