@@ -101,7 +101,14 @@ pub fn process_state(pid: i32) -> Option<char> {
     stat[stat.rfind(')')? + 2..].chars().next()
 }
 
-/// Whether the process exists and has not ended (a zombie has).
+/// Whether the process exists and has not ended. A zombie has, and so has one that is about to be one: neither is in its
+/// cgroup any more, which is what the runtime waits for.
 pub fn is_alive(pid: i32) -> bool {
-    !matches!(process_state(pid), None | Some('Z' | 'X'))
+    /// In the kernel, and never to leave it again (linux/sched.h).
+    const PF_EXITING: u64 = 0x4;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let Some((_, rest)) = stat.rsplit_once(") ") else { return false };
+    let fields: Vec<&str> = rest.split(' ').collect();
+    let flags: u64 = fields[6].parse().unwrap();
+    !matches!(fields[0], "Z" | "X") && flags & PF_EXITING == 0
 }
