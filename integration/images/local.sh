@@ -323,3 +323,44 @@ test_images_by_docker() {
     same "$(jq -c '[.process.args, .process.user.uid, .process.user.gid]' b/config.json)" '[["/bin/large"],7,8]' 'config.json of an image by docker'
     image bundle --remove b
 }
+
+# Bars on a terminal, a line for each blob elsewhere, one object a line for programs, the result alone for who asked for quiet.
+test_what_is_said_meanwhile() {
+    need python3 jq
+    PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$DIRECTORY python3 -c "
+import os, craft
+craft.layout('large', [[('a', {'data': os.urandom(40_000_000)})], [('b', {'data': os.urandom(1000)})]])"
+    image pull oci:large:t --name lines 2>lines >/dev/null
+    same "$(grep -cE '^[0-9a-f]{12}: done, ' lines)" 3 'a line for each blob'
+    same "$(grep -c $'\e' lines)" 0 'what is for terminals'
+    rm -rf store
+    image pull -q oci:large:t >out 2>err
+    same "$(wc -l <out; cat err)" 1 'the result and nothing else'
+    rm -rf store
+    image --json pull oci:large:t >events 2>err
+    same "$(cat err)" '' 'what is on the other stream'
+    jq -se 'map(.event) | .[0] == "resolved" and .[-1] == "result" and (map(select(. == "blob_done")) | length) == 3' events >/dev/null
+    jq -se '.[-1] | .digest and .bytes_downloaded > 40000000 and (.blobs | length) == 3 and .elapsed_ms > 0' events >/dev/null
+    rm -rf store
+    # What fails is an event too, with its exit code.
+    refused 3 image --json pull oci:large:none
+    grep '^{' "$HERE/said" | jq -e 'select(.event == "error") | .code == 3' >/dev/null
+    # On a terminal the bars are drawn over, and gone at the end.
+    python3 - "$SKEP_IMAGE" "$HERE/store" <<'P' >terminal
+import os, pty, sys
+pid, fd = pty.fork()
+if not pid:
+    os.execv(sys.argv[1], [sys.argv[1], "--store", sys.argv[2], "pull", "oci:large:t"])
+seen = b""
+try:
+    while piece := os.read(fd, 1 << 16):
+        seen += piece
+except OSError:
+    pass
+_, status = os.waitpid(pid, 0)
+sys.stdout.buffer.write(seen)
+sys.exit(os.waitstatus_to_exitcode(status))
+P
+    grep -qE '[0-9a-f]{12} \[=* *\] [0-9.]+ .?i?B of ' terminal || { cat -v terminal; echo 'no bar'; return 1; }
+    grep -q $'\e\\[[0-9]A\e\\[J' terminal || { cat -v terminal; echo 'no bar is taken away'; return 1; }
+}

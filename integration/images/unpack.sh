@@ -243,3 +243,99 @@ test_a_user_runs_an_image() {
     [[ -x $skep ]] || { echo "no skep beside $SKEP_IMAGE"; return 75; }
     SKEP=$skep SKEP_IMAGE=$SKEP_IMAGE "$DIRECTORY/rootless"
 }
+
+# What is made to be read in part is read whole, as any other: a gzip member for each entry, with eStargz's table of contents and its footer;
+# zstd frames with the table in skippable ones; and digests by SHA-512.
+test_layers_that_others_read_in_part() {
+    need python3 zstd
+    PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$DIRECTORY python3 - <<'P'
+import gzip, hashlib, json, struct, subprocess
+import craft
+entries = [("d", {"type": "dir"}), ("d/f", {"data": b"x" * 100_000}), ("d/g", {"data": b"y"})]
+toc = json.dumps({"version": 1, "entries": [{"name": "d/f", "type": "reg", "size": 100_000, "offset": 0}]}).encode()
+
+
+def replace(content, media, tar, **more):
+    def change(blobs, config, manifest):
+        blobs[0] = [content, {"mediaType": media, "digest": craft.digest(content), "size": len(content), **more}]
+        config["rootfs"]["diff_ids"][0] = craft.digest(tar)
+    return change
+
+
+whole = craft.tar(entries + [("stargz.index.json", {"data": toc})])
+ends = [1024, 1536, 102_400, len(whole)]
+members = [gzip.compress(whole[a:b], 9, mtime=0) for a, b in zip([0] + ends, ends)]
+offset = sum(len(member) for member in members[:-1])
+field = b"SG" + struct.pack("<H", 22) + b"%016xSTARGZ" % offset
+footer = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff" + struct.pack("<H", len(field)) + field + b"\x01\0\0\xff\xff" + bytes(8)
+annotations = {"containerd.io/snapshot/stargz/toc.digest": craft.digest(toc)}
+craft.layout("estargz", [entries], change=replace(b"".join(members) + footer, craft.GZIP, whole, annotations=annotations))
+
+
+def zstd(content):
+    return subprocess.run(["zstd", "-q", "-c"], input=content, stdout=subprocess.PIPE, check=True).stdout
+
+
+def skippable(content):
+    return struct.pack("<II", 0x184D2A50, len(content)) + content
+
+
+tar = craft.tar(entries)
+chunked = b"".join(zstd(tar[at:at + 50_000]) for at in range(0, len(tar), 50_000)) + skippable(zstd(toc)) + skippable(bytes(64))
+annotations = {"io.github.containers.zstd-chunked.manifest-checksum": craft.digest(toc)}
+craft.layout("chunked", [entries], change=replace(chunked, "application/vnd.oci.image.layer.v1.tar+zstd", tar, annotations=annotations))
+
+
+def sha512(blobs, config, manifest):
+    import os
+    os.makedirs("sha512/blobs/sha512")
+    blob = blobs.pop()[0]
+    name = hashlib.sha512(blob).hexdigest()
+    with open("sha512/blobs/sha512/" + name, "wb") as file:
+        file.write(blob)
+    manifest["layers"] = [{"mediaType": craft.GZIP, "digest": "sha512:" + name, "size": len(blob)}]
+    config["rootfs"]["diff_ids"] = ["sha512:" + hashlib.sha512(tar).hexdigest()]
+
+
+craft.layout("sha512", [entries], change=sha512)
+P
+    local kind
+    for kind in estargz chunked sha512; do
+        image unpack "oci:$kind:t" "of-$kind" 2>said
+        same "$(grep -ci warning said)" 0 "warnings of $kind"
+        same "$(head -c 3 "of-$kind/d/f"; stat -c ' %s' "of-$kind/d/f")" 'xxx 100000' "what is in $kind"
+        same "$(cat "of-$kind/d/g")" y "the next file of $kind"
+        image pull -q "oci:$kind:t" --name "$kind"
+        image verify "store:$kind"
+    done
+    # Its table of contents is a file of the layer.
+    [[ -s of-estargz/stargz.index.json ]]
+    refused 8 image unpack --max-size 1k oci:sha512:t of-wrong
+    printf 'z' | dd of="$(echo sha512/blobs/sha512/*)" bs=1 seek=20 conv=notrunc status=none
+    refused 5 image unpack oci:sha512:t of-wrong
+    [[ ! -e of-wrong && ! -e of-chunked/stargz.index.json ]]
+}
+
+# A store on a medium that nobody writes to is read like any other place, and is told of where something would have to be written.
+test_a_store_that_is_read_only() {
+    ((EUID == 0)) || { echo 'needs root'; return 75; }
+    craft layout "[[('d', {'type': 'dir'}), ('d/f', {'data': b'x'})]]"
+    image pull -q oci:layout:t --name app
+    local before
+    before=$(find store -printf '%P %y %s\n' | sort)
+    mount --bind store store
+    mount -o remount,ro,bind store
+    same "$(image resolve -q store:app)" "$(image resolve -q oci:layout:t)" 'the name'
+    image inspect store:app >/dev/null
+    same "$(image cat store:app d/f)" x 'a file'
+    image unpack oci:layout:t out
+    refused 1 image pull oci:layout:t --name other
+    said 'Read-only file system'
+    refused 1 image bundle --rootfs=overlay oci:layout:t b -- /x
+    said 'Read-only file system'
+    refused 1 image store gc
+    said 'Read-only file system'
+    [[ ! -e b ]]
+    umount store
+    same "$(find store -printf '%P %y %s\n' | sort)" "$before" 'the store'
+}

@@ -1,6 +1,7 @@
 //! How much is too much. No honest image meets a default.
 
-/// What an image may cost. All of it can be changed on the command line.
+/// What an image may cost. What an honest one may come near to can be changed on the command line: layers, entries, bytes, names, attributes, their
+/// ratio and the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a manifest, an index or a configuration. 4 MiB, as registries and containers/image have it.

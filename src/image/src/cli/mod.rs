@@ -57,19 +57,7 @@ impl Context {
     fn new(matches: &ArgMatches, errand: Option<Errand>) -> Result<Self> {
         let store = matches.get_one::<PathBuf>("store").cloned();
         let (quiet, json) = (matches.get_flag("quiet"), matches.get_flag("json"));
-        let mut limits = Limits::default();
-        if let Some(bytes) = matches.get_one::<u64>("max-size") {
-            limits.unpacked = *bytes;
-        }
-        if let Some(entries) = matches.get_one::<u64>("max-entries") {
-            limits.entries = *entries;
-        }
-        if let Some(bytes) = matches.get_one::<u64>("max-window") {
-            limits.zstd_window = *bytes;
-        }
-        if let Some(layers) = matches.get_one::<u64>("max-layers") {
-            limits.layers = usize::try_from(*layers).unwrap_or(usize::MAX);
-        }
+        let limits = limits(matches);
         let jobs =
             matches.get_one::<u64>("jobs").map_or(4, |jobs| usize::try_from(*jobs).unwrap_or(16));
         let progress = Progress::new(quiet, json);
@@ -254,6 +242,26 @@ fn common(command: Command) -> Command {
         )
         .arg(number("max-entries", "N", "entries that the layers of an image may have [default: 5000000]"))
         .arg(number("max-layers", "N", "layers that an image may have [default: 256]"))
+        .arg(number("max-path", "BYTES", "bytes that the name of an entry, and the target of a link, may have [default: 65536]"))
+        .arg(number("max-xattrs", "N", "extended attributes that an entry may have [default: 256]"))
+        .arg(number("max-ratio", "N", "bytes that one compressed byte may become, once there is 1 GiB of them [default: 1032]"))
+}
+
+/// What the flags say of how much is too much.
+fn limits(matches: &ArgMatches) -> Limits {
+    let mut limits = Limits::default();
+    let given = |name: &str| matches.get_one::<u64>(name).copied();
+    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let set = |limit: &mut u64, name| *limit = given(name).unwrap_or(*limit);
+    let set_size = |limit: &mut usize, name| *limit = given(name).map_or(*limit, size);
+    set(&mut limits.unpacked, "max-size");
+    set(&mut limits.entries, "max-entries");
+    set(&mut limits.zstd_window, "max-window");
+    set(&mut limits.ratio, "max-ratio");
+    set_size(&mut limits.layers, "max-layers");
+    set_size(&mut limits.path, "max-path");
+    set_size(&mut limits.xattrs, "max-xattrs");
+    limits
 }
 
 /// `--platform`, for the commands that choose one.
@@ -316,6 +324,38 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         program().debug_assert();
+    }
+
+    #[test]
+    fn limits_are_what_is_asked_for() {
+        let read = |flags: &[&str]| {
+            let line = ["skep-image", "unpack", "a", "b"].iter().chain(flags);
+            let matches = program().try_get_matches_from(line).ok()?;
+            Some(limits(matches.subcommand()?.1))
+        };
+        assert_eq!(read(&[]), Some(Limits::default()));
+        let flags = [
+            "--max-size=1K",
+            "--max-window=2K",
+            "--max-entries=3",
+            "--max-layers=4",
+            "--max-path=5",
+            "--max-xattrs=6",
+            "--max-ratio=7",
+        ];
+        let all = Limits {
+            unpacked: 1024,
+            zstd_window: 2048,
+            entries: 3,
+            layers: 4,
+            path: 5,
+            xattrs: 6,
+            ratio: 7,
+            ..Limits::default()
+        };
+        assert_eq!(read(&flags), Some(all));
+        assert_eq!(read(&["--max-xattrs=0"]), None);
+        assert_eq!(read(&["--max-ratio=x"]), None);
     }
 
     #[test]

@@ -63,6 +63,30 @@ impl Notes {
         self.origins.push(Origin { field: field.into(), from: from.into() });
     }
 
+    /// Gives the fields that nobody has spoken of an origin: each is explained.
+    fn rest(&mut self, spec: &Map<String, Value>, from: &str) {
+        for (name, value) in spec {
+            let below = match (name.as_str(), value) {
+                ("annotations", Value::Object(below)) => Some((' ', below)),
+                ("root" | "process" | "linux", Value::Object(below)) => Some(('.', below)),
+                _ => None,
+            };
+            let fields = match below {
+                Some((dot, below)) => below.keys().map(|key| format!("{name}{dot}{key}")).collect(),
+                None => vec![name.clone()],
+            };
+            for field in fields {
+                let said = |origin: &Origin| {
+                    let rest = origin.field.strip_prefix(&field);
+                    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+                };
+                if !self.origins.iter().any(said) {
+                    self.origin(field, from);
+                }
+            }
+        }
+    }
+
     fn warn(&mut self, warning: impl Into<String>) {
         self.warnings.push(warning.into());
     }
@@ -84,6 +108,7 @@ pub fn convert(config: &[u8], root: BorrowedFd<'_>, request: &Request) -> Result
     process::fill(&mut spec, &image, root, request, &mut notes)?;
     mounts::fill(&mut spec, &image, root, request, &mut notes)?;
     annotations::fill(&mut spec, &image, request, &mut notes)?;
+    notes.rest(&spec, if request.base.is_some() { "--config-from" } else { "default" });
     Ok(Conversion { spec: Value::Object(spec), origins: notes.origins, warnings: notes.warnings })
 }
 

@@ -48,6 +48,7 @@ pub(super) fn base(request: &Request, notes: &mut Notes) -> Result<Map<String, V
     }
     let root = object(&mut spec, "root")?;
     root.insert("path".into(), "rootfs".into());
+    notes.origin("root.path", "bundle");
     if defaults || request.read_only {
         root.insert("readonly".into(), request.read_only.into());
     }

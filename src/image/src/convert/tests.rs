@@ -211,6 +211,57 @@ fn labels_and_properties_become_annotations() {
 }
 
 #[test]
+fn every_field_is_explained() {
+    let config =
+        image(&json!({ "Cmd": ["x"], "User": "app", "Env": ["A=b"], "Labels": { "l": "m" } }));
+    let base = json!({ "ociVersion": "1.1.0", "domainname": "d", "hooks": {}, "annotations": { "mine": "1" },
+        "process": { "oomScoreAdj": 5 }, "linux": { "sysctl": { "net.ipv4.ip_forward": "1" } } });
+    let asked = Request { base: base.as_object().cloned(), ..Request::default() };
+    for (request, wanted) in [
+        (
+            &Request { hostname: Some("h".into()), ..Request::default() },
+            &[
+                ("ociVersion", "default"),
+                ("root.path", "bundle"),
+                ("linux.resources", "default"),
+                ("hostname", "--hostname"),
+                ("annotations l", "image: config.Labels"),
+            ][..],
+        ),
+        (
+            &asked,
+            &[
+                ("domainname", "--config-from"),
+                ("hooks", "--config-from"),
+                ("annotations mine", "--config-from"),
+                ("annotations l", "image: config.Labels"),
+                ("process.oomScoreAdj", "--config-from"),
+                ("linux.sysctl", "--config-from"),
+            ][..],
+        ),
+    ] {
+        let made = convert_with(&config, request).unwrap();
+        for (field, from) in wanted {
+            let said: Vec<_> = made.origins.iter().filter(|o| o.field == *field).collect();
+            assert_eq!(said.len(), 1, "{field}: {:?}", made.origins);
+            assert_eq!(said[0].from, *from, "{field}");
+        }
+        for (name, value) in made.spec.as_object().unwrap() {
+            let said = |field: &str| made.origins.iter().any(|o| o.field.starts_with(field));
+            assert!(said(name), "{name}");
+            for below in value.as_object().into_iter().flat_map(Map::keys) {
+                assert!(
+                    said(&format!("{name}.{below}"))
+                        || said(&format!("{name} {below}"))
+                        || name == "hooks",
+                    "{name} {below}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn volumes_are_tmpfs_that_start_with_what_is_there() {
     let config = json!({ "Cmd": ["x"], "Volumes": { "/var/lib/data": {}, "/var/lib/data/": {}, "new": {}, "/proc": {},
         "/../sys/x": {}, "/": {}, "/dev/shm": {}, "/taken": {} } });

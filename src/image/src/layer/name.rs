@@ -126,7 +126,8 @@ fn checked(path: &[u8], limits: &Limits) -> Result<Vec<Vec<u8>>> {
         return Err(Error::verification("a NUL in a name"));
     }
     if path.len() > limits.path {
-        return too_long("length", path.len(), limits.path);
+        return too_long("length", path.len(), limits.path)
+            .map_err(|error| error.hint("--max-path allows more"));
     }
     let clean = components(path);
     if clean.len() > MAX_DEPTH {

@@ -192,10 +192,14 @@ impl<R: BufRead> Archive<R> {
                 drop(self.small(size, self.limits.pax)?);
             }
             b'L' if extended && before.name.is_none() => {
-                before.name = Some(until_nul(&self.small(size, self.limits.path + 1)?).to_vec());
+                before.name = Some(
+                    until_nul(&self.small(size, self.limits.path.saturating_add(1))?).to_vec(),
+                );
             }
             b'K' if extended && before.link.is_none() => {
-                before.link = Some(until_nul(&self.small(size, self.limits.path + 1)?).to_vec());
+                before.link = Some(
+                    until_nul(&self.small(size, self.limits.path.saturating_add(1))?).to_vec(),
+                );
             }
             b'x' | b'L' | b'K' if extended => {
                 return Err(wrong("two extension headers of one type for one entry".into()));

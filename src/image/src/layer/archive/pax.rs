@@ -47,7 +47,8 @@ impl Pax {
             if pax.xattrs.len() > max_xattrs {
                 return Err(Error::no_space(format!(
                     "more than {max_xattrs} extended attributes: that is the limit"
-                )));
+                ))
+                .hint("--max-xattrs allows more"));
             }
         }
         Ok(pax)
