@@ -29,7 +29,7 @@ fn plan(config: &[u8], host: &Host) -> crate::Result<()> {
     let request = CgroupRequest {
         id: "box",
         cgroups_path: linux.and_then(|linux| linux.cgroups_path.as_deref()),
-        resources: linux.and_then(|linux| linux.resources.as_ref()),
+        resources: linux.and_then(|linux| linux.resources.as_deref()),
         driver: Driver::Cgroupfs,
         default_devices: true,
         buses: None,

@@ -272,7 +272,7 @@ mod tests {
                 "capabilities":{"bounding":["CAP_KILL"]},"apparmorProfile":"p"},
             "linux":{"seccomp":{"syscalls":[{"names":["read"]}]}},"hooks":{"poststop":[]}}"#;
         let whole = parse(text.as_bytes()).unwrap().process.unwrap();
-        assert_eq!(parse_process(text.as_bytes()).unwrap(), whole);
+        assert_eq!(parse_process(text.as_bytes()).unwrap(), *whole);
         assert_eq!(whole.args.last().unwrap().as_str(), "é\"é");
         for none in ["{}", r#"{"process":null}"#] {
             assert_eq!(parse_process(none.as_bytes()).unwrap(), Process::default());

@@ -237,7 +237,7 @@ fn the_configurations_of_the_engines_can_be_planned() {
             let request = Request {
                 id: "box",
                 cgroups_path: linux.cgroups_path.as_deref(),
-                resources: linux.resources.as_ref(),
+                resources: linux.resources.as_deref(),
                 driver: Driver::Cgroupfs,
                 default_devices: true,
                 buses: None,
