@@ -167,6 +167,10 @@ const RUNC: Table = &[
         ],
     ),
     (
+        "runc may be done with a hook before it looks whether its time was up",
+        &["hooks::a_timeout_that_is_not_positive_is_refused"],
+    ),
+    (
         "runc's start does not wait for the hook",
         &["hooks::a_failing_start_container_hook_makes_start_fail"],
     ),

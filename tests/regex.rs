@@ -48,7 +48,12 @@ fn delete_says_what_it_could_not_delete(t: &Test) {
     }
     let mut left = [a.id.as_str(), c.id.as_str()];
     left.sort_unstable();
-    assert_eq!(ids(t), left);
+    let mut listed = ids(t);
+    if t.kind() == Kind::Crun {
+        // In any order.
+        listed.sort_unstable();
+    }
+    assert_eq!(listed, left);
     t.call(&["delete", "--force", "--regex", "."]).run().ok();
     t.assert_nothing_left();
 }

@@ -26,18 +26,28 @@ pub fn stretched(limit: Duration) -> Duration {
 
 /// Waits until the descriptor is readable (or hung up); false when time is up.
 pub fn readable(fd: &impl AsFd, limit: Duration) -> bool {
-    let deadline = Instant::now() + limit;
+    let mut deadline = Instant::now() + limit;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left.as_millis().min(60_000)).unwrap();
+        let began = Instant::now();
+        let left = deadline.saturating_duration_since(began).min(SLICE);
+        let timeout = PollTimeout::try_from(left.as_millis()).unwrap();
         let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, timeout) {
             Ok(0) if left.is_zero() => return false,
-            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(0) | Err(nix::errno::Errno::EINTR) => deadline += stood_still(began),
             Ok(_) => return true,
             Err(error) => panic!("poll: {error}"),
         }
     }
+}
+
+const SLICE: Duration = Duration::from_millis(100);
+
+/// How long nothing has run since `began`, which was no more than [`SLICE`] ago by this process's own plan: somebody has
+/// stopped it, and what it waits for, or the whole machine.
+fn stood_still(began: Instant) -> Duration {
+    let late = began.elapsed().saturating_sub(SLICE);
+    if late > Duration::from_secs(1) { late } else { Duration::ZERO }
 }
 
 /// Polls a condition for which the kernel sends no event, with a deadline.
@@ -51,16 +61,18 @@ pub fn until<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
 
 /// The same with another deadline, and no complaint.
 pub fn until_within<T>(limit: Duration, mut check: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + limit;
+    let mut deadline = Instant::now() + limit;
     let mut pause = Duration::from_micros(500);
     loop {
         if let Some(value) = check() {
             return Some(value);
         }
-        if Instant::now() >= deadline {
+        let began = Instant::now();
+        if began >= deadline {
             return None;
         }
         thread::sleep(pause);
+        deadline += stood_still(began);
         pause = (pause * 2).min(Duration::from_millis(20));
     }
 }

@@ -217,6 +217,10 @@ pub(super) const CRUN: Table = &[
             "rootless::the_oom_score_is_set_without_root",
         ],
     ),
+    (
+        "crun may give up on a cgroup that stays busy for a moment",
+        &["pause::delete_force_of_a_container_that_somebody_else_thaws"],
+    ),
     ("crun may list in any order", &["printing::list_quiet_prints_ids"]),
     (
         "crun sets HOME otherwise",
