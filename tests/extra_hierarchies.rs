@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::harness::host::Layout;
 use crate::harness::runner::cases;
-use crate::harness::{Container, Kind, Output, Test, json, wait};
+use crate::harness::{Container, Kind, Output, Test, json, probe, wait};
 
 cases![
     a_controller_that_is_mounted_is_entered_without_being_asked,
@@ -14,6 +14,7 @@ cases![
     a_hierarchy_that_cannot_be_entered_is_not_shown_in_a_namespace,
     a_cgroup_that_is_there_and_cannot_be_entered_is_not_shown,
     a_cgroup_of_somebody_elses_is_left_alone,
+    a_cgroup_of_somebody_elses_is_left_alone_by_a_killed_create,
 ];
 
 /// The hierarchy is the kernel's, and has to be gone after each test.
@@ -35,9 +36,10 @@ net_cls=/sys/fs/cgroup/net_cls
 own=$net_cls/$ID
 skep() { "$RUNTIME" --root "$ROOT" "$@"; }
 leave() {
-    if [ -d "$ROOT/$ID" ]; then skep delete --force "$ID"; fi
+    if [ -d "$ROOT/$ID" ]; then skep delete --force "$ID" || true; fi
     if [ -n "${other-}" ]; then kill "$other" && wait "$other" || true; fi
     mount -o remount,bind,rw "$net_cls"
+    if [ -d "$own/below" ]; then rmdir "$own/below"; fi
     if [ -d "$own" ]; then rmdir "$own"; fi
     tries=0
     until grep -q "^net_cls	[0-9]*	1	" /proc/cgroups || [ $tries = 500 ]; do
@@ -163,5 +165,28 @@ skep delete --force "$ID"
     is_without_net_cls(&output);
     assert!(output.stdout.contains("linux.resources.network.classID"), "{output}");
     assert!(output.stdout.ends_with("refused\nalone\nstays\n"), "{output}");
+    t.assert_nothing_left();
+}
+
+fn a_cgroup_of_somebody_elses_is_left_alone_by_a_killed_create(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "what this runtime does in which order");
+    let probe = probe::path(t);
+    let probe = probe.display();
+    let first = libc::SYS_mkdirat;
+    let script = format!(
+        r#"mkdir "$own" "$own/below"
+tail -f /dev/null >/dev/null 2>&1 & other=$!
+echo $other >"$own/cgroup.procs"
+count=0 killed=1
+while [ $killed = 1 ]; do
+    killed=0
+    '{probe}' kill-at $count {first} "$RUNTIME" "$@" 2>&1 || killed=$?
+    [ $killed -lt 2 ] && skep delete --force "$ID" 2>&1 || {{ echo "call $count: $killed"; exit; }}
+    [ -d "$own/below" ] && [ "$(cat "$own/cgroup.procs")" = $other ] || {{ echo "call $count: gone"; exit; }}
+    count=$((count + 1))
+done
+[ $count -gt 20 ] && echo alone"#
+    );
+    assert_eq!(with_net_cls(&shown(t, true), t, &script).stdout, "alone\n");
     t.assert_nothing_left();
 }

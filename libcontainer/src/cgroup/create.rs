@@ -72,7 +72,7 @@ fn born_in(plan: &CgroupPlan, host: &Host, undo: &mut Undo) -> Result<Cgroup> {
     let (driver, layout, path) = (plan.driver, plan.layout, plan.path.clone());
     let systemd = plan.unit.as_ref().map(|plan| plan.unit.clone());
     let record = Record { driver, layout, path, hierarchies, systemd };
-    Ok(Cgroup { record, fresh: found.is_empty(), found })
+    Ok(Cgroup { record, fresh: found.is_empty(), found, planned: false })
 }
 
 fn join_later(cgroup: &mut Cgroup, plan: &CgroupPlan, host: &Host, undo: &mut Undo) -> Result<()> {

@@ -131,6 +131,8 @@ pub struct Cgroup {
     fresh: bool,
     /// Those that were there when it came to make them.
     found: Vec<String>,
+    /// Whether nobody knows which of its directories were made.
+    planned: bool,
 }
 
 impl Cgroup {
@@ -182,7 +184,15 @@ impl Cgroup {
                 .path(&record.path)
                 .hint("it is damaged, or of another runtime"));
         }
-        Ok(Self { record, fresh: false, found: Vec::new() })
+        Ok(Self { record, fresh: false, found: Vec::new(), planned: false })
+    }
+
+    /// The same if the record is from before its making, which nobody saw the end of: beside the directories that
+    /// `create` looks at first, some may be somebody else's, which [`Cgroup::remove`] then leaves alone.
+    #[must_use]
+    pub fn planned(mut self) -> Self {
+        self.planned = true;
+        self
     }
 
     /// Whether all its directories were made for it just now: then who is in it has come with this container.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::stat::stat;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::{Cgroup, file, freeze, processes};
@@ -56,15 +57,17 @@ impl Cgroup {
 
     fn remove_directories(&self) -> Result<()> {
         let deadline = Instant::now() + DEADLINE;
-        let mut result = Ok(());
+        let main = if self.planned { self.main() } else { None };
+        // First: a process that has left it has left all hierarchies, so whoever is in the others is not the container's.
+        let mut result = main.as_ref().map_or(Ok(()), |main| directory_or_tree(main, deadline));
         for member in &self.record.hierarchies {
             let directory = self.directory(member);
-            let removed = match rmdir(&directory) {
-                Ok(()) => Ok(()),
-                Err(Errno::EBUSY) => tree(&directory, deadline),
-                Err(errno) => Err(Error::os("rmdir", errno).path(&directory)),
-            };
-            result = result.and(removed);
+            // `create` looks whether these two are free before it writes anything down.
+            let was_free = member.is_v2() || main.as_ref() == Some(&directory);
+            if self.planned && !was_free && is_anothers(&directory, deadline)? {
+                continue;
+            }
+            result = result.and(directory_or_tree(&directory, deadline));
         }
         result
     }
@@ -93,6 +96,39 @@ fn rmdir(directory: &str) -> nix::Result<()> {
     match unlinkat(nix::fcntl::AT_FDCWD, directory, UnlinkatFlags::RemoveDir) {
         Err(Errno::ENOENT) => Ok(()),
         result => result,
+    }
+}
+
+fn directory_or_tree(directory: &str, deadline: Instant) -> Result<()> {
+    match rmdir(directory) {
+        Ok(()) => Ok(()),
+        Err(Errno::EBUSY) => tree(directory, deadline),
+        Err(errno) => Err(Error::os("rmdir", errno).path(directory)),
+    }
+}
+
+/// Whether somebody is in it who has not come with a container that was being created, when no process of that is in its
+/// main directory any more: only its init may be on the way there, which is this program and is about to die. Waited for
+/// until the deadline.
+fn is_anothers(directory: &str, deadline: Instant) -> Result<bool> {
+    loop {
+        let pids = processes::all(directory)?;
+        if pids.is_empty() || Instant::now() > deadline {
+            return Ok(false);
+        }
+        if pids.into_iter().any(|pid| !may_be_init(pid)) {
+            return Ok(true);
+        }
+        freeze::wait(None, Duration::from_millis(1))?;
+    }
+}
+
+/// Whether it runs this program, or cannot be asked, as one that has ended.
+fn may_be_init(pid: i32) -> bool {
+    let program = |process: &str| stat(format!("/proc/{process}/exe").as_str());
+    match (program(&pid.to_string()), program("self")) {
+        (Ok(its), Ok(own)) => (its.st_dev, its.st_ino) == (own.st_dev, own.st_ino),
+        _ => true,
     }
 }
 

@@ -96,7 +96,7 @@ impl Container<'_> {
             Status::Stopped => {}
             // A create that was killed, for a living one has the lock.
             Status::Creating if force && self.record.pid == 0 => {
-                others.clear(&self.cgroup, true)?;
+                others.clear(&self.cgroup.clone().planned(), true)?;
                 if let Some(group) = self.resctrl()? {
                     group.remove_unused();
                 }

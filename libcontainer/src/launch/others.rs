@@ -23,7 +23,7 @@ pub(crate) fn cgroup_of(spec: &Spec<'_>, id: &ContainerId) -> Result<Cgroup> {
         annotations: None,
     };
     let plan = CgroupPlan::build(&request, &cgroup::Host::probe()?)?;
-    Cgroup::from_record(plan.record())
+    Cgroup::from_record(plan.record()).map(Cgroup::planned)
 }
 
 /// The other containers of the store.
