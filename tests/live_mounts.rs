@@ -87,7 +87,6 @@ fn a_created_container_gets_mounts(t: &Test) {
 
 fn a_paused_container_gets_mounts(t: &Test) {
     let dir = host_dir(t, "dir");
-    t.need_controller("freezer");
     let c = running(t);
     c.call("pause", &[]).run().ok();
     change(&c, "add", &json!([{"destination": "/new", "source": dir, "options": ["rbind"]}])).ok();
