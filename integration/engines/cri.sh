@@ -388,10 +388,11 @@ K13() { # the end: SIGTERM for who listens, SIGKILL for who does not, and with t
     has_ended || fail 'it has outlived its pod'
 }
 
+# Not the first process: of that containerd may hear the end before it hears what ended it, with any runtime.
 K14() { # the memory limit: OOMKilled
     pod "$HOST_NETWORK"
     start_in_pod '.linux.resources = {memory_limit_in_bytes: 25165824, memory_swap_limit_in_bytes: 25165824} |
-        .command = ["sh", "-c", "until [ -e /go ]; do sleep 0.05; done; exec dd if=/dev/zero of=/dev/null bs=96M count=1"]'
+        .command = ["sh", "-c", "until [ -e /go ]; do sleep 0.05; done; dd if=/dev/zero of=/dev/null bs=96M count=1; status=$?; sleep 2; exit $status"]'
     in_container touch /go
     wait_for 20 'the end' has_ended
     is "$(outcome)" '137 OOMKilled' 'how it ended'
