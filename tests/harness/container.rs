@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::host::Layout;
 use super::output::Output;
 use super::reaper::{self, End};
-use super::runtime::{Call, Running};
+use super::runtime::{Call, Kind, Running};
 use super::{Test, wait};
 
 /// A container of a test. Its id and its cgroup are unlike those of any other test.
@@ -201,6 +201,11 @@ impl<'t> Container<'t> {
 
     /// Appends a hook that is a host shell script.
     pub fn hook(self, phase: &str, script: &str) -> Self {
+        // crun fails where a hook has ended before the state is written to it, so there one reads it first.
+        let script = match self.test.kind() {
+            Kind::Crun => &format!("state=$(cat)\nexec <<END\n$state\nEND\n{script}"),
+            _ => script,
+        };
         self.push(
             &format!("/hooks/{phase}"),
             json!({"path": "/bin/sh", "args": ["sh", "-c", script]}),
