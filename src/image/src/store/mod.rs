@@ -10,7 +10,7 @@
 //! | `.skep/locks/` | files that are locked, never read |
 //!
 //! Nothing has its final name before it is whole and verified, so there is nothing to repair after a kill: what is without a final name is
-//! gone on with (blobs) or removed by who comes next (layers).
+//! gone on with (blobs) or removed by who comes next (layers, small files).
 
 mod blob;
 mod gc;
@@ -23,9 +23,10 @@ mod tests;
 use std::ffi::OsString;
 use std::hash::RandomState;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use libcontainer::sys::fd;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
@@ -121,7 +122,33 @@ impl Store {
         if store.read_small("oci-layout")?.is_none() {
             store.replace("oci-layout", b"{\"imageLayoutVersion\":\"1.0.0\"}")?;
         }
+        store.sweep();
         Ok(store)
+    }
+
+    /// Removes the small files that killed processes were writing: who still does has them locked. What cannot be removed is left to a collection.
+    fn sweep(&self) {
+        let Ok(temporaries) = self.open_below(".skep/tmp") else { return };
+        for name in crate::draft::names(temporaries.as_fd()).unwrap_or_default() {
+            let random = name.to_bytes().rsplit(|byte| *byte == b'.').next().unwrap_or_default();
+            if random.len() != 16 || random.len() == name.to_bytes().len() {
+                continue;
+            }
+            let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let Ok(file) = openat(&temporaries, name.as_c_str(), flags, Mode::empty()) else {
+                continue;
+            };
+            let file = std::fs::File::from(file);
+            if file.metadata().is_ok_and(|file| file.is_file())
+                && fd::try_flock(file.as_raw_fd()).is_ok()
+            {
+                let _collected_later = nix::unistd::unlinkat(
+                    &temporaries,
+                    name.as_c_str(),
+                    nix::unistd::UnlinkatFlags::NoRemoveDir,
+                );
+            }
+        }
     }
 
     /// The store's path.
@@ -232,7 +259,7 @@ impl Store {
         renamed
     }
 
-    /// A new file that becomes `name`. One that a kill leaves is collected with the rest of the directory.
+    /// A new file that becomes `name`, locked. One that a kill leaves is not, and [`sweep`](Self::sweep) removes it.
     fn temporary(&self, name: &str) -> Result<(String, std::fs::File)> {
         let flags =
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
@@ -242,6 +269,8 @@ impl Store {
             let random = std::hash::BuildHasher::hash_one(&RandomState::new(), name);
             let temporary = format!(".skep/tmp/{}.{random:016x}", name.replace('/', "-"));
             match openat(self.dir.as_fd(), temporary.as_str(), flags, mode) {
+                // Locked by somebody else, it is being swept away.
+                Ok(fd) if fd::try_flock(fd.as_raw_fd()) == Err(Errno::EWOULDBLOCK) => {}
                 Ok(fd) => return Ok((temporary, fd.into())),
                 Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(self.failed("write", &temporary, errno)),

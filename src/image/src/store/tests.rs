@@ -397,6 +397,35 @@ fn a_file_that_was_being_written_is_collected() {
 }
 
 #[test]
+fn who_comes_next_removes_what_a_kill_has_left() {
+    let place = Place::new("swept");
+    let store = place.store();
+    let there = |path: PathBuf| std::fs::symlink_metadata(path).is_ok();
+    let (written, file) = store.temporary("index.json").unwrap();
+    let (left, _) = store.temporary("index.json").unwrap();
+    let tmp = place.0.join(".skep/tmp");
+    // Nothing else that is there, whatever its name.
+    std::os::unix::fs::symlink(place.0.join("index.json"), tmp.join("x.0123456789abcdef")).unwrap();
+    std::fs::create_dir(tmp.join("y.0123456789abcdef")).unwrap();
+    std::fs::write(tmp.join("0123456789abcdef"), "").unwrap();
+    std::fs::write(tmp.join("layer-sha256-0"), "").unwrap();
+    let _next = place.store();
+    assert!(there(place.0.join(&written)), "somebody is at it");
+    assert!(!there(place.0.join(&left)));
+    drop(file);
+    let _the_one_after = place.store();
+    assert!(!there(place.0.join(&written)));
+    let mut names: Vec<_> =
+        std::fs::read_dir(&tmp).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(
+        names,
+        ["0123456789abcdef", "layer-sha256-0", "x.0123456789abcdef", "y.0123456789abcdef"]
+    );
+    assert!(there(place.0.join("index.json")));
+}
+
+#[test]
 fn its_layers_have_absolute_paths() {
     let place = Place::new("relative");
     let here = std::env::current_dir().unwrap();
