@@ -228,7 +228,7 @@ fn delete_does_not_take_a_stopped_container_for_an_owner(t: &Test) {
     stopped.wait_exit();
     let (c, orphan) = ended_with_an_orphan(t, &path);
     c.delete_force().ok();
-    assert!(!wait::is_alive(orphan), "nobody will find it any more");
+    assert!(wait::was_ended(orphan), "nobody will find it any more");
     stopped.delete().ok();
     t.assert_nothing_left();
 }
@@ -259,7 +259,7 @@ fn delete_is_not_stopped_by_a_broken_entry(t: &Test) {
             fs::remove_file(file).or_else(|_| fs::remove_dir(file)).unwrap();
         }
         output.ok();
-        assert!(!wait::is_alive(orphan), "{broken}");
+        assert!(wait::was_ended(orphan), "{broken}");
     }
     fs::remove_dir(&junk).unwrap();
     t.assert_nothing_left();
@@ -286,7 +286,7 @@ fn a_create_that_fails_in_a_cgroup_it_found_ends_its_own(t: &Test) {
             .hook("createContainer", "exit 1");
         c.try_create().fails().names("createContainer");
         let daemon: i32 = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
-        assert!(!wait::is_alive(daemon), "{daemon} is left");
+        assert!(wait::was_ended(daemon), "{daemon} is left");
         let mut left = t.cgroups();
         left.sort();
         let mut expected = found.clone();

@@ -113,14 +113,23 @@ pub fn process_state(pid: i32) -> Option<char> {
     stat[stat.rfind(')')? + 2..].chars().next()
 }
 
-/// Whether the process exists and has not ended. A zombie has, and so has one that is about to be one: neither is in its
-/// cgroup any more, which is what the runtime waits for.
+/// Whether the process exists and has not ended (a zombie has).
 pub fn is_alive(pid: i32) -> bool {
-    /// In the kernel, and never to leave it again (linux/sched.h).
+    !matches!(process_state(pid), None | Some('Z' | 'X'))
+}
+
+/// Whether the process has been made to end: one that is exiting is waited for. It has left its cgroup, which is all that a
+/// runtime can wait for that is not its parent, a while before it is a zombie.
+#[track_caller]
+pub fn was_ended(pid: i32) -> bool {
+    /// On its way out, which nothing can stop any more (linux/sched.h).
     const PF_EXITING: u64 = 0x4;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let Some((_, rest)) = stat.rsplit_once(") ") else { return false };
-    let fields: Vec<&str> = rest.split(' ').collect();
-    let flags: u64 = fields[6].parse().unwrap();
-    !matches!(fields[0], "Z" | "X") && flags & PF_EXITING == 0
+    let Some((_, rest)) = stat.rsplit_once(") ") else { return true };
+    let flags: Option<u64> = rest.split(' ').nth(6).and_then(|flags| flags.parse().ok());
+    if is_alive(pid) && flags.is_some_and(|flags| flags & PF_EXITING == 0) {
+        return false;
+    }
+    until("it has ended", || (!is_alive(pid)).then_some(()));
+    true
 }

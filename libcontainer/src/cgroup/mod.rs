@@ -188,7 +188,7 @@ impl Cgroup {
     }
 
     /// The same if the record is from before its making, which nobody saw the end of: beside the directories that
-    /// `create` looks at first, some may be somebody else's, which [`Cgroup::remove`] then leaves alone.
+    /// `create` looks at first, some may be somebody else's; those that somebody is in [`Cgroup::remove`] then leaves alone.
     #[must_use]
     pub fn planned(mut self) -> Self {
         self.planned = true;

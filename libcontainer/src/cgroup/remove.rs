@@ -64,10 +64,16 @@ impl Cgroup {
             let directory = self.directory(member);
             // `create` looks whether these two are free before it writes anything down.
             let was_free = member.is_v2() || main.as_ref() == Some(&directory);
-            if self.planned && !was_free && is_anothers(&directory, deadline)? {
-                continue;
-            }
-            result = result.and(directory_or_tree(&directory, deadline));
+            let anothers = match self.planned && !was_free {
+                true => is_anothers(&directory, deadline),
+                false => Ok(false),
+            };
+            let removed = match anothers {
+                Ok(true) => Ok(()),
+                Ok(false) => directory_or_tree(&directory, deadline),
+                Err(error) => Err(error),
+            };
+            result = result.and(removed);
         }
         result
     }

@@ -263,7 +263,7 @@ impl std::fmt::Debug for One<'_> {
 /// # Errors
 /// Those of the source; [`Kind::Verification`] for wrong size, digest or diff ID; [`Kind::NoSpace`] when it is too large; those of `apply`.
 pub fn stream<T>(one: &One<'_>, apply: impl FnOnce(&mut dyn BufRead) -> Result<T>) -> Result<T> {
-    let hasher = one.diff_id.hasher()?;
+    let hasher = one.diff_id.hasher().context(|| one.name)?;
     let (full, pieces) = sync_channel::<Vec<u8>>(PIECES);
     let (empty, used) = channel::<Vec<u8>>();
     let (applied, produced) = std::thread::scope(|scope| {
@@ -275,7 +275,9 @@ pub fn stream<T>(one: &One<'_>, apply: impl FnOnce(&mut dyn BufRead) -> Result<T
                 .map_err(|error| Error::io("cannot read it", error))?;
             Ok(done)
         });
-        let Pieces { hasher, .. } = reader;
+        // Who waits for a place for the next piece, or for an empty one, hears that nobody takes it any more.
+        let Pieces { hasher, pieces, empty, .. } = reader;
+        drop((pieces, empty));
         (applied.map(|done| (done, hasher.finish())), producer.join())
     });
     let produced = produced.unwrap_or_else(|_| {
@@ -420,6 +422,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn who_stops_applying_stops_the_reader() {
+        // More than the pieces that may wait.
+        let content = vec![b'x'; (PIECES + 8) * PIECE];
+        let descriptor = Descriptor::of("application/vnd.oci.image.layer.v1.tar", &content);
+        let id = Digest::of(&content);
+        let source = Bytes(content);
+        let limits = Limits::default();
+        let one = layer(&source, &descriptor, &id, &limits);
+        let result = stream(&one, |_| Err::<(), _>(Error::no_space("full")));
+        assert_eq!(result.unwrap_err().kind(), Kind::NoSpace);
+    }
+
     fn run(
         content: &[u8],
         said: &[u8],
@@ -437,6 +452,15 @@ mod tests {
         first
     }
 
+    fn layer<'a>(
+        source: &'a dyn Source,
+        descriptor: &'a Descriptor,
+        diff_id: &'a Digest,
+        limits: &'a Limits,
+    ) -> One<'a> {
+        One { source, name: "layer 1", descriptor, diff_id, limits, used: 0, listener: &Nobody }
+    }
+
     fn stream_of(
         source: &dyn Source,
         descriptor: &Descriptor,
@@ -444,16 +468,7 @@ mod tests {
         limits: &Limits,
         take: u64,
     ) -> Result<usize> {
-        let one = One {
-            source,
-            name: "layer 1",
-            descriptor,
-            diff_id,
-            limits,
-            used: 0,
-            listener: &Nobody,
-        };
-        stream(&one, |tar| {
+        stream(&layer(source, descriptor, diff_id, limits), |tar| {
             let mut bytes = Vec::new();
             tar.take(take)
                 .read_to_end(&mut bytes)

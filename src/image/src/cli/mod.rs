@@ -242,7 +242,7 @@ fn common(command: Command) -> Command {
         )
         .arg(number("max-entries", "N", "entries that the layers of an image may have [default: 5000000]"))
         .arg(number("max-layers", "N", "layers that an image may have [default: 256]"))
-        .arg(number("max-path", "BYTES", "bytes that the name of an entry, and the target of a link, may have [default: 65536]"))
+        .arg(number("max-path", "BYTES", "bytes that the name of an entry, and the target of a hard link, may have [default: 65536]"))
         .arg(number("max-xattrs", "N", "extended attributes that an entry may have [default: 256]"))
         .arg(number("max-ratio", "N", "bytes that one compressed byte may become, once there is 1 GiB of them [default: 1032]"))
 }

@@ -94,7 +94,8 @@ impl<'a> Applier<'a> {
                 return Err(Error::no_space(format!(
                     "more than {} entries in all layers together: that is the limit",
                     self.options.limits.entries
-                )));
+                ))
+                .hint("--max-entries allows more"));
             }
             self.entry(&entry, &mut archive)
                 .context(|| format!("\"{}\"", name::shown(&entry.name)))?;

@@ -181,6 +181,7 @@ impl<R: Read> Read for Decompressor<R> {
                 "{} bytes came out of {} compressed ones, more than {} for one: this is a decompression bomb",
                 self.given, self.input.taken, self.limits.ratio
             ))
+            .hint("--max-ratio allows more")
             .into());
         }
         Ok(given)

@@ -81,7 +81,8 @@ impl Listing {
                 return Err(Error::no_space(format!(
                     "more than {} entries in all layers together: that is the limit",
                     limits.entries
-                )));
+                ))
+                .hint("--max-entries allows more"));
             }
             self.entry(&entry, number, limits, &mut links)
                 .context(|| format!("\"{}\"", shown(&entry.name)))?;

@@ -192,14 +192,10 @@ impl<R: BufRead> Archive<R> {
                 drop(self.small(size, self.limits.pax)?);
             }
             b'L' if extended && before.name.is_none() => {
-                before.name = Some(
-                    until_nul(&self.small(size, self.limits.path.saturating_add(1))?).to_vec(),
-                );
+                before.name = Some(self.long_name(size)?);
             }
             b'K' if extended && before.link.is_none() => {
-                before.link = Some(
-                    until_nul(&self.small(size, self.limits.path.saturating_add(1))?).to_vec(),
-                );
+                before.link = Some(self.long_name(size)?);
             }
             b'x' | b'L' | b'K' if extended => {
                 return Err(wrong("two extension headers of one type for one entry".into()));
@@ -347,6 +343,16 @@ impl<R: BufRead> Archive<R> {
     pub(super) fn advance(&mut self, count: usize) {
         self.consume(count);
         self.data = self.data.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
+    /// The content of GNU tar's header of a long name.
+    fn long_name(&mut self, size: u64) -> Result<Vec<u8>> {
+        self.small(size, self.limits.path.saturating_add(1))
+            .map(|name| until_nul(&name).to_vec())
+            .map_err(|error| match error.kind() {
+                crate::Kind::NoSpace => error.hint("--max-path allows more"),
+                _ => error,
+            })
     }
 
     /// The content of an extension header.
