@@ -1,4 +1,4 @@
-//! How much is too much. No honest image meets a default.
+//! How much is too much. No honest image is known to meet a default.
 
 /// What an image may cost. What an honest one may come near to can be changed on the command line: layers, entries, bytes, names, attributes, their
 /// ratio and the window.
