@@ -345,16 +345,51 @@ craft.layout('large', [[('a', {'data': os.urandom(40_000_000)})], [('b', {'data'
     # What fails is an event too, with its exit code.
     refused 3 image --json pull oci:large:none
     grep '^{' "$HERE/said" | jq -e 'select(.event == "error") | .code == 3' >/dev/null
-    # On a terminal the bars are drawn over, and gone at the end.
-    python3 - "$SKEP_IMAGE" "$HERE/store" <<'P' >terminal
-import os, pty, sys
+    # On a terminal the bars are drawn over, and gone at the end. The registry has time until one is seen.
+    python3 - "$SKEP_IMAGE" "$HERE/store" large <<'P' >terminal
+import http.server, json, os, pathlib, pty, re, sys, threading
+
+binary, store, layout = sys.argv[1:]
+layout = pathlib.Path(layout)
+blob = lambda digest: (layout / "blobs" / digest.replace(":", "/")).read_bytes()
+manifest = json.loads((layout / "index.json").read_text())["manifests"][0]
+seen, shown = b"", threading.Event()
+
+
+class Registry(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        what = self.path.rsplit("/", 1)[-1]
+        body = blob(manifest["digest"] if "/manifests/" in self.path else what) if "/t/" in self.path else b"{}"
+        self.send_response(200)
+        if "/manifests/" in self.path:
+            self.send_header("Content-Type", manifest["mediaType"])
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        while len(body) > 1 << 20 and not shown.wait(0.01):
+            self.wfile.write(body[: 1 << 14])
+            body = body[1 << 14 :]
+        self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry)
+threading.Thread(target=server.serve_forever, daemon=True).start()
 pid, fd = pty.fork()
 if not pid:
-    os.execv(sys.argv[1], [sys.argv[1], "--store", sys.argv[2], "pull", "oci:large:t"])
-seen = b""
+    os.execv(binary, [binary, "--store", store, "pull", f"docker://127.0.0.1:{server.server_port}/t:t"])
 try:
     while piece := os.read(fd, 1 << 16):
         seen += piece
+        if re.search(rb"[0-9a-f]{12} \[=* *\]", seen):
+            shown.set()
 except OSError:
     pass
 _, status = os.waitpid(pid, 0)
