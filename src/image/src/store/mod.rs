@@ -24,6 +24,7 @@ use std::ffi::OsString;
 use std::hash::RandomState;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use libcontainer::sys::fd;
@@ -269,9 +270,14 @@ impl Store {
             let random = std::hash::BuildHasher::hash_one(&RandomState::new(), name);
             let temporary = format!(".skep/tmp/{}.{random:016x}", name.replace('/', "-"));
             match openat(self.dir.as_fd(), temporary.as_str(), flags, mode) {
-                // Locked by somebody else, it is being swept away.
-                Ok(fd) if fd::try_flock(fd.as_raw_fd()) == Err(Errno::EWOULDBLOCK) => {}
-                Ok(fd) => return Ok((temporary, fd.into())),
+                Ok(fd) => {
+                    let file = std::fs::File::from(fd);
+                    // Locked by somebody else it is being swept away, and before the lock was ours it may have been.
+                    let locked = fd::try_flock(file.as_raw_fd()) != Err(Errno::EWOULDBLOCK);
+                    if locked && !file.metadata().is_ok_and(|file| file.nlink() == 0) {
+                        return Ok((temporary, file));
+                    }
+                }
                 Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(self.failed("write", &temporary, errno)),
             }

@@ -397,6 +397,32 @@ fn a_file_that_was_being_written_is_collected() {
 }
 
 #[test]
+fn what_is_being_written_is_not_swept_away() {
+    let place = Place::new("swept-at-once");
+    let store = place.store();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sweeper = scope.spawn(|| {
+            let other = place.store();
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                other.sweep();
+            }
+        });
+        for round in 0..5000 {
+            let (name, file) = store.temporary("index.json").unwrap();
+            let there = std::fs::symlink_metadata(place.0.join(&name)).is_ok();
+            drop(file);
+            if !there {
+                done.store(true, std::sync::atomic::Ordering::Relaxed);
+                panic!("{name} is gone, round {round}");
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        sweeper.join().unwrap();
+    });
+}
+
+#[test]
 fn who_comes_next_removes_what_a_kill_has_left() {
     let place = Place::new("swept");
     let store = place.store();
