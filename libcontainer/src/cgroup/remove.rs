@@ -119,11 +119,13 @@ fn directory_or_tree(directory: &str, deadline: Instant) -> Result<()> {
 fn is_anothers(directory: &str, deadline: Instant) -> Result<bool> {
     loop {
         let pids = processes::all(directory)?;
-        if pids.is_empty() || Instant::now() > deadline {
-            return Ok(false);
-        }
+        let empty = pids.is_empty();
+        // Before the time is looked at: the main directory may have taken all of it.
         if pids.into_iter().any(|pid| !may_be_init(pid)) {
             return Ok(true);
+        }
+        if empty || Instant::now() > deadline {
+            return Ok(false);
         }
         freeze::wait(None, Duration::from_millis(1))?;
     }
