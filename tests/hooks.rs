@@ -54,11 +54,11 @@ cases![
     a_large_state_reaches_a_hook_whole,
 ];
 
-const PHASES: [&str; 6] =
+pub const PHASES: [&str; 6] =
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 /// A container whose hooks append their names to a file, also visible inside as /log.
-fn logging(t: &Test) -> (Container<'_>, std::path::PathBuf) {
+pub fn logging(t: &Test) -> (Container<'_>, std::path::PathBuf) {
     let log = t.path("log");
     fs::write(&log, "").unwrap();
     let c = t.container().mount("/log", "bind", log.to_str().unwrap(), &["bind"]);
@@ -66,7 +66,12 @@ fn logging(t: &Test) -> (Container<'_>, std::path::PathBuf) {
 }
 
 /// Appends a hook that writes a word to the log. startContainer runs in the container's root, with its own shell.
-fn log_hook<'t>(c: Container<'t>, phase: &str, log: &std::path::Path, word: &str) -> Container<'t> {
+pub fn log_hook<'t>(
+    c: Container<'t>,
+    phase: &str,
+    log: &std::path::Path,
+    word: &str,
+) -> Container<'t> {
     let file =
         if phase == "startContainer" { "/log".to_owned() } else { log.display().to_string() };
     c.hook(phase, &format!("echo {word} >> {file}"))

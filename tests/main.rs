@@ -34,6 +34,7 @@ mod at_once;
 mod bad_config;
 mod bad_input;
 mod bad_targets;
+mod big_input;
 mod cgroup_v2;
 mod cgroups;
 mod checkpoint;
@@ -156,6 +157,7 @@ fn main() -> ExitCode {
         bad_config::CASES,
         bad_input::CASES,
         bad_targets::CASES,
+        big_input::CASES,
         cve::CASES,
         cve_mounts::CASES,
         engine_configs::CASES,
