@@ -269,12 +269,13 @@ mod tests {
             (r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0,"weight":10}]}}"#, &[]),
             (r#"{"hugepageLimits":[{"pageSize":"2MB","limit":9}]}"#, &[]),
             (
-                r#"{"memory":{"limit":4096},"unified":{"memory.max":"8192","memory.high":"max","memory.min":"1",
+                r#"{"memory":{"limit":4096},"unified":{"memory.max":"8192","memory.high":"max","memory.min":"1","memory.zswap.max":"3",
                     "cpu.max":"5000","cpu.weight":"7","cpuset.cpus":"3","pids.max":"12","io.weight":"default 40"}}"#,
                 &[
                     "MemoryMax=8192",
                     "MemoryHigh=infinity",
                     "MemoryMin=1",
+                    "MemoryZSwapMax=3",
                     "CPUQuotaPerSecUSec=50000",
                     "CPUWeight=7",
                     "AllowedCPUs=08",
@@ -303,11 +304,11 @@ mod tests {
         let quota = writes.iter().find(|write| write.file == "cpu.cfs_quota_us").unwrap();
         assert_eq!(quota.value, "25500");
         let mut got = show(&of_writes(&writes, false));
-        got.retain(|property| !property.starts_with("BlockIOWeight"));
         got.sort();
         assert_eq!(
             got,
             [
+                "BlockIOWeight=300",
                 "CPUQuotaPerSecUSec=510000",
                 "CPUQuotaPeriodUSec=50000",
                 "CPUShares=7",
