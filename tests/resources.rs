@@ -60,6 +60,23 @@ fn bad_values() -> Vec<(&'static str, Value, &'static str)> {
         ),
         ("rdma", json!({"mlx5_0": {}}), "linux.resources.rdma[\"mlx5_0\"]"),
         ("rdma", json!({"a b": {"hcaHandles": 1}}), "linux.resources.rdma[\"a b\"]"),
+        ("rdma", json!({"../x": {"hcaHandles": 1}}), "linux.resources.rdma[\"../x\"]"),
+        (
+            "network",
+            json!({"priorities": [{"name": "../x", "priority": 1}]}),
+            "linux.resources.network.priorities[0].name",
+        ),
+        // The number by which version 1 means every device.
+        (
+            "devices",
+            json!([{"allow": true, "type": "c", "major": u32::MAX, "minor": 1, "access": "rw"}]),
+            "linux.resources.devices[0].major",
+        ),
+        (
+            "devices",
+            json!([{"allow": true, "type": "b", "major": 8, "minor": u32::MAX, "access": "rw"}]),
+            "linux.resources.devices[0].minor",
+        ),
     ]
 }
 

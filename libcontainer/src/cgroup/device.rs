@@ -110,8 +110,8 @@ impl Rules {
             None | Some("") => ALL,
             Some(letters) => access(letters).map_err(|error| ("access", error))?,
         };
-        let major = number(rule.major, "major").map_err(|error| ("major", error))?;
-        let minor = number(rule.minor, "minor").map_err(|error| ("minor", error))?;
+        let major = number(rule.major, 0xfff, "major").map_err(|error| ("major", error))?;
+        let minor = number(rule.minor, 0xf_ffff, "minor").map_err(|error| ("minor", error))?;
         let kinds: &[Kind] = match rule.kind.as_deref() {
             None | Some("a" | "") => &[Kind::Block, Kind::Char],
             Some("b") => &[Kind::Block],
@@ -182,12 +182,14 @@ fn access(letters: &str) -> Result<u8> {
     Ok(access)
 }
 
-fn number(value: Option<i64>, name: &str) -> Result<Option<u32>> {
+/// One above `max` no device has; and version 1 takes the highest there is for every device.
+fn number(value: Option<i64>, max: u32, name: &str) -> Result<Option<u32>> {
     match value {
         None | Some(-1) => Ok(None),
-        Some(value) => u32::try_from(value).map(Some).map_err(|_out_of_range| {
-            Error::config(format!("{value} is not a {name} device number"))
-        }),
+        Some(value) => match u32::try_from(value) {
+            Ok(number) if number <= max => Ok(Some(number)),
+            _ => Err(Error::config(format!("{value} is not a {name} device number"))),
+        },
     }
 }
 

@@ -110,6 +110,19 @@ fn bad_rules_are_errors_that_name_them() {
             r#"[{"type":"c","minor":4294967296}]"#,
             "4294967296 is not a minor device number (config.json: linux.resources.devices[0].minor)",
         ),
+        // To version 1 that is every device.
+        (
+            r#"[{"allow":true,"type":"c","major":4294967295}]"#,
+            "4294967295 is not a major device number (config.json: linux.resources.devices[0].major)",
+        ),
+        (
+            r#"[{"allow":true,"type":"c","major":4096,"minor":1048575}]"#,
+            "4096 is not a major device number (config.json: linux.resources.devices[0].major)",
+        ),
+        (
+            r#"[{"allow":true,"type":"b","major":4095,"minor":1048576}]"#,
+            "1048576 is not a minor device number (config.json: linux.resources.devices[0].minor)",
+        ),
     ] {
         let parsed: Vec<DeviceRule<'_>> = serde_json::from_str(json).unwrap();
         assert_eq!(Rules::new(&parsed, true).unwrap_err().to_string(), words);

@@ -2,7 +2,7 @@
 
 use super::writes::{
     self, BlockWeight, LIMIT, Missing, Purpose, RESERVATION, SWAP, SWAPPINESS, Writes,
-    block_weight, memory_pair, page_size, word,
+    block_weight, interface, memory_pair, page_size,
 };
 use crate::spec::{BlockIo, Cpu, Memory, Resources};
 use crate::{Error, Result};
@@ -40,7 +40,7 @@ pub(super) fn writes(resources: &Resources<'_>, purpose: Purpose) -> Result<Writ
         }
         for (i, priority) in network.priorities.iter().enumerate() {
             let field = format!("linux.resources.network.priorities[{i}]");
-            let name = word(&priority.name, &format!("{field}.name"))?;
+            let name = interface(&priority.name, i)?;
             let line = format!("{name} {}", priority.priority);
             out.add("net_prio", "net_prio.ifpriomap", line, field);
         }

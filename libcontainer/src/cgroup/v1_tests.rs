@@ -220,6 +220,16 @@ fn what_cannot_be_is_an_error_that_names_the_property() {
             "linux.resources.blockIO.throttleReadIOPSDevice[0].minor",
         ),
         (r#"{"rdma":{"a b":{"hcaHandles":1}}}"#, "is not a name", r#"linux.resources.rdma["a b"]"#),
+        (
+            r#"{"rdma":{"../x":{"hcaHandles":1}}}"#,
+            "is not a name",
+            r#"linux.resources.rdma["../x"]"#,
+        ),
+        (
+            r#"{"network":{"priorities":[{"name":"eth0","priority":1},{"name":"0123456789abcdef","priority":1}]}}"#,
+            "is not a name",
+            "linux.resources.network.priorities[1].name",
+        ),
     ] {
         let error = writes(&parse(json), Purpose::Create).unwrap_err().to_string();
         assert!(error.contains(words), "{json}: {error}");

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::convert;
 use super::writes::{
     self, BlockWeight, LIMIT, Missing, Purpose, RESERVATION, SWAP, Write, Writes, block_weight,
-    memory_pair, page_size,
+    interface, memory_pair, page_size,
 };
 use crate::spec::{BlockIo, Cpu, Memory, Resources};
 use crate::{Error, Result};
@@ -38,6 +38,10 @@ pub(super) fn writes(
         out.add("hugetlb", format!("hugetlb.{size}.max"), &*limit, field.clone());
         let file = format!("hugetlb.{size}.rsvd.max");
         out.add_or("hugetlb", file, limit, field, Missing::Ignore);
+    }
+    let priorities = resources.network.as_ref().map(|network| &network.priorities[..]);
+    for (i, priority) in priorities.unwrap_or_default().iter().enumerate() {
+        interface(&priority.name, i)?;
     }
     if let Some(network) = &resources.network
         && (network.class_id.is_some_and(|class| class != 0) || !network.priorities.is_empty())

@@ -214,10 +214,19 @@ pub(super) fn page_size<'s>(size: &'s str, field: &str) -> Result<&'s str> {
     }
 }
 
-/// A name written into a line of its own: a blank or newline in it would make it another line, a NUL end it.
-pub(super) fn word<'s>(name: &'s str, field: &str) -> Result<&'s str> {
-    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c == '\0') {
-        return Err(Error::config(format!("{name:?} is not a name")).field(field.to_owned()));
+/// The longest name of a network interface: `IFNAMSIZ`, which counts a NUL.
+const INTERFACE_NAME_MAX: usize = 15;
+/// The longest name of an RDMA device: `IB_DEVICE_NAME_MAX`, which counts a NUL.
+const RDMA_NAME_MAX: usize = 63;
+
+/// The name of a device, written into a line of its own: a blank or newline in it would make it another line, a NUL end it.
+/// Each device has a directory in sysfs, so its name is one there.
+fn word<'s>(name: &'s str, max: usize, field: &str) -> Result<&'s str> {
+    let bad = |c: char| c.is_whitespace() || matches!(c, '\0' | '/');
+    if matches!(name, "" | "." | "..") || name.len() > max || name.contains(bad) {
+        return Err(Error::config(format!("{name:?} is not a name"))
+            .field(field.to_owned())
+            .hint(format!("it has up to {max} bytes, and no slash or blank")));
     }
     Ok(name)
 }
@@ -237,6 +246,12 @@ pub(super) fn list<'s>(value: Option<&'s str>, field: &'static str) -> Result<Op
     }
 }
 
+/// The name of an interface in `network.priorities`.
+pub(super) fn interface(name: &str, index: usize) -> Result<&str> {
+    let field = format!("linux.resources.network.priorities[{index}].name");
+    word(name, INTERFACE_NAME_MAX, &field)
+}
+
 /// The rest both versions have in the same form: cpuset lists, pids, rdma.
 pub(super) fn common(resources: &crate::spec::Resources<'_>, out: &mut Writes) -> Result<()> {
     if let Some(cpu) = &resources.cpu {
@@ -254,7 +269,7 @@ pub(super) fn common(resources: &crate::spec::Resources<'_>, out: &mut Writes) -
     }
     for (device, limits) in resources.rdma.iter() {
         let field = format!("linux.resources.rdma[{:?}]", device.as_str());
-        let mut line = word(device, &field)?.to_owned();
+        let mut line = word(device, RDMA_NAME_MAX, &field)?.to_owned();
         if let Some(handles) = limits.hca_handles {
             line.push_str(&format!(" hca_handle={handles}"));
         }
