@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::bad_input::refused;
 use crate::harness::runner::cases;
 use crate::harness::{Container, Test, Value, json};
 
@@ -13,6 +14,7 @@ cases![
     all_devices_can_be_allowed,
     a_later_device_rule_wins,
     a_negative_device_number_is_a_wildcard,
+    a_rule_for_an_unknown_type_is_refused,
 ];
 
 // --- devices ---
@@ -101,4 +103,16 @@ fn a_negative_device_number_is_a_wildcard(t: &Test) {
     rule["minor"] = json!(-1);
     let c = with_rules(t, &[rule]).sh(&with_node(t, ": </dev/it && echo opened"));
     c.run().ok().prints("opened\n");
+}
+
+fn a_rule_for_an_unknown_type_is_refused(t: &Test) {
+    // `u` and `p` are types of linux.devices, not of a rule.
+    for kind in ["u", "p", "B", "cb", "all", " "] {
+        let c = with_rules(t, &[json!({"allow": true, "type": kind, "access": "r"})]);
+        refused(&c).names("linux.resources.devices[1].type");
+    }
+    let c = t.container().lasting();
+    c.run_detached();
+    let unbuffered = json!({"devices": [{"allow": true, "type": "u", "access": "r"}]}).to_string();
+    c.call("update", &["-r", "-"]).stdin(unbuffered).run().fails().names("devices[0].type");
 }

@@ -115,7 +115,7 @@ impl Rules {
         let kinds: &[Kind] = match rule.kind.as_deref() {
             None | Some("a" | "") => &[Kind::Block, Kind::Char],
             Some("b") => &[Kind::Block],
-            Some("c" | "u") => &[Kind::Char],
+            Some("c") => &[Kind::Char],
             Some(other) => {
                 let sentence = format!("the device type {other:?} is not a, b or c");
                 return Err(("type", Error::config(sentence)));
