@@ -1,7 +1,9 @@
 //! linux.devices, /dev, masked and read-only paths.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
+use crate::bad_input::refused;
 use crate::harness::runner::cases;
 use crate::harness::{Kind, Test, json};
 
@@ -28,6 +30,8 @@ cases![
     a_masked_path_outside_proc_works,
     read_only_paths_are_read_only,
     missing_read_only_paths_are_ignored,
+    the_root_may_be_among_the_read_only_paths,
+    the_root_cannot_be_masked,
     the_host_is_not_masked,
     relative_masked_paths,
 ];
@@ -254,6 +258,46 @@ fn read_only_paths_are_read_only(t: &Test) {
 
 fn missing_read_only_paths_are_ignored(t: &Test) {
     t.container().set("/linux/readonlyPaths", json!(["/no/such/path"])).run().ok().no_stderr();
+}
+
+fn the_root_may_be_among_the_read_only_paths(t: &Test) {
+    // By its name, by a detour, through links of the image; last, so that the runtime can still write there.
+    for path in ["/", "//", "/../", "/etc/..", "/whole", "/etc/whole/etc/.."] {
+        for user_namespace in [false, true] {
+            let mut c = t
+                .container()
+                .set("/linux/readonlyPaths", json!([path, "/proc/sys"]))
+                .set("/process/cwd", json!("/made/here"))
+                .push(
+                    "/mounts",
+                    json!({"destination": "/new/place", "type": "tmpfs", "source": "tmpfs"}),
+                )
+                .sh("pwd; touch /x; touch /etc/x; touch /new/place/x && echo there");
+            if user_namespace && t.host.user_namespaces {
+                c = c.user_namespace(100_000);
+            }
+            if user_namespace {
+                // Root of the new one may not write in a root that is the host's root's.
+                fs::create_dir_all(c.path("/made/here")).unwrap();
+                fs::create_dir_all(c.path("/new/place")).unwrap();
+            }
+            symlink("/", c.path("/whole")).unwrap();
+            symlink("..", c.path("/etc/whole")).unwrap();
+            let output = c.run().ok();
+            let refusals = output.stderr.matches("Read-only file system").count();
+            assert_eq!(refusals, 2, "{path}: {output}");
+            output.prints("/made/here\nthere\n");
+            assert!(fs::write(c.path("/of-the-host"), "").is_ok(), "the host's own");
+        }
+    }
+}
+
+fn the_root_cannot_be_masked(t: &Test) {
+    for path in ["/", "/../", "/etc/..", "/whole"] {
+        let c = t.container().set("/linux/maskedPaths", json!(["/proc/keys", path]));
+        symlink("/", c.path("/whole")).unwrap();
+        refused(&c).names("linux.maskedPaths[1]");
+    }
 }
 
 fn the_host_is_not_masked(t: &Test) {

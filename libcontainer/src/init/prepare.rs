@@ -76,14 +76,14 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     let slave = make_console(child, root.as_fd())?;
     child.mark(Stage::Hooks);
     write_sysctls(plan, child.proc.as_fd())?;
-    rootfs::readonly_paths(plan, root.as_fd())?;
+    let whole = rootfs::readonly_paths(plan, root.as_fd())?;
     rootfs::masked_paths(plan, root.as_fd())?;
     child.mark(Stage::Hidden);
     make_cwd(plan, root.as_fd())?;
     apply_limits(child)?;
     mount::last(child, root.as_fd())?;
     mount::seal(unsealed)?;
-    rootfs::seal(plan, root.as_fd())?;
+    rootfs::seal(plan, root.as_fd(), whole)?;
     rootfs::enter(child, root.as_fd())?;
     drop(root);
     child.mark(Stage::Pivoted);

@@ -80,9 +80,9 @@ fn enter_detached(namespace: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<(),
     nix::unistd::chdir(c"/").at(Step::Chroot, 0)
 }
 
-/// Makes `/` read-only, last of all that is written there.
-pub(super) fn seal(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Fault> {
-    if plan.root.readonly && plan.has_own_mounts() {
+/// Makes `/` read-only, last of all that is written there, if the plan or one of the read-only paths (`listed`) is for it.
+pub(super) fn seal(plan: &Plan, root: BorrowedFd<'_>, listed: bool) -> Result<(), Fault> {
+    if (plan.root.readonly || listed) && plan.has_own_mounts() {
         read_only(root).at(Step::ReadonlyRoot, 0)?;
     }
     Ok(())
@@ -93,16 +93,25 @@ fn read_only(mount: BorrowedFd<'_>) -> Result<(), Errno> {
     mount_setattr(mount, Recursive::No, attr)
 }
 
-/// Makes the listed paths read-only by mounting each on itself.
-pub(super) fn readonly_paths(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Fault> {
+/// Makes the listed paths read-only by mounting each on itself. Says whether `/` is among them: nobody would see what is
+/// mounted there, so [`seal`] does it.
+pub(super) fn readonly_paths(plan: &Plan, root: BorrowedFd<'_>) -> Result<bool, Fault> {
+    let mut whole = false;
     for (i, path) in plan.readonly.iter().enumerate() {
-        let Some(target) = existing(root, path).at(Step::ReadonlyPath, i)? else { continue };
+        let target = match existing(root, path).at(Step::ReadonlyPath, i)? {
+            Existing::Nothing => continue,
+            Existing::Root => {
+                whole = true;
+                continue;
+            }
+            Existing::Below(target) => target,
+        };
         let tree = open_tree_clone(target.as_fd(), c"", Recursive::Yes, false)
             .at(Step::ReadonlyPath, i)?;
         read_only(tree.as_fd()).at(Step::ReadonlyPath, i)?;
         move_mount(tree.as_fd(), target.as_fd()).at(Step::ReadonlyPath, i)?;
     }
-    Ok(())
+    Ok(whole)
 }
 
 /// Hides the listed paths: a directory under an empty read-only one, a file under the null device.
@@ -116,7 +125,12 @@ pub(super) fn masked_paths(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Faul
         if plan.masked.iter().take(i).any(|earlier| earlier == path) {
             continue;
         }
-        let Some(target) = existing(root, path).at(Step::MaskedPath, i)? else { continue };
+        let target = match existing(root, path).at(Step::MaskedPath, i)? {
+            Existing::Nothing => continue,
+            // The plan has refused it by its name; a symlink of the image leads here.
+            Existing::Root => return Err(Fault::new(Step::MaskedPath, i, Errno::EINVAL)),
+            Existing::Below(target) => target,
+        };
         let is_directory = fd::stat(target.as_fd(), c"").at(Step::MaskedPath, i)?.is(libc::S_IFDIR);
         let mask = match (&empty, is_directory) {
             (_, false) => null_device(),
@@ -132,13 +146,36 @@ pub(super) fn masked_paths(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Faul
     Ok(())
 }
 
-/// `None` for a path that is not there: nothing to protect (config-linux.md "Masked Paths").
-fn existing(root: BorrowedFd<'_>, path: &CStr) -> Result<Option<OwnedFd>, Errno> {
-    match path::open(root, path) {
-        Ok(found) => Ok(Some(found)),
-        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+/// What lies at a masked or read-only path.
+enum Existing {
+    /// Nothing to protect (config-linux.md "Masked Paths").
+    Nothing,
+    /// The container's root itself.
+    Root,
+    /// Something else.
+    Below(OwnedFd),
+}
+
+/// Looks a path up. One without symlinks leads to the root only if it is empty, so that the rest cost nothing more.
+fn existing(root: BorrowedFd<'_>, path: &CStr) -> Result<Existing, Errno> {
+    if path.is_empty() {
+        return Ok(Existing::Root);
+    }
+    let found = match path::open_no_symlinks(root, path) {
+        Err(Errno::ELOOP) => path::open(root, path).map(|found| (found, true)),
+        other => other.map(|found| (found, false)),
+    };
+    match found {
+        Ok((found, true)) if is_root(root, found.as_fd())? => Ok(Existing::Root),
+        Ok((found, _)) => Ok(Existing::Below(found)),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(Existing::Nothing),
         Err(errno) => Err(errno),
     }
+}
+
+fn is_root(root: BorrowedFd<'_>, found: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let (root, found) = (fd::stat(root, c"")?, fd::stat(found, c"")?);
+    Ok((root.mount, root.dev, root.ino) == (found.mount, found.dev, found.ino))
 }
 
 fn null_device() -> Result<OwnedFd, Errno> {

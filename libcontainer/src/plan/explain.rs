@@ -72,7 +72,13 @@ impl Plan {
             },
             Step::MaskedPath => match self.masked.get(index) {
                 Some(path) => {
-                    error.path(absolute(path)).field(format!("linux.maskedPaths[{index}]"))
+                    let error = error.path(absolute(path));
+                    let error = if fault.errno == Errno::EINVAL {
+                        error.hint("the container's root cannot be hidden: does a symlink lead there?")
+                    } else {
+                        error
+                    };
+                    error.field(format!("linux.maskedPaths[{index}]"))
                 }
                 None => error,
             },

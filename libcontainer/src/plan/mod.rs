@@ -249,7 +249,7 @@ impl Plan {
             made_devices: None,
             dev_links: !host_dev,
             ptmx_link: mounts.iter().any(|mount| mount.target.as_c_str() == c"dev/pts"),
-            masked: paths(&linux.masked_paths, "linux.maskedPaths")?,
+            masked: masked(linux)?,
             readonly: paths(&linux.readonly_paths, "linux.readonlyPaths")?,
             hostname: uts_name(spec.hostname.as_deref(), "hostname", &namespaces)?,
             domainname: uts_name(spec.domainname.as_deref(), "domainname", &namespaces)?,
@@ -439,6 +439,16 @@ fn paths(list: &[spec::Str<'_>], field: &str) -> Result<Vec<CString>> {
         cstring(&path::clean(path), field)
     };
     list.iter().enumerate().map(one).collect()
+}
+
+/// The root cannot be hidden: whatever lies on it, nobody's path leads there.
+fn masked(linux: &spec::Linux<'_>) -> Result<Vec<CString>> {
+    let list = paths(&linux.masked_paths, "linux.maskedPaths")?;
+    match list.iter().position(|path| path.is_empty()) {
+        Some(i) => Err(Error::config("the container's root cannot be hidden")
+            .field(format!("linux.maskedPaths[{i}]"))),
+        None => Ok(list),
+    }
 }
 
 fn uts_name(name: Option<&str>, field: &str, namespaces: &NamespacePlan) -> Result<Option<String>> {
