@@ -56,6 +56,7 @@ mod events;
 mod exec;
 mod exec_user;
 mod extra_hierarchies;
+mod fields;
 mod finer_points;
 mod flags;
 mod granted;
@@ -161,6 +162,7 @@ fn main() -> ExitCode {
         cve::CASES,
         cve_mounts::CASES,
         engine_configs::CASES,
+        fields::CASES,
         finer_points::CASES,
         flags::CASES,
         keyring::CASES,

@@ -135,22 +135,26 @@ fn explain(text: &[u8], name: &str, error: &serde_json::Error) -> Error {
         return Error::new(Kind::Config, format!("{name} is empty"));
     }
     let sentence = error.to_string();
-    let missing = sentence.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
-    let field = field_at(text, error.line(), error.column(), missing);
+    // Of these two the place is the object; the name is in the sentence alone.
+    let named = ["missing field `", "duplicate field `"]
+        .into_iter()
+        .find_map(|what| sentence.strip_prefix(what))
+        .and_then(|rest| rest.split('`').next());
+    let field = field_at(text, error.line(), error.column(), named);
     let place = if field.is_empty() { String::new() } else { format!(" {field}:") };
     Error::new(Kind::Config, format!("{name}:{place} {sentence}"))
 }
 
-/// The field a position of a JSON text is in, as `process.user.uid` or `mounts[3].options`; or `missing` from the object
-/// that ends there.
-fn field_at(text: &[u8], line: usize, column: usize, missing: Option<&str>) -> String {
+/// The field a position of a JSON text is in, as `process.user.uid` or `mounts[3].options`; or `named` of the object that
+/// position is in.
+fn field_at(text: &[u8], line: usize, column: usize, named: Option<&str>) -> String {
     let mut end = 0;
     for _ in 1..line {
         let rest = text.get(end..).unwrap_or_default();
         end += rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| at + 1);
     }
     end += column;
-    walk_to(text.get(..end.min(text.len())).unwrap_or_default(), missing)
+    walk_to(text.get(..end.min(text.len())).unwrap_or_default(), named)
 }
 
 enum Level {
@@ -159,7 +163,7 @@ enum Level {
 }
 
 /// Follows strings, brackets and commas up to the end of `text` and says where that is.
-fn walk_to(text: &[u8], missing: Option<&str>) -> String {
+fn walk_to(text: &[u8], named: Option<&str>) -> String {
     let mut levels: Vec<Level> = Vec::new();
     let mut bytes = text.iter().copied().enumerate();
     let mut last = String::new();
@@ -199,8 +203,8 @@ fn walk_to(text: &[u8], missing: Option<&str>) -> String {
             _ => {}
         }
     }
-    if let (Some(Level::Object(last)), Some(missing)) = (levels.last_mut(), missing) {
-        missing.clone_into(last);
+    if let (Some(Level::Object(last)), Some(named)) = (levels.last_mut(), named) {
+        named.clone_into(last);
     }
     let mut field = String::new();
     for level in levels {
@@ -250,6 +254,10 @@ mod tests {
                 "linux.uidMappings[0].hostID",
             ),
             (r#"{"process":{"rlimits":[{}]}}"#, "process.rlimits[0].type"),
+            (r#"{"ociVersion":"1.0.0","linux":{},"ociVersion":"1.0.0"}"#, "ociVersion"),
+            (r#"{"linux":{"devices":[]},"linux":{}}"#, "linux"),
+            (r#"{"process":{"user":{"uid":1},"cwd":"/","user" : {}}}"#, "process.user"),
+            ("{\"mounts\":[{},\n{\"type\":\"a\",\n\"type\"\n:\"b\"}]}", "mounts[1].type"),
         ] {
             let message = message(text);
             assert!(message.contains(&format!("config.json: {field}: ")), "{text}: {message}");

@@ -267,7 +267,7 @@ impl<'a> Container<'a> {
             let seccomp = plan::compile_seccomp(&spec, &mut Vec::new())?;
             let context = ProcessContext { seccomp, ..ProcessContext::default() };
             let plan = ProcessPlan::build(process, context, &mut Vec::new())?;
-            Ok(plan.explain(&fault).context("error during container init"))
+            Ok(plan.explain_of_config(&fault).context("error during container init"))
         };
         explained().unwrap_or_else(|error| error)
     }

@@ -39,6 +39,8 @@ struct Inner {
     operation: String,
     path: Option<PathBuf>,
     field: Option<String>,
+    /// Whether the field comes after the errno.
+    field_last: bool,
     errno: Option<Errno>,
     hint: Option<String>,
 }
@@ -52,6 +54,7 @@ impl Error {
             operation: operation.into(),
             path: None,
             field: None,
+            field_last: false,
             errno: None,
             hint: None,
         }))
@@ -94,6 +97,13 @@ impl Error {
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.0.field = Some(field.into());
         self
+    }
+
+    /// Adds the field after the errno: where callers look for the operation and the errno as one piece.
+    #[must_use]
+    pub fn field_last(mut self, field: impl Into<String>) -> Self {
+        self.0.field_last = true;
+        self.field(field)
     }
 
     /// Adds the errno of the failed system call.
@@ -173,12 +183,15 @@ impl fmt::Display for Error {
         if let Some(path) = &e.path {
             write!(f, " {path:?}")?;
         }
-        if let Some(field) = &e.field {
-            write!(f, " (config.json: {field})")?;
-        }
+        let field = |f: &mut fmt::Formatter<'_>, last| match &e.field {
+            Some(field) if e.field_last == last => write!(f, " (config.json: {field})"),
+            _ => Ok(()),
+        };
+        field(f, false)?;
         if let Some(errno) = e.errno {
             write!(f, ": {}", errno_text(errno))?;
         }
+        field(f, true)?;
         if let Some(hint) = &e.hint {
             write!(f, "; {hint}")?;
         }
@@ -249,6 +262,16 @@ mod tests {
             "mount \"/etc/x\" (config.json: mounts[7]): too many levels of symbolic links; \
              the destination is a symlink"
         );
+    }
+
+    #[test]
+    fn a_field_may_come_after_the_words_of_callers() {
+        let error = Error::os("exec: \"/x\": stat /x", Errno::ENOENT);
+        let error = error.field_last("process.args[0]").hint("look");
+        let whole =
+            "exec: \"/x\": stat /x: no such file or directory (config.json: process.args[0]); look";
+        assert_eq!(error.to_string(), whole);
+        assert_eq!(error.bare(), "exec: \"/x\": stat /x: no such file or directory");
     }
 
     #[test]

@@ -147,10 +147,11 @@ pub fn run_hooks(
     let _ignored = PipeIgnored::begin();
     let mut first = None;
     for (index, hook) in hooks.iter().enumerate() {
-        if let Err(cause) = run_hook(hook, state, options) {
+        if let Err(Failure { cause, field }) = run_hook(hook, state, options) {
             let name = phase.name();
             let error =
                 Error::new(Kind::Hook, format!("error running {name} hook #{index}: {cause}"))
+                    .field(format!("hooks.{name}[{index}]{field}"))
                     .hint(format!("the hook is {:?}", &*hook.path));
             if phase != Phase::Poststop && !options.all {
                 return Err(error);
@@ -161,17 +162,26 @@ pub fn run_hooks(
     first.map_or(Ok(()), Err)
 }
 
-/// Runs one hook to its end; the error is the sentence after the hook's number.
-fn run_hook(hook: &Hook<'_>, state: &[u8], options: &Options<'_>) -> Result<(), String> {
-    let Ended { status, stdout, stderr } = attended(hook, state, options)?;
+/// Why a hook failed: the sentence after its number, and which of its properties it lies with.
+struct Failure {
+    cause: String,
+    field: &'static str,
+}
+
+/// Runs one hook to its end.
+fn run_hook(hook: &Hook<'_>, state: &[u8], options: &Options<'_>) -> Result<(), Failure> {
+    let failure = |field, cause| Failure { cause, field };
+    let Ended { status, stdout, stderr } =
+        attended(hook, state, options).map_err(|cause| failure(".path", cause))?;
     match status {
         Some(status) if status.success() => Ok(()),
-        Some(status) => Err(format!("{status}, stdout: {stdout}, stderr: {stderr}")),
+        Some(status) => Err(failure("", format!("{status}, stdout: {stdout}, stderr: {stderr}"))),
         None => {
             let seconds = hook.timeout.unwrap_or(0);
-            Err(format!(
+            let cause = format!(
                 "hook ran past specified timeout of {seconds}.0s, stdout: {stdout}, stderr: {stderr}"
-            ))
+            );
+            Err(failure(".timeout", cause))
         }
     }
 }

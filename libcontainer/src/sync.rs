@@ -168,11 +168,17 @@ impl Fault {
         Self { step, index: u16::try_from(index).unwrap_or(u16::MAX), errno, detail: Vec::new() }
     }
 
-    /// Adds what only the inside knows.
+    /// Adds what only the inside knows. Of what is too long the middle is left out: a sentence says at its end where the
+    /// mistake is.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<Vec<u8>>) -> Self {
+        const GAP: &[u8] = b" ... ";
         self.detail = detail.into();
-        self.detail.truncate(DETAIL);
+        if self.detail.len() > DETAIL {
+            let end = self.detail.split_off(self.detail.len() - DETAIL / 2);
+            self.detail.truncate(DETAIL - DETAIL / 2 - GAP.len());
+            self.detail.extend(GAP.iter().chain(&end));
+        }
         self
     }
 
@@ -331,6 +337,16 @@ mod tests {
         assert_ne!(fault.encode().first(), Some(&PASSED));
         // A FIFO of a user who has many has two pages.
         assert!(fault.encode().len() + 2 < 8192);
+    }
+
+    #[test]
+    fn a_long_detail_keeps_both_ends() {
+        for len in [0, 1, DETAIL - 1, DETAIL, DETAIL + 1, 3 * DETAIL] {
+            let text = [b"<", vec![b'x'; len].as_slice(), b">"].concat();
+            let fault = Fault::new(Step::Hook, 0, Errno::EIO).detail(text.clone());
+            assert_eq!(fault.detail.len(), text.len().min(DETAIL));
+            assert!(fault.detail.starts_with(b"<") && fault.detail.ends_with(b">"));
+        }
     }
 
     #[test]

@@ -29,16 +29,17 @@ fn failure(hook: Hook<'_>, state: &[u8]) -> String {
 fn a_failure_is_told_in_runcs_words_with_the_output() {
     assert_eq!(
         failure(shell("echo o; echo e >&2; exit 3"), b"{}"),
-        "error running createRuntime hook #0: exit status 3, stdout: o, stderr: e; the hook is \"/bin/sh\""
+        "error running createRuntime hook #0: exit status 3, stdout: o, stderr: e (config.json: hooks.createRuntime[0]); the hook is \"/bin/sh\""
     );
     assert_eq!(
         failure(shell("kill -KILL $$"), b"{}"),
-        "error running createRuntime hook #0: signal: killed, stdout: , stderr: ; the hook is \"/bin/sh\""
+        "error running createRuntime hook #0: signal: killed, stdout: , stderr:  (config.json: hooks.createRuntime[0]); the hook is \"/bin/sh\""
     );
     let missing = Hook { path: "/nonexistent".into(), ..Hook::default() };
     assert_eq!(
         failure(missing, b"{}"),
-        "error running createRuntime hook #0: fork/exec /nonexistent: no such file or directory; \
+        "error running createRuntime hook #0: fork/exec /nonexistent: no such file or directory \
+         (config.json: hooks.createRuntime[0].path); \
          the hook is \"/nonexistent\""
     );
 }
@@ -64,7 +65,7 @@ fn the_state_is_on_standard_input_whole_however_large() {
     let state = vec![b'x'; 3 << 20];
     assert_eq!(
         failure(shell("wc -c; exit 1"), &state),
-        "error running createRuntime hook #0: exit status 1, stdout: 3145728, stderr: ; the hook is \"/bin/sh\""
+        "error running createRuntime hook #0: exit status 1, stdout: 3145728, stderr:  (config.json: hooks.createRuntime[0]); the hook is \"/bin/sh\""
     );
     // A hook that writes as much as it reads would deadlock a runtime that does one thing at a time.
     run(&[shell("cat")], &state).unwrap();
@@ -120,7 +121,7 @@ fn a_late_hook_is_killed_with_its_children() {
     assert_eq!(
         error,
         "error running startContainer hook #0: hook ran past specified timeout of 1.0s, stdout: , \
-         stderr: started; the hook is \"/bin/sh\""
+         stderr: started (config.json: hooks.startContainer[0].timeout); the hook is \"/bin/sh\""
     );
     let taken = begun.elapsed();
     assert!((1.0..3.0).contains(&taken.as_secs_f64()), "{taken:?}");
@@ -137,7 +138,7 @@ fn a_daemon_that_keeps_the_streams_holds_nobody() {
     let begun = Instant::now();
     assert_eq!(
         failure(shell(&script), b""),
-        "error running createRuntime hook #0: exit status 4, stdout: done, stderr: ; the hook is \"/bin/sh\""
+        "error running createRuntime hook #0: exit status 4, stdout: done, stderr:  (config.json: hooks.createRuntime[0]); the hook is \"/bin/sh\""
     );
     assert!(begun.elapsed() < Duration::from_secs(30));
     let pid: i32 = fs::read_to_string(&path).unwrap().trim().parse().unwrap();

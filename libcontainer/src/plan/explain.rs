@@ -105,7 +105,7 @@ impl Plan {
                 error.hint("raise /proc/sys/kernel/keys/maxkeys, or use --no-new-keyring")
             }
             Step::Hook => explain_hook(fault),
-            _ => self.process.explain(fault),
+            _ => self.process.explain_of_config(fault),
         }
     }
 
@@ -232,6 +232,17 @@ fn explain_ids(error: Error, errno: Errno) -> Error {
 }
 
 impl ProcessPlan {
+    /// The same as [`Self::explain`], of the process of `config.json`: what `exec` has from its operands has a name there.
+    pub fn explain_of_config(&self, fault: &Fault) -> Error {
+        let error = self.explain(fault);
+        // Engines look for these sentences in one piece.
+        match fault.step {
+            Step::Exec | Step::Lookup => error.field_last("process.args[0]"),
+            Step::Cwd => error.field_last("process.cwd"),
+            _ => error,
+        }
+    }
+
     /// Says which part of becoming the process failed.
     pub fn explain(&self, fault: &Fault) -> Error {
         let index = usize::from(fault.index);
