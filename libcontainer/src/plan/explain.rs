@@ -70,18 +70,7 @@ impl Plan {
                 .field(format!("linux.sysctl[{:?}]", sysctl.name)),
                 None => error,
             },
-            Step::MaskedPath => match self.masked.get(index) {
-                Some(path) => {
-                    let error = error.path(absolute(path));
-                    let error = if fault.errno == Errno::EINVAL {
-                        error.hint("the container's root cannot be hidden: does a symlink lead there?")
-                    } else {
-                        error
-                    };
-                    error.field(format!("linux.maskedPaths[{index}]"))
-                }
-                None => error,
-            },
+            Step::MaskedPath => self.explain_mask(error, index, fault.errno),
             Step::ReadonlyPath => match self.readonly.get(index) {
                 Some(path) => {
                     error.path(absolute(path)).field(format!("linux.readonlyPaths[{index}]"))
@@ -106,6 +95,17 @@ impl Plan {
             }
             Step::Hook => explain_hook(fault),
             _ => self.process.explain_of_config(fault),
+        }
+    }
+
+    fn explain_mask(&self, error: Error, index: usize, errno: Errno) -> Error {
+        let Some(path) = self.masked.get(index) else { return error };
+        let error = error.path(absolute(path)).field(format!("linux.maskedPaths[{index}]"));
+        match errno {
+            Errno::EINVAL => {
+                error.hint("the container's root cannot be hidden: does a symlink lead there?")
+            }
+            _ => error,
         }
     }
 
