@@ -3,13 +3,14 @@
 //! Who reads what, and why it is as it is:
 //! - containerd decodes the log as a stream of JSON objects and shows the last whose level is `error`; `time` must
 //!   be RFC 3339 or it shows nothing.
-//! - Podman decodes the whole log as **one** object. So in JSON a failing command writes one record, and warnings
-//!   are written only if `--debug` or `--log-level` asks for them.
+//! - Podman decodes the whole log of a command that failed as **one** object. So in JSON a failing command writes one
+//!   record, and warnings are written once it has succeeded, unless `--debug` or `--log-level` asks for more or less.
 //! - conmon, CRI-O and Podman read standard error, and match it against texts such as "no such file or directory".
 //!   So an error is written there whether or not there is a log, and a warning only if a person is watching.
 //! - Scripts that call us runc, and its tests, read the standard error of a `run` in the foreground: see
 //!   [`Logger::stand_in_for_runc`].
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -91,6 +92,8 @@ pub(crate) struct Logger {
     opened: Option<Instant>,
     /// Whether standard error is as runc's.
     as_runc: bool,
+    /// Records that are for the log if the command succeeds.
+    held: RefCell<Vec<String>>,
 }
 
 impl Logger {
@@ -103,6 +106,7 @@ impl Logger {
             level: None,
             opened: None,
             as_runc: false,
+            held: RefCell::default(),
         };
         let opened = logger.configure(globals);
         logger.opened = logger.is_debug().then(Instant::now);
@@ -160,6 +164,21 @@ impl Logger {
         }
     }
 
+    /// Writes what was to wait until it is known that the command has not failed.
+    pub(crate) fn succeeded(&self) {
+        for line in self.held.take() {
+            if let Sink::File(file) = &self.sink {
+                let _a_warning_is_not_worth_it = { file }.write_all(line.as_bytes());
+            }
+        }
+    }
+
+    /// Whether a record is to wait for [`Self::succeeded`].
+    fn holds(&self, level: Level) -> bool {
+        let unasked = self.level.is_none() && level == Level::Warning;
+        unasked && matches!((&self.sink, self.format), (Sink::File(_), Format::Json))
+    }
+
     fn wants(&self, level: Level) -> bool {
         let least = self.level.unwrap_or_else(|| match (&self.sink, self.format) {
             (Sink::Stderr, Format::Text) if self.as_runc || io::stderr().is_terminal() => {
@@ -172,6 +191,9 @@ impl Logger {
     }
 
     fn record(&self, level: Level, message: &str) {
+        if self.holds(level) {
+            return self.held.borrow_mut().push(self.line(level, message));
+        }
         if !self.wants(level) {
             return;
         }

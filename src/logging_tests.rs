@@ -58,6 +58,28 @@ fn json_holds_one_record_unless_more_is_asked_for() {
 }
 
 #[test]
+fn json_holds_the_warnings_of_a_command_that_succeeds() {
+    let levels = |test: &str, flags: &str| {
+        let scratch = Scratch::new(test);
+        let (log, opened) = open(&scratch.0, flags);
+        opened.expect("a log");
+        log.warn("odd");
+        log.warn("queer");
+        log.debug("step");
+        let before = scratch.read().lines().count();
+        log.succeeded();
+        log.succeeded();
+        let text = scratch.read();
+        assert!(text.lines().all(|line| line.starts_with("{\"level\":")), "{text}");
+        (before, text.matches("\"warning\"").count())
+    };
+    assert_eq!(levels("held", "--log-format json"), (0, 2));
+    assert_eq!(levels("held-warning", "--log-format json --log-level warning"), (2, 2));
+    assert_eq!(levels("held-error", "--log-format json --log-level error"), (0, 0));
+    assert_eq!(levels("held-debug", "--log-format json --debug"), (3, 2));
+}
+
+#[test]
 fn text_holds_warnings_unless_less_is_asked_for() {
     assert_eq!(levels("text", ""), "warning error");
     assert_eq!(levels("text-error", "--log-level error"), "error");
@@ -155,6 +177,7 @@ fn a_record_reaches_a_datagram_socket() {
         level: None,
         opened: None,
         as_runc: false,
+        held: RefCell::default(),
     };
     log.warn("odd");
     let mut buffer = [0; 128];

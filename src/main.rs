@@ -68,7 +68,10 @@ fn run(arguments: Arguments) -> i32 {
         _ => FAILURE,
     };
     match perform(&request, &line.globals, &log, arguments, sealed) {
-        Ok(status) => status,
+        Ok(status) => {
+            log.succeeded();
+            status
+        }
         Err(error) => {
             log.fail(&error);
             failure

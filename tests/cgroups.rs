@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::bad_input::refused;
 use crate::harness::host::Layout;
 use crate::harness::runner::cases;
 use crate::harness::{Kind, Test, json, say, wait};
@@ -12,6 +13,7 @@ cases![
     a_relative_cgroups_path_is_accepted,
     a_nested_cgroups_path_is_made_and_removed,
     a_cgroups_path_cannot_climb_out,
+    a_cgroups_path_of_the_root_is_refused,
     a_parent_cgroup_of_others_is_left_alone,
     memory_limit_is_set,
     memory_reservation_is_set,
@@ -117,6 +119,13 @@ fn a_cgroups_path_cannot_climb_out(t: &Test) {
     }
     for dir in ["/sys/fs/", "/sys/", "/"] {
         assert!(fs::metadata(format!("{dir}{id}")).is_err());
+    }
+}
+
+fn a_cgroups_path_of_the_root_is_refused(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "the others take everybody's cgroup for the container's");
+    for path in ["/", "//", "/..", "/a/..", "/../.", "."] {
+        refused(&t.container().set("/linux/cgroupsPath", json!(path))).names("linux.cgroupsPath");
     }
 }
 

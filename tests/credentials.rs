@@ -1,6 +1,7 @@
 //! process.user, capabilities and limits at their edges, for create and for exec.
 
 use std::fs;
+use std::path::Path;
 
 use crate::exec::mask;
 use crate::harness::runner::cases;
@@ -22,6 +23,7 @@ cases![
     a_warning_does_not_spoil_the_log_of_a_failure,
     an_unknown_capability_of_a_process_file_is_a_warning,
     a_warning_is_not_written_where_an_engine_reads,
+    a_warning_is_in_the_json_log_of_a_success,
     a_capability_only_in_effective_is_not_permitted,
     raising_a_hard_limit_without_root_is_reported,
     a_soft_limit_above_the_hard_one_is_refused,
@@ -218,6 +220,56 @@ fn a_warning_is_not_written_where_an_engine_reads(t: &Test) {
         assert_eq!(output.ok().stderr, "said\n");
     }
     assert!(fs::read_to_string(log).unwrap().contains("CAP_NONSENSE"));
+}
+
+/// What the engines' log is: warnings of what has worked, and of a failure the error alone.
+fn a_warning_is_in_the_json_log_of_a_success(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "the others warn before they fail");
+    let c = t
+        .container()
+        .push("/process/capabilities/bounding", json!("CAP_NONSENSE"))
+        .hook("poststop", "exit 7")
+        .lasting();
+    c.write();
+    let log = |name: &str| t.path(name).display().to_string();
+    let flags = |log: &str| ["--log", log, "--log-format", "json"].map(str::to_owned);
+    let call = |call: crate::harness::runtime::Call<'_>, name: &str| {
+        let flags = flags(&log(name));
+        call.global(&flags.each_ref().map(String::as_str)).run()
+    };
+    let records = |name: &str, word: &str| {
+        let text = fs::read_to_string(log(name)).unwrap();
+        let levels: Vec<String> = text
+            .lines()
+            .map(|line| {
+                let record: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{text}"));
+                assert!(record["msg"].as_str().unwrap().contains(word), "{text}");
+                assert!(record["time"].is_string(), "{text}");
+                record["level"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        levels.join(" ")
+    };
+    let pid = c.dir.join("pid").display().to_string();
+    call(c.bundle_call("create", &["--pid-file", &pid]), "create").ok().no_stderr();
+    assert_eq!(records("create", "CAP_NONSENSE"), "warning");
+    call(c.bundle_call("create", &[]), "again").fails();
+    assert_eq!(records("again", "already exists"), "error");
+    c.start().ok();
+    let own = json!({"args": ["true"], "cwd": "/", "capabilities": {"bounding": ["CAP_ODD"]}});
+    let own = process_file(t, &own);
+    call(c.call("exec", &["--process", &own]), "exec").ok().no_stderr();
+    assert_eq!(records("exec", "CAP_ODD"), "warning");
+    call(c.call("delete", &["--force"]), "delete").ok().no_stderr();
+    assert_eq!(records("delete", "poststop hook #0"), "warning");
+    // Known as soon as it runs, not only when it has ended.
+    let flags = flags(&log("run"));
+    let run = c.bundle_call("run", &[]).global(&flags.each_ref().map(String::as_str)).spawn();
+    crate::harness::wait::for_text(Path::new(&log("run")), "CAP_NONSENSE");
+    c.kill("KILL").ok();
+    run.wait().code(137).no_stderr();
+    let text = fs::read_to_string(log("run")).unwrap();
+    assert_eq!(text.matches("\"warning\"").count(), 2, "{text}");
 }
 
 fn an_unknown_capability_of_a_process_file_is_a_warning(t: &Test) {

@@ -7,6 +7,7 @@ use crate::harness::{Kind, Test, json};
 
 cases![
     every_listed_namespace_is_new,
+    an_empty_path_is_a_new_namespace,
     a_namespace_not_listed_is_that_of_the_caller,
     a_container_without_any_new_namespace_but_mount,
     a_namespace_is_joined_by_path,
@@ -60,6 +61,16 @@ fn every_listed_namespace_is_new(t: &Test) {
     c.run_detached();
     for name in ["pid", "net", "ipc", "uts", "mnt", "cgroup"] {
         assert_ne!(namespace(c.pid(), name), own(name), "{name}");
+    }
+}
+
+fn an_empty_path_is_a_new_namespace(t: &Test) {
+    let kinds = ["pid", "network", "ipc", "uts", "mount"];
+    let list: Vec<_> = kinds.iter().map(|kind| json!({"type": kind, "path": ""})).collect();
+    let c = t.container().set("/linux/namespaces", json!(list)).lasting();
+    c.create();
+    for name in ["pid", "net", "ipc", "uts", "mnt"] {
+        assert_ne!(namespace(c.pid(), name), namespace(std::process::id() as i32, name), "{name}");
     }
 }
 

@@ -76,6 +76,7 @@ pub(super) fn stay(
         foreground.become_subreaper()?;
     }
     let mut launched = launch()?;
+    log.succeeded();
     let status = attend(&foreground, &mut launched);
     if !args.flag(&flag::KEEP)
         && let Err(error) = container::delete_ended(launched, store, id, log)

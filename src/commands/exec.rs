@@ -92,6 +92,7 @@ fn start(
     }
     let foreground = Foreground::prepare()?;
     let mut started = run().map_err(failed)?;
+    log.succeeded();
     let tty = started.terminal.take();
     let status = foreground.wait(Attached {
         pidfd: started.pidfd.as_fd(),
