@@ -210,8 +210,11 @@ fn outside(datagram: &[u8]) -> (Vec<u8>, bool) {
     for line in datagram.split(|byte| *byte == b'\n') {
         let name = line.split(|byte| *byte == b'=').next().unwrap_or_default();
         if PASSED_ON.contains(&name) && name.len() < line.len() {
+            // Between lines, not after the last: a manager that reads no more than `READY=1` is content with that.
+            if !message.is_empty() {
+                message.push(b'\n');
+            }
             message.extend_from_slice(line);
-            message.push(b'\n');
             ready |= line == b"READY=1";
         }
     }

@@ -332,7 +332,7 @@ fn notifications_are_relayed_while_the_process_runs() {
     process.send_to(b"READY=1\nMAINPID=1", top.join("notify/notify.sock")).unwrap();
     let mut text = [0; 64];
     let len = manager.recv(&mut text).unwrap();
-    assert_eq!(&text[..len], b"READY=1\n");
+    assert_eq!(&text[..len], b"READY=1");
     send(&child, libc::SIGTERM);
     assert_eq!(end(&child), 2);
     fs::remove_dir_all(&top).unwrap();

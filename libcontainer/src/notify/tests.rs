@@ -55,10 +55,10 @@ fn only_what_holds_outside_is_passed_on() {
     let (message, ready) = outside(
         b"MAINPID=7\nSTATUS=up = yes\nNOTIFYACCESS=all\nREADY=1\nFDSTORE=1\nREADYX=1\nSTATUS\n",
     );
-    assert_eq!(message, b"STATUS=up = yes\nREADY=1\n");
+    assert_eq!(message, b"STATUS=up = yes\nREADY=1");
     assert!(ready);
     assert_eq!(outside(b"BARRIER=1"), (Vec::new(), false));
-    assert_eq!(outside(b"READY=0"), (b"READY=0\n".to_vec(), false));
+    assert_eq!(outside(b"READY=0"), (b"READY=0".to_vec(), false));
     assert_eq!(outside(b""), (Vec::new(), false));
     assert!(outside(b"READY=1").1);
 }
@@ -73,8 +73,8 @@ fn readiness_is_told_with_the_pid_and_waited_for() {
     let init = crate::sys::pidfd::open(getpid()).unwrap();
     let child =
         in_fork(|| i32::from(proxy.wait_ready(init.as_fd(), Pid::from_raw(4242)).unwrap_or(false)));
-    assert_eq!(fixture.heard(), ("STATUS=starting\n".into(), false));
-    assert_eq!(fixture.heard(), ("STATUS=up\nREADY=1\n".into(), false));
+    assert_eq!(fixture.heard(), ("STATUS=starting".into(), false));
+    assert_eq!(fixture.heard(), ("STATUS=up\nREADY=1".into(), false));
     assert_eq!(fixture.heard(), ("MAINPID=4242\n".into(), false));
     // It returns no sooner than the manager has closed the descriptor.
     assert_eq!(child.try_wait(), Ok(None));
@@ -90,7 +90,7 @@ fn a_dead_init_ends_the_wait_but_its_last_word_counts() {
     assert!(!proxy.wait_ready(init.pidfd.as_fd(), init.pid).unwrap());
     fixture.say(b"STATUS=failed");
     assert!(!proxy.wait_ready(init.pidfd.as_fd(), init.pid).unwrap());
-    assert_eq!(fixture.heard().0, "STATUS=failed\n");
+    assert_eq!(fixture.heard().0, "STATUS=failed");
     init.wait().unwrap();
 }
 
@@ -104,8 +104,8 @@ fn the_container_talks_on_while_the_runtime_stays() {
     proxy.relay().unwrap();
     fixture.say(b"STOPPING=1");
     proxy.relay().unwrap();
-    assert_eq!(fixture.heard().0, "READY=1\n");
-    assert_eq!(fixture.heard().0, "STOPPING=1\n");
+    assert_eq!(fixture.heard().0, "READY=1");
+    assert_eq!(fixture.heard().0, "STOPPING=1");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn any_user_may_notify_and_a_left_over_socket_is_replaced() {
     assert_eq!(mode & 0o777, 0o777);
     fixture.say(b"STATUS=x");
     proxy.relay().unwrap();
-    assert_eq!(fixture.heard().0, "STATUS=x\n");
+    assert_eq!(fixture.heard().0, "STATUS=x");
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_manager_in_the_abstract_namespace_is_found() {
     proxy.relay().unwrap();
     let mut text = [0_u8; 16];
     let (len, _) = socket::recv_fd(manager.as_fd(), &mut text).unwrap();
-    assert_eq!(&text[..len], b"READY=1\n");
+    assert_eq!(&text[..len], b"READY=1");
 }
 
 #[test]
