@@ -13,6 +13,7 @@ mod output;
 use std::ffi::OsStr;
 
 use libcontainer::sys::entry::{self, Arguments};
+use libcontainer::log::Log as _;
 use libcontainer::{Error, launch};
 
 use cli::{Name, Request};
@@ -111,6 +112,9 @@ fn perform(
         launch::harden()?;
         if !sealed {
             libcontainer::exeseal::seal(arguments)?;
+        }
+        if log.is_debug() {
+            log.debug(libcontainer::exeseal::describe());
         }
     }
     commands::run(name, args, globals, log)

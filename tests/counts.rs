@@ -27,6 +27,7 @@ cases![
     a_created_container_is_one_process_with_one_thread,
     the_binary_is_small_and_needs_no_relocation,
     debug_prints_a_timeline_of_both_sides,
+    debug_says_where_the_program_runs_from,
 ];
 
 /// Largest size of the release binary, in bytes.
@@ -247,6 +248,14 @@ fn the_binary_is_small_and_needs_no_relocation(t: &Test) {
     // ET_EXEC: the text is where the linker has put it.
     assert_eq!(number(16, 2), 2, "not at fixed addresses");
     assert!(file.len() <= SIZE_LIMIT, "{} bytes, more than {SIZE_LIMIT}", file.len());
+}
+
+fn debug_says_where_the_program_runs_from(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "skep's own");
+    let c = t.container();
+    let told = c.bundle_call("run", &[]).global(&["--debug"]).run().ok();
+    told.names("runs from where nobody can write to it").names("using /proc/self/exe clone");
+    assert!(!c.bundle_call("run", &[]).run().ok().stderr.contains("runs from"));
 }
 
 fn debug_prints_a_timeline_of_both_sides(t: &Test) {

@@ -114,6 +114,16 @@ pub(crate) fn holds(number: RawFd) -> bool {
     number >= 0 && HELD.load(Relaxed) == number
 }
 
+/// How this process is protected, for `--debug`. The words in brackets are what scripts look for in the log of runc, where
+/// they are as true: the clone is one of the mount this file is on.
+pub fn describe() -> &'static str {
+    if HELD.load(Relaxed) >= 0 {
+        "runs from where nobody can write to it (runc: runc exeseal: using /proc/self/exe clone)"
+    } else {
+        "runs from its own file, which this container cannot write to"
+    }
+}
+
 /// Whether this is the image that [`seal`] has executed; the descriptor it came by is kept for later then.
 ///
 /// Nobody but the kernel writes the name an image was executed by, and the descriptor it names is still the executed

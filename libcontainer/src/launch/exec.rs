@@ -105,6 +105,7 @@ pub(crate) fn exec_in(
         // In the words of runc, whose own tests look for them.
         log.debug(&format!("nsexec: affinity: {cpus:#x}"));
     }
+    super::tell_flags(&plan, log);
     clock.step("made the plan");
     let inside = clock.inside();
     let child = clone_child(target, init, &plan, options, inside.as_ref())?;

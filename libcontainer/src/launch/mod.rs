@@ -176,6 +176,7 @@ fn begin(options: &Options<'_>, how: Option<&Restore<'_>>, log: &dyn Log) -> Res
     let resctrl = rdt.map(|plan| Ok((plan, resctrl::mount_point()?))).transpose()?;
     plan.warnings.iter().chain(cgroup_plan.warnings()).for_each(|warning| log.warn(warning));
     warn_of_missing_capabilities(&plan, log);
+    tell_flags(&plan.process, log);
     clock.step("made the plan");
     let fds = Prepared::open(options, &mut plan, &spec, how.is_some())?;
     clock.step("opened the root, the sources of mounts and the namespaces");
@@ -194,6 +195,13 @@ fn begin(options: &Options<'_>, how: Option<&Restore<'_>>, log: &dyn Log) -> Res
     match how {
         None => launch.run(fds, &cgroup_plan, &host),
         Some(how) => launch.restore(fds, how, &cgroup_plan, &host),
+    }
+}
+
+/// The flags that the filter is loaded with, where anybody reads it: in the words of runc, whose own tests look for them.
+fn tell_flags(plan: &plan::ProcessPlan, log: &dyn Log) {
+    if let Some(filter) = plan.seccomp.as_ref().filter(|_| log.is_debug()) {
+        log.debug(&format!("seccomp filter flags: {}", filter.flags));
     }
 }
 
