@@ -12,8 +12,8 @@ mod output;
 
 use std::ffi::OsStr;
 
-use libcontainer::sys::entry::{self, Arguments};
 use libcontainer::log::Log as _;
+use libcontainer::sys::entry::{self, Arguments};
 use libcontainer::{Error, launch};
 
 use cli::{Name, Request};

@@ -172,7 +172,8 @@ fn what_cannot_be_run_is_refused_beforehand() {
     );
     assert!(refused(Hook { timeout: Some(-1), ..shell("") }).contains("not -1"));
     assert!(
-        refused(Hook { env: Some(List(vec!["A=\0".into()])), ..shell("") }).contains("poststart[1].env")
+        refused(Hook { env: Some(List(vec!["A=\0".into()])), ..shell("") })
+            .contains("poststart[1].env")
     );
     assert!(
         refused(Hook { args: List(vec!["\0".into()]), ..shell("") }).contains("poststart[1].args")

@@ -379,7 +379,11 @@ fn run_start_hooks(child: &InitChild<'_>, built: &Built) -> Result<(), Fault> {
     };
     // config.md leaves it open; runc and those who write such hooks take the process's own for granted.
     let env = built.program.env(&child.plan.process);
-    run_hooks(own, Phase::StartContainer, &hooks::Options { env: Inherited::Process(env), ..own.options() })
+    run_hooks(
+        own,
+        Phase::StartContainer,
+        &hooks::Options { env: Inherited::Process(env), ..own.options() },
+    )
 }
 
 /// The descriptors a waiting init still needs.
