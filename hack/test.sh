@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What decides whether a change lands, beyond `make check`: the built binary on the real kernel. Needs root.
 #
-# In the environment: UPDATE_SNAPSHOTS=1 rewrites the plan snapshots, BLACKBOX="name --skip other" chooses black-box tests.
+# In the environment: UPDATE_SNAPSHOTS=1 rewrites the plan snapshots, BLACKBOX="name --skip other" chooses black-box tests,
+# CONFORMANCE=1 runs the suites of others too.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
@@ -36,6 +37,15 @@ installation() {
     done
 }
 
+# What they are made from cannot be had everywhere, which is no failure here: the runner's status is then 75, a skip.
+conformance() {
+    if [[ -z ${CONFORMANCE:-} ]]; then
+        echo "not asked for: 'make conformance', or CONFORMANCE=1, fetches the suites of others and takes ten minutes"
+        return 75
+    fi
+    SKEP=$(release_binary) integration/conformance/run
+}
+
 step 'release build' release_build
 step 'unit tests, as root' cargo test --locked --workspace --lib --bins -- --show-output
 step 'plan snapshots' cargo test --locked --package skep-libcontainer --test plan
@@ -43,4 +53,5 @@ step 'seccomp against libseccomp' seccomp_oracle
 step 'black-box tests' black_box
 step 'make run' hack/run-demo.sh
 step 'make install' installation
+step 'suites of runtime-tools, runc and crun' conformance
 finish

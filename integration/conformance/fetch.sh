@@ -15,7 +15,7 @@ install_packages() {
     apt-get update --quiet >"$log" 2>&1 </dev/null || true
     DEBIAN_FRONTEND=noninteractive "${install[@]}" >>"$log" 2>&1 </dev/null && return
     tail -n 5 "$log" >&2
-    die "CANNOT BE FETCHED: the packages ${missing[*]}"
+    unfetched "the packages ${missing[*]}"
 }
 
 # mirror: where this machine's apt finds its own release.
@@ -42,7 +42,7 @@ fetch_source() {
     [[ -e $target/.unpacked ]] && return
     note "fetching the source of $package $version"
     uri=$(mirror)
-    [[ -n $uri ]] || die "CANNOT BE FETCHED: apt does not say where this machine's packages come from"
+    [[ -n $uri ]] || unfetched "apt does not say where this machine's packages come from"
     mkdir -p "$CACHE/apt/lists/partial" "$CACHE/src"
     printf 'deb-src %s %s main\n' "$uri" "$release" >"$CACHE/apt/sources.list"
     private_apt apt-get update --quiet >"$CACHE/apt/log" 2>&1 || true
@@ -53,7 +53,7 @@ fetch_source() {
     if [[ -z $tarball ]]; then
         tail -n 4 "$CACHE/apt/log" >&2
         private_apt apt-cache showsrc "$package" 2>/dev/null | sed -n "s/^Version: /# $release has $package /p" >&2 || true
-        die "CANNOT BE FETCHED: the source of $package $version"
+        unfetched "the source of $package $version"
     fi
     rm -rf "$target"
     mkdir -p "$target"

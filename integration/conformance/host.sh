@@ -21,6 +21,7 @@ facts() {
     [[ -e /sys/kernel/mm/mempolicy || -e /sys/devices/system/node/node1 ]] && facts+=(numa)
     [[ -e /sys/fs/cgroup/cpu/cpu.rt_period_us ]] && facts+=(rt_group_sched)
     ! tmpfs_tells_inode64 || facts+=(tmpfs_inode64)
+    ! timeout 5 getent hosts github.com >/dev/null || facts+=(github)
     ! grep -qw overlay /proc/filesystems || facts+=(overlay)
     (($(nproc) < 4)) || facts+=(four_cpus)
     (($(nproc) <= 8)) || facts+=(more_than_8_cpus)

@@ -3,22 +3,25 @@
 
 # write_results FILE
 write_results() {
-    local suite kept runtimes=() name file=$1
-    mapfile -t runtimes < <(find "$CACHE/results" -name '*.tsv' -printf '%f\n' | sed 's/\.tsv$//' | sort -u |
-        awk '{ order = $1 == "skep" ? 0 : $1 == "runc" ? 1 : 2; print order, $1 }' | sort -n | cut -d' ' -f2)
+    local suite kept lanes=() file=$1
+    mapfile -t lanes < <(find "$CACHE/results" -name '*.tsv' -printf '%f\n' | sed 's/\.tsv$//' | sort -Vu |
+        awk '{ order = $1 == "skep" ? 0 : $1 ~ /^runc/ ? 1 : 2; print order, $1 }' | sort -s -n -k1,1 | cut -d' ' -f2)
     {
         printf '# What the suites say\n\nWritten by `integration/conformance/run --results`. Of each suite and runtime the last whole run.\n'
+        printf 'A test that passed in some of several runs counts as failed.\n'
         for suite in runtime-tools runc crun; do
             [[ -d $CACHE/results/$suite ]] || continue
             kept=$(find "$CACHE/results/$suite" -name '*.tsv' | head -n 1)
             [[ -n $kept ]] || continue
             printf '\n## %s, %s\n\n' "$suite" "$(heading suite "$kept")"
-            results_summary "$suite" "${runtimes[@]}"
-            results_table "$suite" "${runtimes[@]}"
+            results_summary "$suite" "${lanes[@]}"
+            results_runs "$suite" "${lanes[@]}"
+            results_table "$suite" "${lanes[@]}"
             ! [[ -e $CACHE/results/$suite/skep.tsv ]] || results_reasons "$suite"
         done
-        printf '\n## The host\n\nLinux %s on %s, %d processors, %s. Of what expectations depend on it has: %s.\n' "$(uname -r)" \
-            "$(uname -m)" "$(nproc)" "$(sed -n 's/^PRETTY_NAME="\(.*\)"/\1/p' /etc/os-release)" "$(facts)"
+        printf '\n## The host\n\nLinux %s on %s, %d processors, %s.\n\nWhat expectations depend on it had, when:\n\n' "$(uname -r)" \
+            "$(uname -m)" "$(nproc)" "$(sed -n 's/^PRETTY_NAME="\(.*\)"/\1/p' /etc/os-release)"
+        results_facts "${lanes[@]}"
     } >"$file.part"
     mv "$file.part" "$file"
     note "wrote $file"
@@ -27,33 +30,55 @@ write_results() {
 # heading KEY FILE: of what stands at the top of kept results.
 heading() { awk -F '\t' -v key="#$1" '$1 == key { print $2 }' "$2"; }
 
-# results_summary SUITE RUNTIME...
+# results_summary SUITE LANE...
 results_summary() {
-    local suite=$1 name kept
+    local suite=$1 lane kept
     shift
-    printf '| runtime | passed | failed | skipped | seconds | date |\n|---|---|---|---|---|---|\n'
-    for name; do
-        kept=$CACHE/results/$suite/$name.tsv
+    printf '| runtime | passed | failed | skipped | runs | seconds | date |\n|---|---|---|---|---|---|---|\n'
+    for lane; do
+        kept=$CACHE/results/$suite/$lane.tsv
         [[ -e $kept ]] || continue
-        awk -F '\t' -v version="$(heading version "$kept")" -v seconds="$(heading seconds "$kept")" \
-            -v date="$(heading date "$kept")" '
+        awk -F '\t' '
+            /^#version/ { version = $2 } /^#date/ { date = $2 } /^#run/ { runs++; seconds = $2; gsub(/.*, | s$/, "", seconds) }
+            /^#retry\tno/ { retry = ", none run again" }
             /^#/ { next }
             { count[$3]++ }
-            END { printf "| %s | %d | %d | %d | %s | %s |\n", version, count["pass"], count["fail"], count["skip"], seconds, date }' \
+            END { printf "| %s | %d | %d | %d | %d%s | %s | %s |\n", version, count["pass"], count["fail"], count["skip"], runs, retry, seconds, date }' \
             "$kept"
     done
 }
 
-# results_table SUITE RUNTIME...: passed, failed and skipped of each file, where anything was not passed by all.
-results_table() {
-    local suite=$1 name files=()
+# results_runs SUITE LANE...: where there were several, each; which tests were run again, and which had several outcomes.
+results_runs() {
+    local suite=$1 lane kept
     shift
-    for name; do
-        [[ ! -e $CACHE/results/$suite/$name.tsv ]] || files+=("$CACHE/results/$suite/$name.tsv")
+    for lane; do
+        kept=$CACHE/results/$suite/$lane.tsv
+        [[ -e $kept ]] || continue
+        awk -F '\t' -v lane="$lane" '
+            function say(text) { if (!said++) print ""; print "- " lane ", " text }
+            /^#run/ { runs[++n] = $2; next }
+            /^#unstable/ { unstable[++u] = $2; next }
+            /^#/ { next }
+            $4 ~ /in try [0-9]+ of|the last of [0-9]+ tries/ { again[++a] = $1 ": " $4 }
+            END {
+                if (n > 1) for (i = 1; i <= n; i++) say("run " i ": " runs[i])
+                for (i = 1; i <= a; i++) say("run again: " again[i])
+                for (i = 1; i <= u; i++) say("not always the same: " unstable[i])
+            }' "$kept"
+    done
+}
+
+# results_table SUITE LANE...: passed, failed and skipped of each file, where anything was not passed by all.
+results_table() {
+    local suite=$1 lane files=()
+    shift
+    for lane; do
+        [[ ! -e $CACHE/results/$suite/$lane.tsv ]] || files+=("$CACHE/results/$suite/$lane.tsv")
     done
     printf '\nPassed/failed/skipped of the files that not every runtime passes:\n\n'
     awk -F '\t' '
-        FNR == 1 { r++; name = FILENAME; sub(/.*\//, "", name); sub(/\.tsv$/, "", name); runtime[r] = name }
+        FNR == 1 { r++; name = FILENAME; sub(/.*\//, "", name); sub(/\.tsv$/, "", name); sub(/-/, " ", name); runtime[r] = name }
         /^#/ { next }
         !($1 in seen) { seen[$1] = ++n; file[n] = $1 }
         { count[r, $1, $3]++; if ($3 == "fail") failed[$1] = 1 }
@@ -70,15 +95,38 @@ results_table() {
         }' "${files[@]}"
 }
 
-# results_reasons SUITE: why skep fails what it fails.
+# results_reasons SUITE: why skep fails what it fails and skips what it skips.
 results_reasons() {
-    local file test outcome why
-    read_expectations "$1" "$CACHE/results/$1/skep.tsv"
+    local file test outcome why kept=$CACHE/results/$1/skep.tsv skipped=()
+    read_expectations "$1" "$kept"
     printf '\nWhat skep fails:\n\n'
     while IFS=$'\t' read -r file test outcome why; do
-        [[ $outcome == fail ]] || continue
-        expected "$file: $test" fail '' || true
+        [[ $outcome != pass ]] || continue
+        expected "$file: $test" "$outcome" "$why" || [[ $WANTED == flaky ]] || REASON=''
+        if [[ $outcome == skip ]]; then
+            [[ $REASON == "$why" || -z $why ]] || REASON=$why
+            skipped+=("${REASON:-not expected}")
+            continue
+        fi
         [[ $test == all ]] && test=$file || test="$file: $test"
         printf -- '- %s: %s\n' "$test" "${REASON:-not expected}"
-    done < <(grep -v '^#' "$CACHE/results/$1/skep.tsv")
+    done < <(grep -v '^#' "$kept")
+    ((!${#skipped[@]})) || {
+        printf '\nWhat is skipped, how often and why:\n\n'
+        printf '%s\n' "${skipped[@]}" | sort | uniq -c | sort -k1,1nr | sed -E 's/^ *([0-9]+) /- \1: /'
+    }
+}
+
+# results_facts LANE...: of each kept run, those alike together.
+results_facts() {
+    local suite lane kept
+    for suite in runtime-tools runc crun; do
+        for lane; do
+            kept=$CACHE/results/$suite/$lane.tsv
+            [[ ! -e $kept ]] || printf '%s\t%s with %s\n' "$(heading facts "$kept")" "$suite" "${lane/-/ }"
+        done
+    done | awk -F '\t' '
+        !($1 in all) { order[++n] = $1 }
+        { all[$1] = all[$1] (all[$1] == "" ? "" : ", ") $2 }
+        END { for (i = 1; i <= n; i++) printf "- %s: %s\n", order[i], all[order[i]] }'
 }

@@ -68,7 +68,7 @@ runc_debian() {
     if ! debootstrap --variant=minbase "$codename" "$root" ${uri:+"$uri"} >"$CACHE/debootstrap.log" 2>&1; then
         tail -n 5 "$CACHE/debootstrap.log" >&2
         rm -rf "$root"
-        die 'CANNOT BE FETCHED: a minimal Debian'
+        unfetched 'a minimal Debian'
     fi
     # Each test of a file unpacks it anew.
     rm -rf "$root"/var/cache/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,info,locale,man,perl5,zoneinfo} \

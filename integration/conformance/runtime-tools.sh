@@ -4,7 +4,8 @@
 RUNTIME_TOOLS_VERSION=${RUNTIME_TOOLS_VERSION:-0.9.0.109.ge931285-1}
 RUNTIME_TOOLS_PATH=go/src/github.com/opencontainers/runtime-tools
 
-# They look at a container that may end before they do: a program that fails is run again, this often.
+# They look at a container that may end before they do: a program that fails is run again, this often in all. Each try is
+# recorded; with --no-retry there is one.
 declare -A RUNTIME_TOOLS_RACES=([pidfile]=5 [killsig]=3 [poststart]=3 [poststop]=3)
 
 runtime_tools_version() { printf '%s' "${RUNTIME_TOOLS_VERSION%-*}"; }
@@ -39,7 +40,7 @@ go_build() {
 runtime_tools_prepare() { cd "$CACHE/$RUNTIME_TOOLS_PATH"; }
 
 runtime_tools_run() {
-    local program name try
+    local program name try tries
     mkdir -p "$WORK/runtime-tools"
     chmod 755 "$WORK/runtime-tools"
     for program in bin/*; do
@@ -47,11 +48,16 @@ runtime_tools_run() {
         wanted "$name" || continue
         mkdir -p "validation/$name"
         ln -f "$program" "validation/$name/$name.t"
+        tries=${RUNTIME_TOOLS_RACES[$name]:-1}
+        [[ -z $NO_RETRY ]] || tries=1
         for ((try = 1; ; try++)); do
             runtime_tools_program "$name"
-            [[ $OUTCOME == fail ]] && ((try < ${RUNTIME_TOOLS_RACES[$name]:-1})) || break
+            [[ $OUTCOME == fail ]] && ((try < tries)) || break
         done
-        ((try == 1)) || note "$name: $OUTCOME in the run number $try; it races with the container it looks at"
+        if ((try > 1)); then
+            note "$name: $OUTCOME in try $try of $tries; it races with the container it looks at"
+            [[ $OUTCOME == fail ]] && WHY+="; the last of $try tries" || WHY="in try $try of $tries"
+        fi
         result "$name" all "$OUTCOME" "$WHY"
     done
 }
