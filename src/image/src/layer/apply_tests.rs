@@ -301,6 +301,23 @@ fn global_headers_are_ignored_and_a_missing_end_is_a_remark() {
     assert_eq!(apply(&b""[..], root.as_fd(), &options).unwrap().used.entries, 0);
 }
 
+/// As umoci insert writes them: what is missing is nobody's. A byte less, and it is.
+#[test]
+fn a_missing_padding_at_the_end_is_a_remark() {
+    let layer = t().file("f", "made!").0;
+    let options = Options { owners: Owners::Single, ..Options::default() };
+    for there in [5, 6, 511] {
+        let place = Place::new();
+        let root = place.open("rootfs");
+        let report = apply(&layer[..512 + there], root.as_fd(), &options).unwrap();
+        assert!(report.warnings[0].contains("padding"), "{:?}", report.warnings);
+        assert_eq!(place.tree(), ["f644 f=made!"]);
+    }
+    let place = Place::new();
+    let error = apply(&layer[..512 + 4], place.open("rootfs").as_fd(), &options).unwrap_err();
+    assert!(error.to_string().contains("in the middle of a file"), "{error}");
+}
+
 #[test]
 fn pax_wins_over_the_header() {
     // CVE-2025-62518: who takes the size of the header finds an archive in the file.

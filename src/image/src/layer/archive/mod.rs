@@ -135,8 +135,14 @@ impl<R: BufRead> Archive<R> {
 
     /// The next entry; `None` at the end, when everything was read that there is: the diff ID covers it.
     pub(super) fn next(&mut self) -> Result<Option<Entry>> {
-        self.skip(self.data.saturating_add(self.padding))?;
+        self.skip(self.data)?;
+        let padded = self.passed(self.padding)?;
         (self.data, self.padding) = (0, 0);
+        if !padded {
+            // umoci insert ends its layers so, up to 0.4.7 at least; Go reads them.
+            self.remarks.push("the archive ends before the padding of its last file".into());
+            return Ok(None);
+        }
         let mut before = Before::default();
         let mut first = true;
         loop {
@@ -392,17 +398,22 @@ impl<R: BufRead> Archive<R> {
         Ok(Some(block))
     }
 
-    fn skip(&mut self, mut count: u64) -> Result<()> {
+    fn skip(&mut self, count: u64) -> Result<()> {
+        if self.passed(count)? { Ok(()) } else { Err(cut("in the middle of a file")) }
+    }
+
+    /// Goes on by `count` bytes: false where the archive ends before.
+    fn passed(&mut self, mut count: u64) -> Result<bool> {
         while count > 0 {
             let there = self.waiting()?.len();
             if there == 0 {
-                return Err(cut("in the middle of a file"));
+                return Ok(false);
             }
             let step = there.min(usize::try_from(count).unwrap_or(usize::MAX));
             self.consume(step);
             count -= u64::try_from(step).unwrap_or(count);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What has come and is not used yet; empty at the end.
