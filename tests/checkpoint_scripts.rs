@@ -22,6 +22,8 @@ cases![
     what_cannot_be_restored_is_not_ended,
     what_is_lost_is_told,
     a_relative_criu_is_not_the_bundles,
+    the_options_of_the_host_are_those_of_the_first_file,
+    options_of_the_command_line_reach_criu,
 ];
 
 /// Answers the question for the version.
@@ -292,4 +294,100 @@ fn a_relative_criu_is_not_the_bundles(t: &Test) {
     let output = call.cwd(&t.path("here")).global(&["--criu", "bin/criu"]).run();
     assert!(evil.metadata().is_err(), "a program of the bundle was executed");
     output.fails().names("ended without an answer").names("of the caller");
+}
+
+/// Keeps the whole request in a file of the test's, and says that nothing could be done.
+fn keeping(t: &Test) -> (String, std::path::PathBuf) {
+    let request = t.path("request");
+    let take = format!("dd bs=200000 count=1 <&3 2>/dev/null >{}", request.display());
+    (with_script(t, &format!("{VERSION_4_2}; {take}; {NOT_DUMPED}")), request)
+}
+
+fn holds(request: &[u8], part: &[u8]) -> bool {
+    request.windows(part.len()).any(|window| window == part)
+}
+
+/// `org.criu.config`, then `/etc/criu/skep.conf`, then runc's.
+fn the_options_of_the_host_are_those_of_the_first_file(t: &Test) {
+    let (criu, request) = keeping(t);
+    t.need_program("unshare");
+    t.need(fs::metadata("/etc/criu").is_ok(), "no /etc/criu to put files in");
+    let etc = t.path("etc");
+    let mount = format!("mount --bind {} /etc/criu && exec \"$0\" \"$@\"", etc.display());
+    let by = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &mount];
+    for (annotation, files, expected) in [
+        (None, &["skep.conf", "runc.conf"][..], Some("/etc/criu/skep.conf")),
+        (None, &["runc.conf"], Some("/etc/criu/runc.conf")),
+        (None, &["skep.conf/", "runc.conf"], Some("/etc/criu/runc.conf")),
+        (None, &["crun.conf", "default.conf"], None),
+        (Some("/of/the/container"), &["skep.conf", "runc.conf"], Some("/of/the/container")),
+        (Some(""), &["skep.conf", "runc.conf"], None),
+    ] {
+        let _of_the_last_round = fs::remove_dir_all(&etc);
+        fs::create_dir(&etc).unwrap();
+        for file in files {
+            match file.strip_suffix('/') {
+                Some(directory) => fs::create_dir(etc.join(directory)).unwrap(),
+                None => fs::write(etc.join(file), "").unwrap(),
+            }
+        }
+        let mut c = t.container().lasting();
+        if let Some(path) = annotation {
+            c = c.set("/annotations", json!({"org.criu.config": path}));
+        }
+        let images = t.path("images").display().to_string();
+        let restore = c.bundle_call("restore", &["--image-path", &images]);
+        c.run_detached();
+        let dump = checkpoint(&c, &criu, &[]);
+        dump.by(&by).run().fails();
+        let asked = |what: &str| {
+            let bytes = fs::read(&request).unwrap();
+            for path in ["/etc/criu/skep.conf", "/etc/criu/runc.conf", "/of/the/container"] {
+                // Field 51 of criu_opts (rpc.proto): a text with its length.
+                let field = [&[0x9a, 0x03, path.len() as u8], path.as_bytes()].concat();
+                let there = holds(&bytes, &field);
+                assert_eq!(there, expected == Some(path), "{what}: {path} of {files:?}");
+                assert!(there || !holds(&bytes, path.as_bytes()), "{what}: {path}");
+            }
+            fs::remove_file(&request).unwrap();
+        };
+        asked("checkpoint");
+        c.delete_force().ok();
+        fs::create_dir_all(&images).unwrap();
+        restore.global(&["--criu", &criu]).by(&by).run().fails();
+        asked("restore");
+        fs::remove_dir_all(&images).unwrap();
+    }
+}
+
+/// crun's, and those by which Podman asks for labels.
+fn options_of_the_command_line_reach_criu(t: &Test) {
+    let (criu, request) = keeping(t);
+    let images = t.path("images").display().to_string();
+    let text = |field: &[u8], value: &str| [field, &[value.len() as u8], value.as_bytes()].concat();
+    for (flags, part) in [
+        // Their numbers in rpc.proto: 52, 64 (1 to 3), 53 and 63.
+        (&["--tcp-close"][..], vec![0xa0, 0x03, 1]),
+        (&["--network-lock", "iptables"], vec![0x80, 0x04, 1]),
+        (&["--network-lock", "nftables"], vec![0x80, 0x04, 2]),
+        (&["--network-lock", "skip"], vec![0x80, 0x04, 3]),
+        (&["--lsm-profile", "apparmor:other"], text(&[0xaa, 0x03], "apparmor:other")),
+        (&["--lsm-mount-context", "a:b:c:s0"], text(&[0xfa, 0x03], "a:b:c:s0")),
+    ] {
+        let ask = |flags: &[&str]| {
+            let c = t.container().lasting();
+            fs::create_dir_all(&images).unwrap();
+            let flags = [&["--image-path", images.as_str()], flags].concat();
+            c.bundle_call("restore", &flags).global(&["--criu", &criu]).run().fails();
+            let bytes = fs::read(&request).unwrap();
+            fs::remove_file(&request).unwrap();
+            bytes
+        };
+        assert!(holds(&ask(flags), &part), "{flags:?}");
+        assert!(!holds(&ask(&[]), &part), "without {flags:?}");
+    }
+    // On the way out as well.
+    let c = running(t);
+    checkpoint(&c, &criu, &["--network-lock", "skip"]).run().fails();
+    assert!(holds(&fs::read(&request).unwrap(), &[0x80, 0x04, 3]));
 }

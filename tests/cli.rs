@@ -45,6 +45,8 @@ cases![
     an_invalid_number_is_refused,
     a_cap_flag_is_not_split_at_commas,
     config_names_another_file,
+    config_names_another_file_for_create,
+    config_names_the_file_of_spec,
     cgroup_manager_cgroupfs_is_the_default,
     cgroup_manager_disabled_makes_no_cgroup,
     an_unknown_cgroup_manager_is_refused,
@@ -447,6 +449,55 @@ fn config_names_another_file(t: &Test) {
     t.call(&["run", "-f", other.to_str().unwrap(), "-b", c.dir.to_str().unwrap(), &c.id])
         .run()
         .ok();
+}
+
+fn config_names_another_file_for_create(t: &Test) {
+    t.need(t.kind() != Kind::Runc, "runc has no --config");
+    // What is named counts, whatever lies in the bundle; relative, it is the caller's, not the bundle's.
+    let c = t.container().args(&["/no/such"]);
+    c.write();
+    let mut other = c.config.clone();
+    other["process"]["args"] = json!(["sh", "-c", "echo other file; exit 3"]);
+    fs::write(t.path("other.json"), other.to_string()).unwrap();
+    fs::write(c.dir.join("other.json"), "not this one").unwrap();
+    let pid = c.dir.join("pid").display().to_string();
+    for name in [t.path("other.json").display().to_string(), "other.json".to_owned()] {
+        for flag in ["--config", "-f"] {
+            if t.kind() == Kind::Crun && name == "other.json" {
+                continue;
+            }
+            let create = c.bundle_call("create", &["--pid-file", &pid, flag, &name]);
+            let output = create.cwd(&t.path("")).run().ok();
+            c.start().ok();
+            assert_eq!(c.wait_exit(), 3);
+            assert_eq!(fs::read_to_string(&output.stdout_path).unwrap(), "other file\n");
+            c.delete().ok();
+        }
+    }
+    let missing = c.bundle_call("create", &["--config", "/no/such.json"]).run();
+    missing.not_ok();
+    t.assert_nothing_left();
+}
+
+fn config_names_the_file_of_spec(t: &Test) {
+    t.need(t.kind() != Kind::Runc, "runc has no --config");
+    let dir = t.path("spec");
+    fs::create_dir(&dir).unwrap();
+    let call = |args: &[&str]| t.bare_call(args).cwd(&dir).run();
+    call(&["spec"]).ok();
+    call(&["spec", "--config", "other.json"]).ok();
+    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+    assert_eq!(read("config.json"), read("other.json"));
+    call(&["spec", "-f", "other.json"]).not_ok();
+    if t.kind() == Kind::Skep {
+        let path = t.path("third.json");
+        call(&["spec", "-f", path.to_str().unwrap(), "-b", "/no/such"]).ok();
+        assert_eq!(fs::read_to_string(path).unwrap(), read("config.json"));
+        call(&["spec", "-f", "other.json"])
+            .fails()
+            .names("File other.json exists. Remove it first");
+        call(&["spec", "-f", "no/such/dir.json"]).fails().names("no/such/dir.json");
+    }
 }
 
 fn cgroup_manager_cgroupfs_is_the_default(t: &Test) {
