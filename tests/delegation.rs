@@ -16,6 +16,12 @@ cases![
     a_read_only_view_is_not_handed_over,
     without_a_cgroup_namespace_nothing_is_handed_over,
     a_killed_create_of_a_user_is_found_from_another_cgroup,
+    a_cgroup_below_is_the_containers,
+    a_cgroup_below_has_the_controllers_and_no_limit,
+    commands_find_the_processes_in_the_cgroup_below,
+    a_bad_name_of_a_cgroup_below_is_refused,
+    a_cgroup_below_is_refused_on_version_1,
+    a_cgroup_below_that_cannot_be_entered_leaves_nothing,
 ];
 
 /// The call where the host has version 2.
@@ -128,5 +134,142 @@ fn a_killed_create_of_a_user_is_found_from_another_cgroup(t: &Test) {
     for directory in [first, second] {
         test::remove_cgroup(&directory);
     }
+    t.assert_nothing_left();
+}
+
+const BELOW: &str = "run.oci.delegate-cgroup";
+
+fn a_cgroup_below_is_the_containers(t: &Test) {
+    let script = "grep ^0: /proc/self/cgroup; cd /sys/fs/cgroup; stat -c %u payload payload/cgroup.procs payload/cgroup.freeze; \
+        mkdir payload/own && echo 0 > payload/own/cgroup.procs && grep ^0: /proc/self/cgroup";
+    let below =
+        |name: &str| container(t, "rw").sh(script).set("/annotations", json!({BELOW: name}));
+    for name in ["payload", "/payload/", "payload//"] {
+        let output = on_v2(t, below(name).bundle_call("run", &[])).ok();
+        output.prints("0::/payload\n0\n0\n65534\n0::/payload/own\n");
+        t.assert_nothing_left();
+    }
+    // Where the container sees nothing of it, and with a hook that is to find it there.
+    let c = container(t, "ro").without_namespace("cgroup").sh("cat /proc/self/cgroup");
+    let c = c.set("/annotations", json!({BELOW: "a/b"}));
+    let c = c.hook(
+        "createRuntime",
+        "grep '^0::' /proc/$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')/cgroup >&2; exit 3",
+    );
+    let output = on_v2(t, c.bundle_call("run", &[])).fails();
+    output.names(&format!("/{}/a/b", c.id));
+    t.assert_nothing_left();
+    // The name of none.
+    let none = container(t, "rw").args(&["cat", "/proc/self/cgroup"]);
+    let none = none.set("/annotations", json!({BELOW: ""}));
+    assert!(on_v2(t, none.bundle_call("run", &[])).ok().stdout.contains("0::/\n"));
+    t.assert_nothing_left();
+}
+
+fn a_cgroup_below_has_the_controllers_and_no_limit(t: &Test) {
+    t.need_layout(Layout::V2);
+    let c = container(t, "rw")
+        .set("/linux/resources", json!({"pids": {"limit": 20}, "memory": {"limit": 100 << 20}}))
+        .set("/annotations", json!({BELOW: "payload"}))
+        .lasting();
+    c.create();
+    let top = t.host.v2(&format!("/{}", c.id), "");
+    let read = |name: &str| fs::read_to_string(top.join(name)).unwrap().trim().to_owned();
+    assert_eq!((read("pids.max").as_str(), read("payload/pids.max").as_str()), ("20", "max"));
+    assert_eq!(read("payload/memory.max"), "max");
+    assert_eq!(read("cgroup.procs"), "");
+    assert_eq!(read("payload/cgroup.procs"), c.pid().to_string());
+    let controllers = read("payload/cgroup.controllers");
+    for name in ["cpu", "memory", "pids"] {
+        assert!(controllers.split(' ').any(|on| on == name), "{name}: {controllers}");
+    }
+    c.call("update", &["--pids-limit", "21"]).run().ok();
+    assert_eq!((read("pids.max").as_str(), read("payload/pids.max").as_str()), ("21", "max"));
+    c.start().ok();
+    c.delete_force().ok();
+    t.assert_nothing_left();
+}
+
+fn commands_find_the_processes_in_the_cgroup_below(t: &Test) {
+    let c = container(t, "rw").set("/annotations", json!({BELOW: "payload"})).lasting();
+    let pid = c.dir.join("pid").display().to_string();
+    on_v2(t, c.bundle_call("create", &["--pid-file", &pid])).ok();
+    on_v2(t, c.call("start", &[])).ok();
+    let exec = |args: &[&str]| on_v2(t, c.exec_with(&[], args)).ok();
+    assert!(exec(&["cat", "/proc/self/cgroup"]).stdout.contains("0::/payload\n"));
+    let ps = on_v2(t, c.call("ps", &["--format", "json"])).ok();
+    assert_eq!(ps.stdout.trim(), format!("[{}]", c.pid()));
+    on_v2(t, c.call("pause", &[])).ok();
+    let state = on_v2(t, c.call("state", &[])).ok();
+    assert!(state.stdout.contains("\"paused\""), "{state}");
+    on_v2(t, c.call("resume", &[])).ok();
+    // It makes room for itself elsewhere, and has what was made for it gone: exec follows.
+    exec(&[
+        "sh",
+        "-c",
+        "cd /sys/fs/cgroup; mkdir other; echo 1 > other/cgroup.procs; echo 0 > cgroup.procs; rmdir payload",
+    ]);
+    let followed = exec(&["cat", "/proc/self/cgroup"]).stdout;
+    assert!(followed.contains("0::/\n") || followed.contains("0::/other\n"), "{followed}");
+    on_v2(t, t.call(&["kill", &c.id, "KILL"])).ok();
+    on_v2(t, c.call("delete", &["--force"])).ok();
+    t.assert_nothing_left();
+}
+
+fn a_bad_name_of_a_cgroup_below_is_refused(t: &Test) {
+    let long = "x".repeat(256);
+    let deep = "x/".repeat(600);
+    for name in [
+        "..",
+        "../x",
+        "a/../b",
+        "a/..",
+        ".",
+        "/",
+        "//",
+        "cgroup.procs",
+        "a b",
+        "a\nb",
+        "a\0b",
+        &long,
+        &deep,
+    ] {
+        let c = container(t, "rw").set("/annotations", json!({BELOW: name}));
+        let output = on_v2(t, c.bundle_call("run", &[])).fails();
+        output.names("annotations[\"run.oci.delegate-cgroup\"]");
+        t.assert_nothing_left();
+    }
+    let c = container(t, "rw").set("/annotations", json!({BELOW: "payload"}));
+    let output = on_v2(t, c.bundle_call("run", &[]).global(&["--cgroup-manager", "disabled"]));
+    output.fails().names("annotations[\"run.oci.delegate-cgroup\"]");
+    t.assert_nothing_left();
+}
+
+fn a_cgroup_below_is_refused_on_version_1(t: &Test) {
+    t.need(t.kind() != Kind::Runc, "runc has none");
+    t.need_layout(Layout::V1);
+    let c = t.container().set("/annotations", json!({BELOW: "payload"}));
+    let output = c.run();
+    match t.kind() {
+        Kind::Crun => drop(output.not_ok()),
+        _ => drop(
+            output.fails().names("annotations[\"run.oci.delegate-cgroup\"]").names("version 2"),
+        ),
+    }
+    t.assert_nothing_left();
+}
+
+fn a_cgroup_below_that_cannot_be_entered_leaves_nothing(t: &Test) {
+    // A hook's daemon could stay in the container's own; a limit on cgroups stands for all that can fail.
+    t.need_layout(Layout::V2);
+    let parent = format!("/{}-pod", t.id);
+    let directory = t.host.v2(&parent, "");
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("cgroup.max.depth"), "1").unwrap();
+    let c = container(t, "rw")
+        .set("/linux/cgroupsPath", json!(format!("{parent}/{}", t.id)))
+        .set("/annotations", json!({BELOW: "payload"}));
+    c.run().fails().names("annotations[\"run.oci.delegate-cgroup\"]");
+    fs::remove_dir(&directory).unwrap();
     t.assert_nothing_left();
 }

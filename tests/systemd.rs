@@ -18,6 +18,7 @@ cases![
     properties_come_from_annotations,
     a_property_systemd_refuses_is_explained,
     a_cgroup_below_the_scope,
+    a_delegated_cgroup_below_the_scope,
     a_slice_is_a_unit_as_well,
     the_default_is_a_scope_of_its_own,
     a_create_that_fails_leaves_no_unit,
@@ -351,6 +352,35 @@ fn a_cgroup_below_the_scope(t: &Test) {
     c.call("resume", &[]).run().ok();
     c.delete_force().ok();
     gone(t);
+}
+
+fn a_delegated_cgroup_below_the_scope(t: &Test) {
+    need_systemd(t);
+    t.need(t.host.layout == Layout::V2, "version 1 is not delegated");
+    t.need(t.kind() != Kind::Runc, "runc has none");
+    for (subgroup, place) in [("", "payload"), ("inner", "inner/payload")] {
+        let c = container(t)
+            .lasting()
+            .push("/linux/namespaces", json!({"type": "cgroup"}))
+            .set(
+                "/annotations",
+                json!({"run.oci.systemd.subgroup": subgroup, "run.oci.delegate-cgroup": "payload"}),
+            )
+            .set("/linux/resources/pids", json!({"limit": 7}));
+        create(&c);
+        c.start().ok();
+        assert_eq!(file(t, &format!("{place}/cgroup.procs")), pid(&c).to_string());
+        assert_eq!(file(t, "cgroup.procs"), "");
+        assert_eq!(file(t, "pids.max"), "7");
+        assert_eq!(file(t, &format!("{place}/pids.max")), "max");
+        let output = c.exec(&["cat", "/proc/self/cgroup"]).ok();
+        assert!(output.stdout.ends_with(":/payload\n"), "{output}");
+        c.call("pause", &[]).run().ok();
+        assert_eq!(c.status(), "paused");
+        c.call("resume", &[]).run().ok();
+        c.delete_force().ok();
+        gone(t);
+    }
 }
 
 fn a_slice_is_a_unit_as_well(t: &Test) {

@@ -38,6 +38,7 @@ pub(super) fn planned(plan: &CgroupPlan) -> Record {
         path: plan.path.clone(),
         hierarchies: plan.groups.iter().map(member).collect(),
         systemd: plan.unit.as_ref().map(|plan| plan.unit.clone()),
+        delegate: plan.delegate.clone(),
     }
 }
 
@@ -71,7 +72,8 @@ fn born_in(plan: &CgroupPlan, host: &Host, undo: &mut Undo) -> Result<Cgroup> {
     let hierarchies = make_groups(groups, plan, host, undo, &mut found)?;
     let (driver, layout, path) = (plan.driver, plan.layout, plan.path.clone());
     let systemd = plan.unit.as_ref().map(|plan| plan.unit.clone());
-    let record = Record { driver, layout, path, hierarchies, systemd };
+    let delegate = plan.delegate.clone();
+    let record = Record { driver, layout, path, hierarchies, systemd, delegate };
     Ok(Cgroup { record, fresh: found.is_empty(), found, planned: false })
 }
 

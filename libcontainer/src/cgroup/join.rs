@@ -36,7 +36,7 @@ impl Cgroup {
     /// [`crate::Kind::Config`] for a malformed argument or a path that leaves the cgroup; what could not be opened.
     pub fn join_exec(&self, arguments: &[&str]) -> Result<Join> {
         if arguments.is_empty() || self.record.driver == Driver::Disabled {
-            return self.join();
+            return self.join_delegated();
         }
         let paths = parse(arguments)?;
         for name in paths.keys().filter(|name| !name.is_empty()) {
@@ -48,6 +48,16 @@ impl Cgroup {
             let own = member.controllers.split(',').find_map(|name| paths.get(name));
             own.or_else(|| paths.get("")).cloned()
         })
+    }
+
+    /// The container's own, or the one below it that its processes have been moved to, if they have left that there.
+    fn join_delegated(&self) -> Result<Join> {
+        if let (Some(directory), Some(name)) = (self.place(), &self.record.delegate)
+            && let Ok(directory) = open_path(&format!("{directory}/{name}"))
+        {
+            return Ok(Join { into: Some(directory), tasks: Vec::new() });
+        }
+        self.join()
     }
 
     /// Opens the version 2 cgroup `pid` is in now. An init such as systemd moves itself into a cgroup below and turns

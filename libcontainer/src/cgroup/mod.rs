@@ -90,6 +90,9 @@ pub struct Record {
     hierarchies: Vec<Member>,
     #[serde(skip_serializing_if = "Option::is_none")]
     systemd: Option<systemd::Unit>,
+    /// The cgroup below it that its processes are in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delegate: Option<String>,
 }
 
 impl Record {

@@ -6,7 +6,7 @@ use super::device::Rules;
 use super::host::{Host, SYSTEMD};
 use super::systemd::{self, Buses, Names, UnitPlan};
 use super::writes::{Purpose, Write, Writes};
-use super::{Cgroup, Driver, Layout, Record, path, v1, v2};
+use super::{Cgroup, Driver, Layout, Record, delegate, path, v1, v2};
 use crate::spec::{Map, Resources, Str};
 use crate::{Error, Result};
 
@@ -57,6 +57,8 @@ pub struct CgroupPlan {
     pub(super) devices: Option<Rules>,
     /// The unit, if systemd makes the cgroup.
     pub(super) unit: Option<UnitPlan>,
+    /// The cgroup below it that the container divides as it likes.
+    pub(super) delegate: Option<String>,
     beside_caller: bool,
     warnings: Vec<String>,
 }
@@ -126,6 +128,7 @@ impl CgroupPlan {
             groups: Vec::new(),
             devices: None,
             unit: None,
+            delegate: delegate::wanted(request.annotations, host)?,
             beside_caller: false,
             warnings: Vec::new(),
         };

@@ -230,7 +230,7 @@ fn clone_child(
                 let child = Child { pid, pidfd, socket, asks, published, pid_written: false };
                 if outside {
                     // Only systemd may (see [`super::Launch::clone_init`]).
-                    let moved = target.cgroup.attach(pid.as_raw());
+                    let moved = target.cgroup.attach_exec(pid.as_raw());
                     let told = || serve::send_tasks(child.socket.as_fd(), Vec::new(), 0);
                     moved.and_then(|()| told()).inspect_err(|_not_moved| child.end())?;
                 }

@@ -269,6 +269,9 @@ impl Server<'_, '_> {
     }
 
     fn runtime_hooks(&mut self, state: &StateDir, cgroup: &Cgroup) -> Result<()> {
+        if self.launch.spec.asks_for_delegate() {
+            cgroup.enter_delegated(self.pid, self.launch.plan.delegate_owner())?;
+        }
         let devices = &self.launch.plan.net_devices;
         if !devices.is_empty() {
             Moved::move_in(devices, self.pid, &mut self.net_devices, self.launch.log)?;

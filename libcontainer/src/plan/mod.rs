@@ -170,6 +170,12 @@ impl Plan {
         !asks && !self.namespaces.has(libc::CLONE_NEWUSER)
     }
 
+    /// The host's id of the user to whom a cgroup below the container's is handed, if it is not root's already.
+    pub fn delegate_owner(&self) -> Option<u32> {
+        let root = || self.idmaps.as_ref().and_then(|maps| maps.host_uid(0));
+        self.cgroup_owner.or_else(root)
+    }
+
     /// Whether the mount is the view of the cgroups, and can wait until they are there: nothing that comes after it
     /// touches its place.
     pub fn is_made_last(&self, op: &MountOp) -> bool {
@@ -238,6 +244,7 @@ impl Plan {
             process.scheduling.check_forks()?;
         }
         let create_runtime_hooks = !linux.net_devices.is_empty()
+            || spec.asks_for_delegate()
             || has(|hooks| !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty());
         // A hook finds the container in its cgroups; and whoever asks the runtime gets the way there in answer.
         let joins_late = !create_runtime_hooks

@@ -17,6 +17,8 @@ pub const PIDFD_RECEIVER: &str = "run.oci.pidfd_receiver";
 pub const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
 /// The cgroup below the systemd unit's that the container is in.
 pub const SYSTEMD_SUBGROUP: &str = "run.oci.systemd.subgroup";
+/// The cgroup below the container's that its processes are moved to, and that is theirs to divide.
+pub const DELEGATE_CGROUP: &str = "run.oci.delegate-cgroup";
 /// Beginning of those that set a property of the systemd unit.
 pub const SYSTEMD_PROPERTY: &str = "org.systemd.property.";
 /// With `1`, a system call nobody knows is an error.
@@ -39,12 +41,18 @@ pub const ALL: &[&str] = &[
     HOOKS_STDERR,
     PIDFD_RECEIVER,
     SYSTEMD_SUBGROUP,
+    DELEGATE_CGROUP,
     SECCOMP_RECEIVER,
     SECCOMP_FAIL_UNKNOWN_SYSCALL,
     SECCOMP_BPF_DATA,
 ];
 
 impl<'a> Spec<'a> {
+    /// Whether a cgroup below the container's is asked for; an empty name asks for none.
+    pub fn asks_for_delegate(&self) -> bool {
+        self.annotations.get(DELEGATE_CGROUP).is_some_and(|name| !name.is_empty())
+    }
+
     /// Puts annotations that only say what a property says as well into that property, which counts more.
     ///
     /// # Errors

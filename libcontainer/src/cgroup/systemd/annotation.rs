@@ -33,7 +33,7 @@ pub(super) fn read(
 }
 
 /// One name, and none of a file of a cgroup's.
-fn subgroup(name: &str) -> Result<Option<String>> {
+pub(in crate::cgroup) fn subgroup(name: &str) -> Result<Option<String>> {
     if name.is_empty() {
         return Ok(None);
     }

@@ -21,6 +21,7 @@ use crate::error::Context;
 use crate::spec::{Map, Str};
 use crate::{Error, Result};
 
+pub(super) use annotation::subgroup;
 use holder::Holder;
 use manager::Manager;
 pub(super) use manager::is_users;
@@ -280,5 +281,17 @@ impl Cgroup {
             Some(unit) => Manager::connect(unit)?.attach(pid),
             None => Err(Error::internal("the container has no unit")),
         }
+    }
+
+    /// The same for a process beside the first.
+    ///
+    /// # Errors
+    /// As for [`Cgroup::attach`].
+    pub fn attach_exec(&self, pid: i32) -> Result<()> {
+        let (Some(unit), Some(name)) = (&self.record.systemd, &self.record.delegate) else {
+            return self.attach(pid);
+        };
+        let below = unit.below.iter().chain([name]).cloned().collect::<Vec<_>>().join("/");
+        Manager::connect(&Unit { below: Some(below), ..unit.clone() })?.attach(pid)
     }
 }
