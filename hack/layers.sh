@@ -24,7 +24,7 @@ process     sys
 seccomp     spec sys::seccomp
 hooks       spec sys
 terminal    spec::ConsoleSize sys
-notify      sys
+notify      path sys
 dbus        sys
 foreground  notify terminal spec::ConsoleSize sys
 cgroup      dbus path::clean spec sys
@@ -32,7 +32,7 @@ resctrl     spec::IntelRdt
 store       id cgroup process::Init resctrl spec::Map spec::MemoryPolicy spec::Personality spec::Str sys
 bundle      spec sys
 exeseal     sys
-criu        cgroup::Cgroup cgroup::V1View path plan spec sys
+criu        cgroup::Cgroup cgroup::V1View notify path plan spec sys
 plan        hooks path seccomp spec sync::Fault sync::Step sys::creds::CapSet sys::exec::CStrArray sys::mount::Attr sys::mount::Recursive sys::scheduling::Attributes
 init        cgroup::V1View exeseal::leave_behind exeseal::let_go hooks path plan spec::Hook sync sys terminal timeline
 launch      bundle cgroup criu exeseal foreground::Tty hooks id init log notify path plan process resctrl seccomp spec store sync sys terminal time timeline

@@ -20,6 +20,7 @@ cases![
     listen_fds_of_another_pid_are_ignored,
     listen_fds_come_before_preserved_descriptors,
     the_notify_socket_is_forwarded,
+    who_calls_us_crun_has_the_notify_socket_where_crun_has_it,
     start_waits_until_the_container_is_ready,
     ready_on_a_later_line_counts,
     ready_at_once_is_heard_by_run,
@@ -220,6 +221,39 @@ fn start_waits_until_the_container_is_ready(t: &Test) {
     fs::write(c.path("/fifo"), "go").unwrap();
     run.wait().ok();
     manager.hears("READY=1");
+}
+
+/// crun's containers, and they alone, have a directory in the place of the service manager's own socket.
+fn who_calls_us_crun_has_the_notify_socket_where_crun_has_it(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "a name for skep");
+    let link = t.path("crun");
+    std::os::unix::fs::symlink(&t.runtime.path, &link).unwrap();
+    let script = format!("shift; exec {} \"$@\"", link.display());
+    let by = ["sh", "-c", script.as_str(), "sh"];
+    let manager = Manager::listen(t);
+    let c = notifying(t, "READY=1");
+    c.bundle_call("run", &["--detach"]).env("NOTIFY_SOCKET", manager.path()).by(&by).run().ok();
+    manager.hears("READY=1");
+    let place = manager.path();
+    let output = c.exec(&[
+        "sh",
+        "-c",
+        "ls -d $0/*; ls /run; grep -c \" $0 ro,\" /proc/self/mountinfo",
+        place,
+    ]);
+    output.ok().prints(&format!("{place}/notify.sock\n1\n"));
+    c.delete_force().ok();
+    // What cannot be a place for a directory, or would be too long with what is in it, is none.
+    let long = format!("/{}", "x".repeat(96));
+    for host in ["@abstract", "relative", "/", "//../", &long] {
+        let c = t.container().sh("echo $NOTIFY_SOCKET > /told && mv /told /out");
+        c.bundle_call("create", &[]).env("NOTIFY_SOCKET", host).by(&by).run().ok();
+        c.start().ok();
+        let told =
+            wait::until("the program's variable", || fs::read_to_string(c.path("/out")).ok());
+        assert_eq!(told, "/run/notify/notify.sock\n", "{host}");
+        c.delete_force().ok();
+    }
 }
 
 fn ready_on_a_later_line_counts(t: &Test) {

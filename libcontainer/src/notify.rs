@@ -15,14 +15,15 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::stat::{Mode, mkdirat, umask};
 use nix::unistd::{Pid, UnlinkatFlags, pipe2, unlinkat};
 
-/// The directory in the container's state directory that is bound on `/run/notify`.
+/// The directory in the container's state directory that is bound on [`PLACE`].
 pub const DIRECTORY: &str = "notify";
 
-use crate::error::{Context, Error, Result};
-use crate::sys::socket::{self, SockType};
-/// What the container's process gets in its environment.
-pub const ENV: &str = "NOTIFY_SOCKET=/run/notify/notify.sock";
+/// Where the container has it, as runc's containers do.
+pub const PLACE: &str = "/run/notify";
 
+use crate::error::{Context, Error, Result};
+use crate::path;
+use crate::sys::socket::{self, SockType};
 /// The socket's name in the directory.
 const SOCKET: &str = "notify.sock";
 
@@ -48,6 +49,21 @@ const PASSED_ON: [&[u8]; 10] = [
     b"WATCHDOG_USEC",
     b"EXTEND_TIMEOUT_USEC",
 ];
+
+/// The longest path that connect(2) takes, in bytes: the NUL after it may be missing, but not for the C library.
+const PATH_MAX: usize = 107;
+
+/// What the container's process gets in its environment for a directory that is mounted on `place`.
+pub fn variable(place: &str) -> String {
+    format!("NOTIFY_SOCKET={place}/{SOCKET}")
+}
+
+/// Where crun's containers have the directory: on the path of the service manager's socket, `host`. None where that is no
+/// place for one, or too long for what is in it: a name in the abstract namespace, the root, not UTF-8.
+pub fn place_of(host: &OsStr) -> Option<String> {
+    let place = format!("/{}", path::clean(host.to_str().filter(|path| path.starts_with('/'))?));
+    (place != "/" && place.len() + 1 + SOCKET.len() <= PATH_MAX).then_some(place)
+}
 
 /// Makes the directory for the socket in `state_dir`, before the container's mounts.
 ///

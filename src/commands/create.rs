@@ -11,7 +11,9 @@ use libcontainer::foreground::{Attached, Foreground, Reap};
 use libcontainer::id::ContainerId;
 use libcontainer::launch::{Launched, Mode, Options, launch};
 use libcontainer::log::Log;
+use libcontainer::notify;
 use libcontainer::store::Store;
+use libcontainer::sys::entry;
 use libcontainer::{Error, Result};
 
 use super::{id, store};
@@ -120,6 +122,7 @@ pub(super) fn launch_options<'a>(
         listen_fds: listen_fds(),
         listen_names: std::env::var("LISTEN_FDNAMES").ok(),
         notify_socket: notify_socket(),
+        notify_place: notify_place(),
         no_pivot: args.flag(&flag::NO_PIVOT),
         no_new_keyring: args.flag(&flag::NO_NEW_KEYRING),
         cgroup_driver,
@@ -168,6 +171,13 @@ fn buses() -> Buses {
         session: text("DBUS_SESSION_BUS_ADDRESS"),
         runtime_dir: text("XDG_RUNTIME_DIR").map(PathBuf::from),
     }
+}
+
+/// Who calls us crun gets the socket where crun has it.
+fn notify_place() -> Option<String> {
+    notify_socket()
+        .filter(|_| entry::called() == Some("crun"))
+        .and_then(|host| notify::place_of(&host))
 }
 
 pub(super) fn notify_socket() -> Option<OsString> {

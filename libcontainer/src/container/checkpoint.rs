@@ -169,7 +169,7 @@ impl Container<'_> {
             let link = format!("/proc/self/fd/{}", found.as_raw_fd());
             std::fs::read_link(link).ok()?.into_os_string().into_string().ok()
         };
-        let known = Known::of(spec, &resolve);
+        let known = Known::of(&self.record.id, spec, &resolve);
         let source = format!("/proc/{}/mountinfo", self.init.pid);
         let mountinfo = std::fs::read(&source).on("read", &source)?;
         let mountinfo = String::from_utf8_lossy(&mountinfo);

@@ -17,8 +17,8 @@ use crate::sys::mount::Recursive;
 pub const NETWORK: &str = "extRootNetNS";
 /// The name of a joined pid namespace.
 pub const PIDS: &str = "extRootPidNS";
-/// Where the notification socket's directory is mounted.
-const NOTIFY: &str = "/run/notify";
+/// The name of the notification socket's directory, wherever it is mounted.
+const NOTIFY: &str = crate::notify::PLACE;
 /// Devices that every container has; bound from the host in a user namespace, the first under every masked file.
 const DEVICES: &[&str] = &[
     "/dev/null",
@@ -94,11 +94,13 @@ pub struct Known {
     pub masked: Vec<String>,
     /// Whether it sees cgroups from a namespace of its own.
     pub cgroup_namespace: bool,
+    /// How the path of the notification socket's directory ends on the host.
+    pub notify: String,
 }
 
 impl Known {
-    /// What `spec` says; `resolve` follows the symlinks of a path inside the container.
-    pub fn of(spec: &Spec<'_>, resolve: &dyn Fn(&str) -> Option<String>) -> Self {
+    /// What `spec` says of the container `id`; `resolve` follows the symlinks of a path inside the container.
+    pub fn of(id: &str, spec: &Spec<'_>, resolve: &dyn Fn(&str) -> Option<String>) -> Self {
         let place = |mount: &spec::Mount<'_>| {
             let destination = absolute(&mount.destination);
             let point = resolve(&destination).unwrap_or_else(|| destination.clone());
@@ -113,6 +115,7 @@ impl Known {
             cgroup_namespace: linux.is_some_and(|linux| {
                 linux.namespaces.iter().any(|namespace| namespace.kind == "cgroup")
             }),
+            notify: format!("/{id}/{}", crate::notify::DIRECTORY),
         }
     }
 }
@@ -147,7 +150,11 @@ pub fn of_checkpoint(mountinfo: &str, known: &Known) -> Vec<(String, String)> {
             "cgroup" | "cgroup2" if belongs.is_none() => {
                 (!known.cgroup_namespace && mount.root != "/").then(|| mount.point.clone())
             }
-            _ if mount.point == NOTIFY => Some(NOTIFY.to_owned()),
+            _ if mount.point == NOTIFY
+                || belongs.is_none() && mount.root.ends_with(&known.notify) =>
+            {
+                Some(NOTIFY.to_owned())
+            }
             "tmpfs" if masked(&mount.point) => None,
             _ => belongs.map(|place| {
                 let below = mount.point.strip_prefix(&place.point).unwrap_or_default();
@@ -270,6 +277,7 @@ mod tests {
 97 77 0:6 /null /proc/keys rw - devtmpfs devtmpfs rw
 98 44 0:6 /null /data/secret rw - devtmpfs devtmpfs rw
 99 44 0:47 / /data/masked ro - tmpfs tmpfs ro
+100 43 0:25 /skep/c1/notify /run/systemd/notify ro - tmpfs tmpfs rw
 not a line
 ";
 
@@ -287,6 +295,7 @@ not a line
             ],
             masked: vec!["/proc/acpi".into(), "/data/masked".into()],
             cgroup_namespace,
+            notify: "/c1/notify".into(),
         }
     }
 
@@ -302,6 +311,7 @@ not a line
             ("/sys/fs/cgroup/blkio", "/sys/fs/cgroup/blkio"),
             ("/proc/keys", "/dev/null"),
             ("/data/secret", "/dev/null"),
+            ("/run/systemd/notify", "/run/notify"),
         ];
         assert_eq!(of_checkpoint(MOUNTINFO, &known(false)), pairs(&expected));
         let own: Vec<_> =
@@ -329,6 +339,7 @@ not a line
             places: points.map(place).to_vec(),
             masked: vec!["/data/file".to_owned(), "/data/directory".to_owned()],
             cgroup_namespace: true,
+            notify: "/c1/notify".into(),
         };
         let named = |point: &str, name: &str| (point.to_owned(), name.to_owned());
         assert_eq!(

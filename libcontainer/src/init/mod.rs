@@ -68,10 +68,17 @@ pub(crate) struct InitChild<'a> {
     pub(crate) user_namespace: bool,
     /// Whether the runtime is root, who may write the id maps of an undumpable process.
     pub(crate) privileged: bool,
-    /// The clone of the directory with the notify socket, to mount at /run/notify.
-    pub(crate) notify_mount: Option<OwnedFd>,
+    /// The directory with the notify socket.
+    pub(crate) notify_mount: Option<NotifyMount>,
     /// Where it notes when it was how far, with `--debug`.
     pub(crate) timeline: Option<&'a Inside>,
+}
+
+/// A clone of the directory with the notify socket, and where to mount it below the root.
+#[derive(Debug)]
+pub(crate) struct NotifyMount {
+    pub(crate) tree: OwnedFd,
+    pub(crate) target: std::ffi::CString,
 }
 
 /// A directory of the host's v2 hierarchy.
@@ -111,7 +118,8 @@ impl InitChild<'_> {
         fds.push(self.channel.0);
         fds.push(self.proc);
         fds.extend(self.namespaces.into_iter().map(|namespace| namespace.fd));
-        fds.extend(self.gate.into_iter().chain(self.rootfs).chain(self.notify_mount));
+        let notify = self.notify_mount.map(|notify| notify.tree);
+        fds.extend(self.gate.into_iter().chain(self.rootfs).chain(notify));
         fd::close_all(fds);
     }
 }

@@ -20,7 +20,7 @@ mod serve;
 mod sources;
 mod undo;
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -30,7 +30,7 @@ use crate::error::{Context, Error, Result};
 use crate::foreground::Tty;
 use crate::hooks::{Phase, StateTemplate};
 use crate::id::ContainerId;
-use crate::init::{Cgroups, Channel, ChildHooks, InitChild};
+use crate::init::{Cgroups, Channel, ChildHooks, InitChild, NotifyMount};
 use crate::log::Log;
 use crate::notify::{self, Proxy};
 use crate::plan::{self, HostFacts, Plan};
@@ -91,6 +91,8 @@ pub struct Options<'a> {
     pub listen_names: Option<String>,
     /// NOTIFY_SOCKET of the runtime.
     pub notify_socket: Option<OsString>,
+    /// Where the container has the directory of its own such socket, if not in [`notify::PLACE`].
+    pub notify_place: Option<String>,
     /// `--no-pivot`.
     pub no_pivot: bool,
     /// `--no-new-keyring`.
@@ -101,6 +103,12 @@ pub struct Options<'a> {
     pub buses: cgroup::Buses,
     /// Whether a container without limits goes on where its cgroup may not be made (`--rootless`).
     pub ignore_cgroup_permission: bool,
+}
+
+impl Options<'_> {
+    fn notify_place(&self) -> &str {
+        self.notify_place.as_deref().unwrap_or(notify::PLACE)
+    }
 }
 
 /// A container that waits at its gate (`create`) or runs (`run`).
@@ -233,7 +241,7 @@ fn extra_environment(options: &Options<'_>, own_mounts: bool) -> Vec<String> {
         }
     }
     if options.notify_socket.is_some() && own_mounts {
-        list.push(notify::ENV.to_owned());
+        list.push(notify::variable(options.notify_place()));
     }
     list
 }
@@ -468,7 +476,7 @@ impl Launch<'_> {
         Ok(())
     }
 
-    fn prepare_notify(&self, state: &StateDir) -> Result<Option<OwnedFd>> {
+    fn prepare_notify(&self, state: &StateDir) -> Result<Option<NotifyMount>> {
         // Without a mount namespace the mount would be the host's, and stay.
         let mounts = self.plan.has_own_mounts();
         if self.options.notify_socket.is_none() || !mounts {
@@ -492,7 +500,9 @@ impl Launch<'_> {
         };
         crate::sys::mount::mount_setattr(tree.as_fd(), crate::sys::mount::Recursive::No, attr)
             .on("mount_setattr", state.path().join("notify"))?;
-        Ok(Some(tree))
+        let target = CString::new(self.options.notify_place().trim_start_matches('/'));
+        let target = target.map_err(|_nul| Error::internal("a NUL in a variable"))?;
+        Ok(Some(NotifyMount { tree, target }))
     }
 
     /// Before the program can say that it is ready; `start` binds it for a created container.

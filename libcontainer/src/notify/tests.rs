@@ -143,3 +143,18 @@ fn a_missing_manager_is_named() {
     let error = Proxy::bind(fixture.state.as_fd(), host.as_os_str()).unwrap_err().to_string();
     assert_eq!(error, format!("connect to NOTIFY_SOCKET {host:?}: no such file or directory"));
 }
+
+#[test]
+fn a_place_on_the_path_of_the_manager_is_one_for_a_directory() {
+    let place = |host: &str| place_of(OsStr::new(host));
+    assert_eq!(place("/run/systemd/notify").as_deref(), Some("/run/systemd/notify"));
+    // It is looked for below the container's root, and cannot lead out of it.
+    assert_eq!(place("//a/../../etc/./x/").as_deref(), Some("/etc/x"));
+    for host in ["", "@name", "relative/x", "/", "/..", "//"] {
+        assert_eq!(place(host), None, "{host:?}");
+    }
+    let long = |len: usize| format!("/{}", "x".repeat(len - 1));
+    assert_eq!(variable(&place(&long(95)).unwrap()).len(), "NOTIFY_SOCKET=".len() + PATH_MAX);
+    assert_eq!(place(&long(96)), None);
+    assert_eq!(place_of(OsStr::from_bytes(b"/\xff")), None);
+}

@@ -177,9 +177,9 @@ pub(super) fn all(child: &mut InitChild<'_>, root: &mut OwnedFd) -> Result<Vec<U
         }
     }
     if let Some(notify) = &child.notify_mount {
-        let (target, _) = path::open_or_make(root.as_fd(), c"run/notify", Make::Directory)
+        let (target, _) = path::open_or_make(root.as_fd(), &notify.target, Make::Directory)
             .at(Step::MountTarget, usize::MAX)?;
-        move_mount(notify.as_fd(), target.as_fd()).at(Step::Mount, usize::MAX)?;
+        move_mount(notify.tree.as_fd(), target.as_fd()).at(Step::Mount, usize::MAX)?;
     }
     Ok(unsealed)
 }
