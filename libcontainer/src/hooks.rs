@@ -19,6 +19,9 @@ use crate::spec::{Hook, Hooks};
 use crate::sys::spawn::signal::PipeIgnored;
 use crate::sys::spawn::{Child, ExitStatus, Program, SpawnError, Stage, spawn};
 
+/// The longest path there is, in bytes, and a NUL.
+const PATH_MAX: usize = 4096;
+
 /// How much of the end of each output stream an error carries, in bytes.
 const OUTPUT_KEPT: usize = 4096;
 
@@ -126,6 +129,12 @@ pub fn check(phase: Phase, hooks: &[Hook<'_>]) -> Result<()> {
         }
         if hook.path.contains('\0') {
             return refuse("the path of a hook holds a NUL", "path");
+        }
+        if hook.path.len() >= PATH_MAX {
+            return refuse(
+                &format!("the path of a hook is longer than {} bytes", PATH_MAX - 1),
+                "path",
+            );
         }
         if hook.args.iter().any(|text| text.contains('\0')) {
             return refuse("an argument of a hook holds a NUL", "args");

@@ -149,7 +149,11 @@ pub(super) const ACCEPTED: &Table = &[
     ("hooks.*[].env", &["[\"\"]"], "the hook's own"),
     ("hooks.*[].args[]", ANY, "the hook's own"),
     ("hooks.*[].env[]", ANY, "the hook's own"),
-    ("hooks.*[].path", ABSOLUTE, "looked for when it runs"),
+    (
+        "hooks.*[].path",
+        &["\"/\"", "\"/../..\"", "\"/a/\"", "\"/a/../b\""],
+        "looked for when it runs",
+    ),
     (
         "hooks.*[].timeout",
         &["65536", "2147483648", "4294967295", "4294967296", "9223372036854775807"],

@@ -176,7 +176,7 @@ fn not_made(errno: Errno, directory: &str, mount: &str) -> Error {
         Errno::EACCES | Errno::EPERM => {
             error.hint("this user may make cgroups only in what has been delegated to him")
         }
-        _ => error,
+        _ => error.field("linux.cgroupsPath"),
     }
 }
 

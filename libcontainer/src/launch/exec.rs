@@ -9,7 +9,9 @@ use nix::unistd::Pid;
 
 use super::lsm;
 use super::oom_score::OomScore;
-use super::serve::{self, died_of, go, not_the_program, receive, set_limits, set_scheduling};
+use super::serve::{
+    self, died_of, go, is_of_filter, not_the_program, receive, set_limits, set_scheduling,
+};
 use super::{open_proc, pid_file};
 use crate::bundle;
 use crate::cgroup::{Cgroup, Join};
@@ -29,7 +31,7 @@ use crate::store::{self, Record, StateDir};
 use crate::sync::{self, Frame, Tag};
 use crate::sys::clone::{Side, clone_single_threaded, setns};
 use crate::sys::fd;
-use crate::sys::spawn::{ExitStatus, signal};
+use crate::sys::spawn::signal;
 use crate::sys::{pidfd, scheduling, socket, spawn};
 use crate::terminal;
 use crate::timeline::{Clock, Inside};
@@ -409,8 +411,7 @@ impl Server<'_> {
 
     fn why_died(&self) -> Error {
         let status = spawn::wait(self.child.pidfd.as_fd()).ok();
-        let by_filter = matches!(status, Some(ExitStatus::Signaled { signal: libc::SIGSYS, .. }));
-        if by_filter && self.plan.filter_denies_execve() {
+        if is_of_filter(status, self.plan) {
             return not_the_program();
         }
         died_of(status, self.target.cgroup).hint("possibly OOM-killed")

@@ -46,8 +46,16 @@ pub(super) fn go(socket: &OwnedFd, value: i32) -> Result<()> {
 }
 
 /// What is known of a child whose socket has closed without a word.
-pub(super) fn why_died(child: Option<&OwnedFd>, cgroup: &Cgroup) -> Error {
-    died_of(child.and_then(|child| spawn::wait(child.as_fd()).ok()), cgroup)
+pub(super) fn why_died(child: Option<&OwnedFd>, cgroup: &Cgroup, plan: &ProcessPlan) -> Error {
+    let status = child.and_then(|child| spawn::wait(child.as_fd()).ok());
+    if is_of_filter(status, plan) { not_the_program() } else { died_of(status, cgroup) }
+}
+
+/// Whether the filter may have ended a child that ended so: it kills with SIGSYS, and who may neither execve(2) nor exit(2)
+/// falls over its own feet.
+pub(super) fn is_of_filter(status: Option<ExitStatus>, plan: &ProcessPlan) -> bool {
+    let Some(ExitStatus::Signaled { signal, .. }) = status else { return false };
+    signal != libc::SIGKILL && plan.filter_denies_execve()
 }
 
 /// What is said of a child that ended so before it was ready.
@@ -89,6 +97,7 @@ pub(super) fn check_program(plan: &ProcessPlan, pid: Pid) -> Result<()> {
 /// What is said of an init that was killed on its last step.
 pub(crate) fn not_the_program() -> Error {
     Error::lifecycle("container init died before it became the program")
+        .field("linux.seccomp")
         .hint("killed, perhaps by a seccomp profile that forbids execve")
 }
 
@@ -182,7 +191,8 @@ impl Server<'_, '_> {
         loop {
             let (message, fd) = receive(&self.socket)?;
             if message.is_empty() {
-                return Err(in_init(why_died(child.take().as_ref(), cgroup)));
+                let plan = &self.launch.plan.process;
+                return Err(in_init(why_died(child.take().as_ref(), cgroup, plan)));
             }
             let Some(frame) = Frame::decode(&message) else {
                 return Err(Error::internal("init sent a message nobody knows"));
@@ -354,7 +364,8 @@ impl Server<'_, '_> {
                 // It said ready before its last steps, in which it may have been killed too.
                 let early = plan.finishes_alone();
                 if early && Stat::read(self.pid).is_ok_and(|stat| stat.has_not_executed()) {
-                    return Err(in_init(why_died(child.take().as_ref(), cgroup)));
+                    let plan = &plan.process;
+                    return Err(in_init(why_died(child.take().as_ref(), cgroup, plan)));
                 }
                 return Ok(());
             }

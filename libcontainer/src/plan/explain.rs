@@ -87,9 +87,11 @@ impl Plan {
                     error
                 }
             }
-            Step::UserNamespaceRoot if fault.errno == Errno::EINVAL => error.hint(
-                "id 0 of the container is not mapped: linux.uidMappings and linux.gidMappings need it",
-            ),
+            Step::UserNamespaceRoot if fault.errno == Errno::EINVAL => {
+                error.field("linux.uidMappings").hint(
+                    "id 0 of the container is not mapped: linux.uidMappings and linux.gidMappings need it",
+                )
+            }
             Step::Keyring if fault.errno == Errno::EDQUOT => {
                 error.hint("raise /proc/sys/kernel/keys/maxkeys, or use --no-new-keyring")
             }
