@@ -34,6 +34,7 @@ mod at_once;
 mod bad_config;
 mod bad_input;
 mod bad_targets;
+mod bad_values;
 mod big_input;
 mod cgroup_v2;
 mod cgroups;
@@ -158,6 +159,7 @@ fn main() -> ExitCode {
         bad_config::CASES,
         bad_input::CASES,
         bad_targets::CASES,
+        bad_values::CASES,
         big_input::CASES,
         cve::CASES,
         cve_mounts::CASES,
