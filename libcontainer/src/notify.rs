@@ -87,11 +87,25 @@ impl Proxy {
     /// # Errors
     /// Those of bind(2) and connect(2).
     pub fn bind(state_dir: BorrowedFd<'_>, host: &OsStr) -> Result<Self> {
+        Self::bind_first(state_dir, host)?
+    }
+
+    /// The same, with the error of connect(2) apart: the container's socket is there then, and refuses whoever connects.
+    ///
+    /// # Errors
+    /// Those of bind(2).
+    pub fn bind_first(state_dir: BorrowedFd<'_>, host: &OsStr) -> Result<Result<Self>> {
+        let container = Self::bind_container(state_dir)?;
         let connected = match host.as_bytes().strip_prefix(b"@") {
             Some(name) => socket::connect_abstract(name, SockType::Datagram),
             None => socket::connect(Path::new(host), SockType::Datagram),
         };
-        let host = connected.on("connect to NOTIFY_SOCKET", host)?;
+        let connected = connected.on("connect to NOTIFY_SOCKET", host);
+        Ok(connected.map(|host| Self { container, host }))
+    }
+
+    /// Binds the container's socket.
+    fn bind_container(state_dir: BorrowedFd<'_>) -> Result<OwnedFd> {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
@@ -105,7 +119,7 @@ impl Proxy {
         let before = umask(Mode::empty());
         let container = socket::bind_datagram(dir.as_fd(), SOCKET);
         umask(before);
-        Ok(Self { container: container.on("bind", SOCKET)?, host })
+        container.on("bind", SOCKET)
     }
 
     /// Waits until the container says `READY=1` or its init, behind `init`, is dead, and tells whether it was ready.

@@ -509,7 +509,14 @@ impl Launch<'_> {
     fn bind_proxy(&self, state: &StateDir, mounted: bool) -> Result<Option<Proxy>> {
         match (&self.options.notify_socket, self.options.mode) {
             (Some(socket), Mode::RunDetached | Mode::RunForeground) if mounted => {
-                Proxy::bind(state.fd(), socket).map(Some)
+                match Proxy::bind_first(state.fd(), socket)? {
+                    Ok(proxy) => Ok(Some(proxy)),
+                    // A variable that somebody has left behind: runc and crun go on without a word.
+                    Err(error) => {
+                        self.log.warn(&format!("{error}: nobody is told what the container says"));
+                        Ok(None)
+                    }
+                }
             }
             _ => Ok(None),
         }
