@@ -13,6 +13,7 @@ cases![
     a_cgroup_mount_on_a_bound_sys,
     what_comes_after_the_cgroup_mount_lies_on_it,
     cgroup_mounts_have_their_attributes,
+    a_cgroup_mount_is_the_same_whoever_makes_it,
     cgroup2_on_a_host_of_version_1,
     a_cgroup_mount_in_a_user_namespace,
     sysfs_of_the_host_in_a_user_namespace,
@@ -128,6 +129,33 @@ fn cgroup_mounts_have_their_attributes(t: &Test) {
         }
         assert_eq!(seen(&text, "/sys/fs/cgroup").kind, "tmpfs");
         assert_eq!(seen(&text, "/sys/fs/cgroup/memory").kind, "cgroup");
+    }
+}
+
+/// The runtime makes it beside the container's process; where hooks come first, that process does.
+fn a_cgroup_mount_is_the_same_whoever_makes_it(t: &Test) {
+    t.need_layout(Layout::V1);
+    let shown = |own_namespace, hook: bool, options: &[&str]| {
+        let c = with_cgroup(t, own_namespace, options).args(&["cat", "/proc/self/mountinfo"]);
+        let c = if hook { c.hook("createContainer", "true") } else { c };
+        let text = mountinfo(&c);
+        // But for what is new each time: the mount's id, its parent's, its device number, the container's id.
+        let lines = cgroup_lines(&text).into_iter().map(|line| {
+            let fields: Vec<&str> = line.split(' ').skip(3).collect();
+            fields.join(" ").replace(&c.id, "ID")
+        });
+        let mut lines: Vec<String> = lines.collect();
+        lines.sort_unstable();
+        lines
+    };
+    for own_namespace in [false, true] {
+        for options in [&["ro"][..], &["rw"], &["rw", "rshared"], &["ro", "rslave", "rnosymfollow"]]
+        {
+            let (beside, inside) =
+                (shown(own_namespace, false, options), shown(own_namespace, true, options));
+            assert!(beside.len() > 3, "{beside:?}");
+            assert_eq!(beside, inside, "{own_namespace} {options:?}");
+        }
     }
 }
 

@@ -240,6 +240,8 @@ pub enum Tag {
     /// Parent: the cgroup is made; the descriptors are the `tasks` files to join it by, the bits of `value` the planned
     /// hierarchies of version 1 that it is not in.
     Cgroups,
+    /// The same, and the last descriptor is the container's view of them, mounted nowhere yet.
+    CgroupsAndView,
     /// Parent: go on; `value` is the child's pid as the parent sees it.
     Go,
 }
@@ -259,6 +261,7 @@ impl Tag {
             Self::MapMount,
             Self::Ready,
             Self::Cgroups,
+            Self::CgroupsAndView,
             Self::Go,
         ]
         .into_iter()

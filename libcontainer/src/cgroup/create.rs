@@ -46,6 +46,7 @@ pub(super) fn create(plan: &CgroupPlan, host: &Host) -> Result<Cgroup> {
     let mut undo = Undo(Vec::new());
     let mut cgroup = born_in(plan, host, &mut undo)?;
     join_later(&mut cgroup, plan, host, &mut undo)?;
+    restrict(&cgroup, plan)?;
     undo.0.clear();
     Ok(cgroup)
 }
@@ -58,7 +59,7 @@ pub(super) fn begin(plan: &CgroupPlan, host: &Host) -> Result<Cgroup> {
     Ok(cgroup)
 }
 
-/// The rest: the hierarchies of version 1, which a process joins by itself, and the device rules.
+/// The hierarchies of version 1, which a process joins by itself.
 pub(super) fn complete(cgroup: &mut Cgroup, plan: &CgroupPlan, host: &Host) -> Result<()> {
     let mut undo = Undo(Vec::new());
     join_later(cgroup, plan, host, &mut undo)?;
@@ -82,6 +83,11 @@ fn join_later(cgroup: &mut Cgroup, plan: &CgroupPlan, host: &Host, undo: &mut Un
     let members = make_groups(groups, plan, host, undo, &mut cgroup.found)?;
     cgroup.fresh &= cgroup.found.is_empty();
     cgroup.record.hierarchies.splice(0..0, members);
+    Ok(())
+}
+
+/// The rest: the device rules.
+pub(super) fn restrict(cgroup: &Cgroup, plan: &CgroupPlan) -> Result<()> {
     match &plan.devices {
         Some(rules) => devices::apply(cgroup, rules),
         None => Ok(()),

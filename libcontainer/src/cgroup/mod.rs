@@ -157,7 +157,7 @@ impl Cgroup {
         systemd::create(plan, host)
     }
 
-    /// The first half of [`Cgroup::create`]: only what a process has to be born in, version 2.
+    /// The first part of [`Cgroup::create`]: only what a process has to be born in, version 2.
     ///
     /// # Errors
     /// Those of [`Cgroup::create`].
@@ -165,13 +165,21 @@ impl Cgroup {
         create::begin(plan, host)
     }
 
-    /// The second half, which may as well come when there is a process already: the hierarchies of version 1, which it
-    /// joins by itself, with every limit and device rule. What it made is gone again when it fails.
+    /// The second part, which may as well come when there is a process already: the hierarchies of version 1, which it
+    /// joins by itself, with every limit. What it made is gone again when it fails.
     ///
     /// # Errors
     /// Those of [`Cgroup::create`].
     pub fn complete(&mut self, plan: &CgroupPlan, host: &Host) -> Result<()> {
         create::complete(self, plan, host)
+    }
+
+    /// The last part, which may as well come when that process has joined, if nobody else's code has run: the device rules.
+    ///
+    /// # Errors
+    /// The rule that was refused.
+    pub fn restrict(&self, plan: &CgroupPlan) -> Result<()> {
+        create::restrict(self, plan)
     }
 
     /// The cgroup a state file describes. Whether it still exists shows when it is used.

@@ -7,6 +7,17 @@ use nix::errno::Errno;
 use crate::sync::{At, FRAME, Fault, Frame, Step, Tag};
 use crate::sys;
 
+/// What the parent says of the container's cgroup of version 1.
+#[derive(Debug)]
+pub(crate) struct MadeCgroups {
+    /// The `tasks` files to join it by.
+    pub(crate) tasks: Vec<OwnedFd>,
+    /// A bit for each of the planned hierarchies that it is not in.
+    pub(crate) left_out: i32,
+    /// The container's view of it, mounted nowhere yet, where the parent could make it.
+    pub(crate) view: Option<OwnedFd>,
+}
+
 /// The child's end.
 #[derive(Debug)]
 pub(crate) struct Channel(pub(crate) OwnedFd);
@@ -45,14 +56,19 @@ impl Channel {
         }
     }
 
-    /// Waits for the `tasks` files of the container's cgroup, which the parent makes meanwhile; and a bit for each of the
-    /// planned hierarchies that it is not in.
-    pub(crate) fn wait_for_tasks(&self) -> Result<(Vec<OwnedFd>, i32), Fault> {
+    /// Waits for the container's cgroup, which the parent makes meanwhile.
+    pub(crate) fn wait_for_tasks(&self) -> Result<MadeCgroups, Fault> {
         let mut bytes = [0; FRAME];
-        let (length, tasks) =
+        let (length, mut tasks) =
             sys::socket::recv_fds(self.0.as_fd(), &mut bytes).at(Step::Parent, 0)?;
         match bytes.get(..length).and_then(Frame::decode) {
-            Some(frame) if frame.tag == Tag::Cgroups => Ok((tasks, frame.value)),
+            Some(Frame { tag: Tag::Cgroups, value, .. }) => {
+                Ok(MadeCgroups { tasks, left_out: value, view: None })
+            }
+            Some(Frame { tag: Tag::CgroupsAndView, value, .. }) => {
+                let view = tasks.pop();
+                Ok(MadeCgroups { tasks, left_out: value, view })
+            }
             _ => Err(Fault::new(Step::Parent, 0, Errno::EPIPE)),
         }
     }

@@ -32,7 +32,7 @@ use crate::timeline::{Inside, Stage, mark};
 pub(crate) use channel::Channel;
 pub(crate) use exec::{ExecChild, exec};
 pub(crate) use live::{Change, Live, change_mounts};
-pub(crate) use mount::{attach_attributes, clone_bind, clone_root};
+pub(crate) use mount::{attach_attributes, clone_bind, clone_root, view_of_v1};
 pub(crate) use namespace::{hold_user_namespace, stage1};
 pub(crate) use prepare::run;
 pub(crate) use scheduling::set as set_scheduling;
@@ -58,6 +58,8 @@ pub(crate) struct InitChild<'a> {
     pub(crate) mount_namespace: Option<OwnedFd>,
     /// The container's v1 cgroups; where those are awaited, the planned ones.
     pub(crate) v1_views: Vec<V1View>,
+    /// What shows them, if the parent has made it; mounted nowhere yet.
+    pub(crate) v1_view: Option<OwnedFd>,
     /// The container's v2 cgroup on the host, where cgroup2 cannot be mounted.
     pub(crate) v2_directory: Option<V2Directory>,
     /// Hooks that run in here, and what they read.

@@ -173,12 +173,13 @@ pub(super) fn join_awaited_cgroups(child: &mut InitChild<'_>) -> Result<(), Faul
     if !child.awaits_cgroups() {
         return Ok(());
     }
-    let (tasks, left_out) = child.channel.wait_for_tasks()?;
-    join_cgroups(tasks)?;
-    if left_out != 0 {
+    let made = child.channel.wait_for_tasks()?;
+    join_cgroups(made.tasks)?;
+    child.v1_view = made.view;
+    if made.left_out != 0 {
         // Nothing there is this container's: it would see the host's.
         let mut bits = 0_u32..;
-        let left_out = |bit: u32| left_out.checked_shr(bit).unwrap_or(0) & 1 == 1;
+        let left_out = |bit: u32| made.left_out.checked_shr(bit).unwrap_or(0) & 1 == 1;
         child.v1_views.retain(|_| bits.next().is_some_and(|bit| !left_out(bit)));
     }
     child.cgroups = Cgroups::Given(Vec::new());

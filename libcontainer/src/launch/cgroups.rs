@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::Launch;
 use crate::cgroup::{self, Cgroup, CgroupPlan, Held};
 use crate::error::Result;
-use crate::init::V2Directory;
+use crate::init::{self, V2Directory};
 use crate::{resctrl, spec};
 
 impl Launch<'_> {
@@ -85,6 +85,18 @@ impl Launch<'_> {
         let group = made.insert(resctrl::Group::create(plan, root)?);
         tasks.append(&mut group.tasks()?);
         Ok(())
+    }
+
+    /// What the container will have as its /sys/fs/cgroup, made while the child mounts the rest. `None` leaves it to the
+    /// child, as before Linux 6.15, where nothing can be mounted on what is mounted nowhere itself.
+    pub(super) fn v1_view(&self, cgroup: &Cgroup) -> Option<OwnedFd> {
+        let mut last = self.plan.mounts.iter().filter(|op| self.plan.is_made_last(op));
+        match (last.next(), last.next()) {
+            (Some(op), None) => {
+                init::view_of_v1(op, self.plan.mount_label.as_ref(), &cgroup.v1_views())
+            }
+            _ => None,
+        }
     }
 
     /// Whether the cgroup is made while the child already mounts: on version 1, nine directories take as long as all its

@@ -17,7 +17,7 @@ use crate::plan;
 use crate::sync::{Fault, Step};
 use crate::sys::clone::{Side, bits, clone_single_threaded, setns};
 use crate::sys::spawn::signal;
-use crate::sys::{fd, pidfd, spawn};
+use crate::sys::{fd, pidfd, scheduling, spawn};
 
 impl Launch<'_> {
     /// Namespaces that have to be joined before the clone: a pid namespace takes only children, and what the host's user
@@ -67,6 +67,7 @@ impl Launch<'_> {
             // Where the caller ignores it, nothing would be left of a child that dies too early to be asked.
             signal::set_default(libc::SIGCHLD).doing("sigaction")?;
         }
+        let beside = matches!(child.cgroups, Cgroups::Awaited);
         let mut outside = false;
         let mut side = clone_single_threaded(flags, into.map(AsFd::as_fd));
         if matches!(side, Err(Errno::EACCES)) && cgroup.unit().is_some() {
@@ -92,11 +93,14 @@ impl Launch<'_> {
                 run_child(child, two_stages, new)
             }
             Ok(Side::Parent(pid, pidfd)) => {
+                if beside {
+                    spread(pid);
+                }
                 let awaits = moved_first || matches!(child.cgroups, Cgroups::Awaited);
                 child.close();
                 if outside {
                     let moved = cgroup.attach(pid.as_raw()).and_then(|()| match awaits {
-                        true => serve::send_tasks(parent_end.as_fd(), Vec::new(), 0),
+                        true => serve::send_tasks(parent_end.as_fd(), Vec::new(), 0, None),
                         false => Ok(()),
                     });
                     moved.inspect_err(|_not_moved| end(&pidfd))?;
@@ -106,6 +110,25 @@ impl Launch<'_> {
             Err(errno) => Err(clone_error(errno, flags, into.is_some(), cgroup)),
         }
     }
+}
+
+/// On a host with so few CPUs none of them is far from another.
+const FEW_CPUS: u32 = 8;
+
+/// Gives `child` another CPU than this process's, which goes on as well. The kernel often leaves a new process on its
+/// parent's CPU although another one is idle (a third to a half of them, Linux 6.18 with two), where it waits until the parent
+/// does. The child itself takes the mask back when it joins its cgroups.
+fn spread(child: Pid) {
+    let (Ok(cpu), Ok(mut mask)) = (scheduling::current_cpu(), scheduling::affinity()) else {
+        return;
+    };
+    if !(2..=FEW_CPUS).contains(&mask.iter().map(|word| word.count_ones()).sum()) {
+        return;
+    }
+    if let Some(word) = usize::try_from(cpu / u64::BITS).ok().and_then(|i| mask.get_mut(i)) {
+        *word &= !(1 << (cpu % u64::BITS));
+    }
+    let _stays_where_it_is = scheduling::set_affinity_of(child, &mask);
 }
 
 fn end(child: &OwnedFd) {

@@ -233,7 +233,7 @@ fn clone_child(
                 if outside {
                     // Only systemd may (see [`super::Launch::clone_init`]).
                     let moved = target.cgroup.attach_exec(pid.as_raw());
-                    let told = || serve::send_tasks(child.socket.as_fd(), Vec::new(), 0);
+                    let told = || serve::send_tasks(child.socket.as_fd(), Vec::new(), 0, None);
                     moved.and_then(|()| told()).inspect_err(|_not_moved| child.end())?;
                 }
                 return Ok(child);
@@ -402,6 +402,7 @@ impl Server<'_> {
                 | Tag::RunHooks
                 | Tag::TimeOffsets
                 | Tag::Cgroups
+                | Tag::CgroupsAndView
                 | Tag::Go => {
                     return Err(Error::internal("the process asked for what only init asks for"));
                 }

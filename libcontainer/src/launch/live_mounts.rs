@@ -128,6 +128,7 @@ fn change(target: &Target<'_>, plan: &Plan, change: &Change<'_>) -> Result<()> {
         proc: open_proc()?,
         mount_namespace: None,
         v1_views: Vec::new(),
+        v1_view: None,
         v2_directory: None,
         hooks: None,
         keep_fds: 0,

@@ -330,6 +330,7 @@ impl Launch<'_> {
             mount_namespace: None,
             // What it is not let into, it hears with the rest.
             v1_views: if overlaps { cgroup_plan.v1_views() } else { cgroup.v1_views() },
+            v1_view: None,
             v2_directory: cgroups::v2_directory(host, cgroup),
             hooks: self.child_hooks(fds.hook_stdout.as_ref(), fds.hook_stderr.as_ref())?,
             keep_fds: self.options.listen_fds + self.options.preserve_fds,
@@ -386,7 +387,8 @@ impl Launch<'_> {
         if let Some((plan, host)) = rest {
             cgroup.complete(plan, host)?;
             let join = cgroup.join()?;
-            server.send_tasks(join.tasks, plan.left_out(cgroup))?;
+            server.send_tasks(join.tasks, plan.left_out(cgroup), self.v1_view(cgroup))?;
+            cgroup.restrict(plan)?;
             self.clock.step("made the cgroup beside init");
             if !self.needs_early_record(plan) {
                 staged = Some(self.stage_record(state, cgroup, server.pid, false)?);

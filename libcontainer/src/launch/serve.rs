@@ -215,7 +215,7 @@ impl Server<'_, '_> {
                     self.go()?;
                 }
                 Tag::TimeOffsets => self.time_offsets()?,
-                Tag::Cgroups | Tag::Go => {
+                Tag::Cgroups | Tag::CgroupsAndView | Tag::Go => {
                     return Err(Error::internal("init sent what only the runtime sends"));
                 }
             }
@@ -223,8 +223,13 @@ impl Server<'_, '_> {
     }
 
     /// Sends the child the way into its cgroups.
-    pub(super) fn send_tasks(&self, tasks: Vec<OwnedFd>, left_out: i32) -> Result<()> {
-        send_tasks(self.socket.as_fd(), tasks, left_out)
+    pub(super) fn send_tasks(
+        &self,
+        tasks: Vec<OwnedFd>,
+        left_out: i32,
+        view: Option<OwnedFd>,
+    ) -> Result<()> {
+        send_tasks(self.socket.as_fd(), tasks, left_out, view)
     }
 
     fn explain(&self, message: &[u8]) -> Error {
@@ -390,10 +395,17 @@ pub(super) fn in_init(error: Error) -> Error {
     error.context("error during container init").context("unable to start container process")
 }
 
-/// Tells init that its cgroups are there: to join these.
-pub(super) fn send_tasks(socket: BorrowedFd<'_>, tasks: Vec<OwnedFd>, left_out: i32) -> Result<()> {
+/// Tells init that its cgroups are there: to join these, and to show them by `view`.
+pub(super) fn send_tasks(
+    socket: BorrowedFd<'_>,
+    mut tasks: Vec<OwnedFd>,
+    left_out: i32,
+    view: Option<OwnedFd>,
+) -> Result<()> {
+    let tag = if view.is_some() { Tag::CgroupsAndView } else { Tag::Cgroups };
+    tasks.extend(view);
     let borrowed: Vec<BorrowedFd<'_>> = tasks.iter().map(AsFd::as_fd).collect();
-    let frame = Frame::of(Tag::Cgroups, left_out).encode();
+    let frame = Frame::of(tag, left_out).encode();
     let sent = socket::send_fds(socket, &frame, &borrowed);
     fd::close_all(tasks);
     match sent {

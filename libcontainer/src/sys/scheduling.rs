@@ -1,5 +1,7 @@
 //! When, where and on which memory the kernel runs a process: sched_setattr(2) and its kin.
 
+use std::ptr;
+
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
@@ -73,11 +75,30 @@ pub fn set_io_priority(pid: Pid, priority: u16) -> Result<(), Errno> {
 /// # Errors
 /// EINVAL if none of them is there or in the cpuset.
 pub fn set_affinity(mask: &[u64]) -> Result<(), Errno> {
+    set_affinity_of(Pid::from_raw(0), mask)
+}
+
+/// Lets the process `pid` run on the CPUs of `mask` only; it is moved at once if it is on another.
+///
+/// # Errors
+/// EINVAL if none of them is there or in the cpuset; EPERM for a process of others.
+pub fn set_affinity_of(pid: Pid, mask: &[u64]) -> Result<(), Errno> {
     // SAFETY: the kernel reads the given number of bytes from the slice.
     check(unsafe {
-        libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(mask), mask.as_ptr())
+        libc::syscall(libc::SYS_sched_setaffinity, pid.as_raw(), size_of_val(mask), mask.as_ptr())
     })
     .map(drop)
+}
+
+/// The number of the CPU that this process is running on.
+///
+/// # Errors
+/// Those of getcpu(2).
+pub fn current_cpu() -> Result<u32, Errno> {
+    let (mut cpu, node, cache) = (0_u32, ptr::null_mut::<u32>(), ptr::null_mut::<u8>());
+    // SAFETY: the kernel writes one number; it takes null for the others.
+    check(unsafe { libc::syscall(libc::SYS_getcpu, &raw mut cpu, node, cache) })?;
+    Ok(cpu)
 }
 
 /// The CPUs this process may run on.

@@ -10,6 +10,7 @@ use super::super::{InitChild, V2Directory};
 use super::{MountAttributes, target};
 use crate::cgroup::V1View;
 use crate::path::Make;
+use crate::plan::MountLabel;
 use crate::plan::mounts::MountOp;
 use crate::sync::{At, Fault, Step};
 use crate::sys::fd::CWD;
@@ -25,24 +26,48 @@ pub(super) fn mount_v1(
     root: BorrowedFd<'_>,
 ) -> Result<(), Fault> {
     let (target, _) = target(i, op, Make::Directory, root)?;
-    let context = FsContext::open(c"tmpfs").at(Step::Mount, i)?;
-    context.set_string(c"source", c"cgroup").at(Step::MountOption, i)?;
-    context.set_string(c"mode", c"755").at(Step::MountOption, i)?;
-    if let Some(label) = &child.plan.mount_label {
-        context.set_string(label.option, &label.text).at(Step::MountLabel, i)?;
+    if let Some(made) = &child.v1_view {
+        move_mount(made.as_fd(), target.as_fd()).at(Step::Mount, i)?;
+        return finish_v1(op, made.as_fd()).at(Step::Mount, i);
     }
-    let writable = op.attr.set & !libc::MOUNT_ATTR_RDONLY;
-    let tmpfs = context.mount(writable).at(Step::Mount, i)?;
+    let tmpfs = tmpfs_for_v1(i, op, child.plan.mount_label.as_ref())?;
     move_mount(tmpfs.as_fd(), target.as_fd()).at(Step::Mount, i)?;
     let own_namespace = child.plan.namespaces.has(libc::CLONE_NEWCGROUP);
     for view in &child.v1_views {
         mount_view(op, view, tmpfs.as_fd(), own_namespace).at(Step::Mount, i)?;
     }
-    // The views and what they lie in alike, in one call.
+    finish_v1(op, tmpfs.as_fd()).at(Step::Mount, i)
+}
+
+/// The same by the parent, mounted nowhere; `None` where that cannot be. The container's own part of a hierarchy is the same
+/// seen from outside of its cgroup namespace.
+pub(crate) fn view_of_v1(
+    op: &MountOp,
+    label: Option<&MountLabel>,
+    views: &[V1View],
+) -> Option<OwnedFd> {
+    let tmpfs = tmpfs_for_v1(0, op, label).ok()?;
+    for view in views {
+        mount_view(op, view, tmpfs.as_fd(), false).ok()?;
+    }
+    Some(tmpfs)
+}
+
+fn tmpfs_for_v1(i: usize, op: &MountOp, label: Option<&MountLabel>) -> Result<OwnedFd, Fault> {
+    let context = FsContext::open(c"tmpfs").at(Step::Mount, i)?;
+    context.set_string(c"source", c"cgroup").at(Step::MountOption, i)?;
+    context.set_string(c"mode", c"755").at(Step::MountOption, i)?;
+    if let Some(label) = label {
+        context.set_string(label.option, &label.text).at(Step::MountLabel, i)?;
+    }
+    context.mount(op.attr.set & !libc::MOUNT_ATTR_RDONLY).at(Step::Mount, i)
+}
+
+/// Once it is mounted: the views and what they lie in alike, in one call.
+fn finish_v1(op: &MountOp, tmpfs: BorrowedFd<'_>) -> Result<(), Errno> {
     let attr = Attr { propagation: libc::MS_PRIVATE, ..op.attr };
-    mount_setattr(tmpfs.as_fd(), Recursive::Yes, attr).at(Step::Mount, i)?;
-    let rest = MountAttributes { below: op.below, propagation: &op.propagation };
-    rest.apply(tmpfs.as_fd()).at(Step::Mount, i)
+    mount_setattr(tmpfs, Recursive::Yes, attr)?;
+    MountAttributes { below: op.below, propagation: &op.propagation }.apply(tmpfs)
 }
 
 fn mount_view(

@@ -4,6 +4,7 @@ mod cgroup;
 mod new;
 mod old;
 
+pub(crate) use cgroup::view_of_v1;
 pub(super) use old::unmount;
 
 use std::ffi::{CStr, CString};
