@@ -16,13 +16,16 @@ unfetched() {
 
 # choose_runtime: RUNTIME, its NAME and VERSION, and the LANE its results are kept in: of other runtimes one for each version.
 choose_runtime() {
+    local said
     RUNTIME=${RUNTIME:-${SKEP:-$TOP/target/$(uname -m)-unknown-linux-musl/release/skep}}
     if [[ $RUNTIME =~ ^(runc|crun)(-[0-9.]+)?$ ]]; then RUNTIME=$(known_runtime "$RUNTIME"); fi
     RUNTIME=$(realpath -se "$RUNTIME" 2>/dev/null) || die 'no such runtime: build skep first, or name one with RUNTIME='
     [[ -x $RUNTIME ]] || die "$RUNTIME cannot be executed"
-    VERSION=$("$RUNTIME" --version 2>/dev/null | head -n 1) || die "$RUNTIME --version fails"
+    # All of it first: who writes to a pipe that is closed after a line, may fail for that.
+    said=$("$RUNTIME" --version 2>/dev/null) || die "$RUNTIME --version fails"
+    VERSION=${said%%$'\n'*}
     NAME=${VERSION%% *}
-    VERSION+=$("$RUNTIME" --version | sed -n 's/^commit: /, /p;T;q')
+    VERSION+=$(sed -n 's/^commit: /, /p;T;q' <<<"$said")
     [[ -n $NAME ]] || die "$RUNTIME --version says nothing"
     LANE=$NAME
     [[ $NAME == skep || ! $VERSION =~ version\ ([0-9.]+) ]] || LANE+=-${BASH_REMATCH[1]}
