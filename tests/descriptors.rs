@@ -243,6 +243,15 @@ fn who_calls_us_crun_has_the_notify_socket_where_crun_has_it(t: &Test) {
     ]);
     output.ok().prints(&format!("{place}/notify.sock\n1\n"));
     c.delete_force().ok();
+    // A symlink of the image leads nowhere else than in the image, a file in the way is named.
+    let c = t.container().sh("ls -d /there/socket/*");
+    std::os::unix::fs::symlink("../../../../there", c.path("/link")).unwrap();
+    fs::create_dir(c.path("/there")).unwrap();
+    let run = c.bundle_call("run", &[]).env("NOTIFY_SOCKET", "/link/socket").by(&by).run().ok();
+    assert_eq!(run.stdout, "/there/socket/notify.sock\n", "{run}");
+    let c = t.container().file("/file", "", 0o644);
+    let run = c.bundle_call("run", &[]).env("NOTIFY_SOCKET", "/file").by(&by).run();
+    run.fails().names("NOTIFY_SOCKET");
     // What cannot be a place for a directory, or would be too long with what is in it, is none.
     let long = format!("/{}", "x".repeat(96));
     for host in ["@abstract", "relative", "/", "//../", &long] {

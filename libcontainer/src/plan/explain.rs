@@ -38,6 +38,9 @@ impl Plan {
             {
                 self.explain_mount(fault, index)
             }
+            Step::MountTarget | Step::Mount if fault.index == u16::MAX => {
+                error.hint("it is the directory for the container's own NOTIFY_SOCKET")
+            }
             Step::Device => match self.devices.get(index) {
                 Some(device) => {
                     let error = error.path(absolute(&device.target));
