@@ -226,11 +226,9 @@ fn check_layers(image: &Image, config: &ImageConfig) -> Result<()> {
             "the image has {layers} layers and {diff_ids} diff IDs"
         )));
     }
-    image
-        .manifest
-        .layers
-        .iter()
-        .try_for_each(|layer| Media::must_be_layer(&layer.media_type).map(drop))
+    image.manifest.layers.iter().enumerate().try_for_each(|(number, layer)| {
+        Media::must_be_layer(&layer.media_type).map(drop).context(|| called(number, layer))
+    })
 }
 
 /// One layer that is to be read.
@@ -283,6 +281,13 @@ pub fn stream<T>(one: &One<'_>, apply: impl FnOnce(&mut dyn BufRead) -> Result<T
     let produced = produced.unwrap_or_else(|_| {
         Err(Error::new(Kind::Generic, "the thread that reads the layer has panicked"))
     });
+    // Of what is too large, who applies it knows the entry.
+    let applied = match (&produced, applied) {
+        (Err(limit), Err(applied)) if [limit.kind(), applied.kind()] == [Kind::NoSpace; 2] => {
+            return Err(applied);
+        }
+        (_, applied) => applied,
+    };
     // Content that is not what it should be explains what could not be applied.
     produced.context(|| one.name)?;
     let (done, found) = applied?;
@@ -316,6 +321,8 @@ fn produce(one: &One<'_>, full: &SyncSender<Vec<u8>>, used: &Receiver<Vec<u8>>) 
         piece.truncate(filled);
         total += filled as u64;
         if total > allowed {
+            // For who applies it to say where.
+            let _unread = full.send(piece);
             return Err(Error::no_space(format!(
                 "the image has more than {} uncompressed bytes",
                 limits.unpacked

@@ -26,6 +26,7 @@ use super::record::{Record, Set};
 use super::tree::{Directory, Mark, Tree};
 use super::{Devices, Format, Options, Report, attributes, failed, finish};
 use crate::error::{Context, Error, Result};
+use crate::limits::Limits;
 
 /// A layer on its way to a directory.
 pub(super) struct Applier<'a> {
@@ -42,6 +43,16 @@ pub(super) struct Applier<'a> {
     own: (u32, u32),
     /// The bits a new file does not get.
     umask: u32,
+}
+
+/// The entry is one too many.
+pub(super) fn too_many(entry: &Entry, limits: &Limits) -> Error {
+    Error::no_space(format!(
+        "\"{}\": more than {} entries in all layers together: that is the limit",
+        name::shown(&entry.name),
+        limits.entries
+    ))
+    .hint("--max-entries allows more")
 }
 
 /// What became of a hard link.
@@ -91,11 +102,7 @@ impl<'a> Applier<'a> {
         while let Some(entry) = archive.next()? {
             self.report.used.entries += 1;
             if self.report.used.entries > self.options.limits.entries {
-                return Err(Error::no_space(format!(
-                    "more than {} entries in all layers together: that is the limit",
-                    self.options.limits.entries
-                ))
-                .hint("--max-entries allows more"));
+                return Err(too_many(&entry, &self.options.limits));
             }
             self.entry(&entry, &mut archive)
                 .context(|| format!("\"{}\"", name::shown(&entry.name)))?;

@@ -78,11 +78,7 @@ impl Listing {
         while let Some(entry) = archive.next()? {
             entries += 1;
             if entries > limits.entries {
-                return Err(Error::no_space(format!(
-                    "more than {} entries in all layers together: that is the limit",
-                    limits.entries
-                ))
-                .hint("--max-entries allows more"));
+                return Err(super::apply::too_many(&entry, limits));
             }
             self.entry(&entry, number, limits, &mut links)
                 .context(|| format!("\"{}\"", shown(&entry.name)))?;

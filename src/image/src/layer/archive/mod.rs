@@ -94,7 +94,8 @@ impl Meter {
         Err(Error::no_space(format!(
             "more than {} bytes uncompressed in all layers together: that is the limit",
             self.limit
-        )))
+        ))
+        .hint("--max-size allows more"))
     }
 }
 
@@ -110,6 +111,12 @@ pub(super) struct Archive<R> {
     meter: Rc<Meter>,
     limits: Limits,
     remarks: Vec<String>,
+    /// Entries read so far.
+    number: u64,
+    /// The name of the last of them.
+    last: Vec<u8>,
+    /// The name of the entry that is being read, as soon as it is known.
+    about: Option<Vec<u8>>,
 }
 
 impl<R: BufRead> Archive<R> {
@@ -120,8 +127,18 @@ impl<R: BufRead> Archive<R> {
 
     /// The same, with a meter that counts more than what is read.
     pub(super) fn metered(reader: R, limits: &Limits, meter: Rc<Meter>) -> Self {
-        let (limits, remarks) = (*limits, Vec::new());
-        Self { reader, metered: 0, data: 0, padding: 0, meter, limits, remarks }
+        Self {
+            reader,
+            metered: 0,
+            data: 0,
+            padding: 0,
+            meter,
+            limits: *limits,
+            remarks: Vec::new(),
+            number: 0,
+            last: Vec::new(),
+            about: None,
+        }
     }
 
     /// Bytes of this and the earlier layers.
@@ -134,8 +151,40 @@ impl<R: BufRead> Archive<R> {
     }
 
     /// The next entry; `None` at the end, when everything was read that there is: the diff ID covers it.
+    ///
+    /// # Errors
+    /// They say at which entry, or after which.
     pub(super) fn next(&mut self) -> Result<Option<Entry>> {
-        self.skip(self.data)?;
+        let rest = self.skip(self.data);
+        rest.map_err(|error| self.placed(error, Some(&self.last)))?;
+        self.about = None;
+        match self.read() {
+            Ok(Some(entry)) => {
+                self.number += 1;
+                self.last.clone_from(&entry.name);
+                Ok(Some(entry))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(self.placed(error, self.about.as_deref())),
+        }
+    }
+
+    /// What was found wrong in the archive, and where; what comes from elsewhere (the source, a signal) has no place in it.
+    fn placed(&self, error: Error, name: Option<&[u8]>) -> Error {
+        if !matches!(error.kind(), crate::Kind::Verification | crate::Kind::NoSpace) {
+            return error;
+        }
+        match name {
+            Some(name) => error.context(format_args!("\"{}\"", shown(name))),
+            None if self.number == 0 => error.context("at the first entry"),
+            None => {
+                let (last, number) = (shown(&self.last), self.number);
+                error.context(format_args!("after entry \"{last}\" (number {number})"))
+            }
+        }
+    }
+
+    fn read(&mut self) -> Result<Option<Entry>> {
         let padded = self.passed(self.padding)?;
         (self.data, self.padding) = (0, 0);
         if !padded {
@@ -185,13 +234,24 @@ impl<R: BufRead> Archive<R> {
 
     fn header(&mut self, block: &[u8; BLOCK], before: &mut Before) -> Result<Option<Entry>> {
         let header = Header::new(block).map_err(broken)?;
-        let wrong = |what: String| broken(format!("{:?}: {what}", shown(&header.name())));
-        let size = header.size().map_err(wrong)?;
+        // The name of an extension header is its writer's.
+        let said = before.pax.as_ref().and_then(|pax| pax.path.as_ref()).or(before.name.as_ref());
+        self.about = said.cloned().or_else(|| match header.type_flag() {
+            b'L' | b'K' | b'g' => None,
+            _ => Some(header.name()),
+        });
+        let size = header.size().map_err(broken)?;
         let extended = header.dialect() != Dialect::V7;
         match header.type_flag() {
             b'x' if extended && before.pax.is_none() => {
                 let records = self.small(size, self.limits.pax)?;
-                before.pax = Some(Pax::parse(&records, MAX_PLACES, self.limits.xattrs)?);
+                match Pax::parse(&records, MAX_PLACES, self.limits.xattrs) {
+                    Ok(pax) => before.pax = Some(pax),
+                    Err(error) => {
+                        self.find_name(before);
+                        return Err(error);
+                    }
+                }
             }
             // Global headers say where an archive comes from (git archive); podman ignores them too.
             b'g' if extended => {
@@ -204,23 +264,34 @@ impl<R: BufRead> Archive<R> {
                 before.link = Some(self.long_name(size)?);
             }
             b'x' | b'L' | b'K' if extended => {
-                return Err(wrong("two extension headers of one type for one entry".into()));
+                return Err(broken("two extension headers of one type for one entry"));
             }
             _ => return self.entry(header, size, std::mem::take(before)).map(Some),
         }
         Ok(None)
     }
 
+    /// Whose records could not be read: the header behind them says it.
+    fn find_name(&mut self, before: &Before) {
+        let behind = self.block().ok().flatten();
+        let header = behind.as_ref().and_then(|block| Header::new(block).ok());
+        let plain =
+            header.filter(|header| !matches!(header.type_flag(), b'x' | b'g' | b'L' | b'K'));
+        if let Some(name) = before.name.clone().or_else(|| Some(plain?.name())) {
+            self.about = Some(name);
+        }
+    }
+
     fn entry(&mut self, header: Header<'_>, size: u64, before: Before) -> Result<Entry> {
         let pax = before.pax.unwrap_or_default();
         let sparse_name = pax.sparse.name;
-        let mut name = sparse_name.or(pax.path).or(before.name).unwrap_or_else(|| header.name());
-        let wrong = |what: String, name: &[u8]| broken(format!("{:?}: {what}", shown(name)));
-        let kind = kind(header, &name).map_err(|what| wrong(what, &name))?;
+        let name = sparse_name.or(pax.path).or(before.name).unwrap_or_else(|| header.name());
+        self.about = Some(name.clone());
+        let kind = kind(header, &name).map_err(broken)?;
         let mut size = pax.size.unwrap_or(size);
         if !matches!(kind, Kind::File | Kind::Directory) && size > 0 {
             // Readers disagree whether data follows, and so about every entry after it.
-            return Err(wrong(format!("an entry that is no file has a size, {size}"), &name));
+            return Err(broken(format!("an entry that is no file has a size, {size}")));
         }
         if kind == Kind::Directory {
             size = 0;
@@ -230,38 +301,36 @@ impl<R: BufRead> Archive<R> {
         let mut real_size = size;
         let mut sparse = None;
         if header.type_flag() == b'S' {
-            let (places, real) =
-                self.old_sparse(header).map_err(|what| what.context(shown(&name)))?;
+            let (places, real) = self.old_sparse(header)?;
             (sparse, real_size) = (Some(places), real);
         } else if kind == Kind::File && pax.sparse.version == (Some(1), Some(0)) {
-            sparse = Some(self.sparse_map().map_err(|what| what.context(shown(&name)))?);
+            sparse = Some(self.sparse_map()?);
             real_size = pax.sparse.real_size.unwrap_or(self.data);
         } else if kind == Kind::File && pax.sparse.places.is_some() {
             sparse = pax.sparse.places;
             real_size = pax.sparse.real_size.unwrap_or(self.data);
         }
         if let Some(places) = &sparse {
-            check_places(places, self.data, real_size).map_err(|what| wrong(what, &name))?;
+            check_places(places, self.data, real_size).map_err(broken)?;
         }
         // Holes cost nothing here, and everything wherever the file is copied.
-        self.meter.charge(real_size.saturating_sub(size)).map_err(|error| {
-            error.context(format_args!("{:?}: {real_size} bytes", shown(&name)))
-        })?;
+        self.meter
+            .charge(real_size.saturating_sub(size))
+            .map_err(|error| error.context(format_args!("{real_size} bytes")))?;
         let number = |said: Option<i64>, read: Result<i64, String>| match said {
             Some(number) => Ok(number),
-            None => read.map_err(|what| wrong(what, &name)),
+            None => read.map_err(broken),
         };
         let mtime = match pax.mtime {
             Some(time) => time,
             None => Time { seconds: number(None, header.mtime())?, nanoseconds: 0 },
         };
         let (uid, gid) = (number(pax.uid, header.uid())?, number(pax.gid, header.gid())?);
-        let mode = header.mode().map_err(|what| wrong(what, &name))?;
+        let mode = header.mode().map_err(broken)?;
         if name.contains(&0) {
-            return Err(wrong("a NUL in a name".into(), &name));
+            return Err(broken("a NUL in a name"));
         }
         let link = pax.link.or(before.link).unwrap_or_else(|| header.link().to_vec());
-        let name = std::mem::take(&mut name);
         let (atime, xattrs) = (pax.atime.unwrap_or(mtime), pax.xattrs.into_iter().collect());
         Ok(Entry {
             name,
