@@ -51,7 +51,7 @@ cases![
 ///
 /// A shell that waits in vfork(2), as busybox's does since 1.38, cannot be stopped before its child is another program,
 /// and CRIU has stopped the child. A subshell is forked.
-const COUNTING: &str = "w=$(cat /proc/sys/kernel/random/uuid); i=0; \
+pub(crate) const COUNTING: &str = "w=$(cat /proc/sys/kernel/random/uuid); i=0; \
     while :; do i=$((i+1)); echo $i $w > /n; (exec mv /n /count); done";
 
 /// The CRIU to test with.
@@ -80,7 +80,7 @@ fn images(t: &Test) -> PathBuf {
 }
 
 /// `checkpoint FLAGS… ID` with the images in the test's directory.
-fn checkpoint<'t>(c: &Container<'t>, flags: &[&str]) -> Call<'t> {
+pub(crate) fn checkpoint<'t>(c: &Container<'t>, flags: &[&str]) -> Call<'t> {
     let (criu, images) = (criu(c.test), images(c.test));
     let mut all = vec!["--image-path", images.to_str().unwrap()];
     all.extend(flags);
@@ -88,7 +88,7 @@ fn checkpoint<'t>(c: &Container<'t>, flags: &[&str]) -> Call<'t> {
 }
 
 /// `restore --detach FLAGS… ID` from there.
-fn restore<'t>(c: &Container<'t>, flags: &[&str]) -> Call<'t> {
+pub(crate) fn restore<'t>(c: &Container<'t>, flags: &[&str]) -> Call<'t> {
     let pid_file = c.dir.join("pid").display().to_string();
     let mut all = vec!["--detach", "--pid-file", &pid_file];
     all.extend(flags);

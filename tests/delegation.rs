@@ -9,7 +9,7 @@ use crate::harness::host::Layout;
 use crate::harness::runner::cases;
 use crate::harness::runtime::Call;
 use crate::harness::{Container, Kind, Output, Test, json, test};
-use crate::rootless;
+use crate::{checkpoint, rootless};
 
 cases![
     roots_own_cgroup_can_be_divided,
@@ -19,6 +19,7 @@ cases![
     a_cgroup_below_is_the_containers,
     a_cgroup_below_has_the_controllers_and_no_limit,
     commands_find_the_processes_in_the_cgroup_below,
+    a_restored_container_is_in_the_cgroup_below,
     a_bad_name_of_a_cgroup_below_is_refused,
     a_cgroup_below_is_refused_on_version_1,
     a_cgroup_below_that_cannot_be_entered_leaves_nothing,
@@ -207,12 +208,36 @@ fn commands_find_the_processes_in_the_cgroup_below(t: &Test) {
     exec(&[
         "sh",
         "-c",
-        "cd /sys/fs/cgroup; mkdir other; echo 1 > other/cgroup.procs; echo 0 > cgroup.procs; rmdir payload",
+        "cd /sys/fs/cgroup; mkdir other; echo 1 > other/cgroup.procs; echo 0 > other/cgroup.procs; rmdir payload",
     ]);
     let followed = exec(&["cat", "/proc/self/cgroup"]).stdout;
     assert!(followed.contains("0::/\n") || followed.contains("0::/other\n"), "{followed}");
     on_v2(t, t.call(&["kill", &c.id, "KILL"])).ok();
     on_v2(t, c.call("delete", &["--force"])).ok();
+    t.assert_nothing_left();
+}
+
+fn a_restored_container_is_in_the_cgroup_below(t: &Test) {
+    t.need_layout(Layout::V2);
+    let c = t
+        .container()
+        .push("/linux/namespaces", json!({"type": "cgroup"}))
+        .set("/linux/resources", json!({"pids": {"limit": 20}}))
+        .set("/annotations", json!({BELOW: "payload"}))
+        .sh(checkpoint::COUNTING);
+    c.run_detached();
+    checkpoint::checkpoint(&c, &[]).run().ok();
+    checkpoint::restore(&c, &[]).run().ok();
+    let read = |name: &str| {
+        let file = t.host.v2(&format!("/{}", c.id), name);
+        fs::read_to_string(file).unwrap().trim().to_owned()
+    };
+    let procs = read("payload/cgroup.procs");
+    assert!(procs.lines().any(|pid| pid == c.pid().to_string()), "{procs}");
+    assert_eq!(read("cgroup.procs"), "");
+    assert_eq!((read("pids.max").as_str(), read("payload/pids.max").as_str()), ("20", "max"));
+    assert!(c.exec(&["cat", "/proc/self/cgroup"]).ok().stdout.ends_with("0::/payload\n"));
+    c.delete_force().ok();
     t.assert_nothing_left();
 }
 

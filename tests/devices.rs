@@ -293,6 +293,7 @@ fn the_root_may_be_among_the_read_only_paths(t: &Test) {
 }
 
 fn the_root_cannot_be_masked(t: &Test) {
+    t.need(t.kind() == Kind::Skep, "the others mount what nobody sees");
     for path in ["/", "/../", "/etc/..", "/whole"] {
         let c = t.container().set("/linux/maskedPaths", json!(["/proc/keys", path]));
         symlink("/", c.path("/whole")).unwrap();

@@ -3,7 +3,7 @@
 
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, Uid, chown, mkdir};
+use nix::unistd::{Uid, chown, mkdir};
 
 use super::systemd::subgroup;
 use super::{Cgroup, Host, file};
@@ -56,12 +56,12 @@ impl Cgroup {
         }
     }
 
-    /// Makes the cgroup of [`DELEGATE_CGROUP`], moves `pid` there from the container's, turns on for it all controllers that
-    /// the container's has, and hands it to `owner`, a user of the host.
+    /// Makes the cgroup of [`DELEGATE_CGROUP`], moves all there who are in the container's, turns on for it all controllers
+    /// that the container's has, and hands it to `owner`, a user of the host.
     ///
     /// # Errors
     /// [`crate::Kind::Unsupported`] where the container has no cgroup of its own; else what could not be made or written.
-    pub fn enter_delegated(&self, pid: Pid, owner: Option<u32>) -> Result<()> {
+    pub fn enter_delegated(&self, owner: Option<u32>) -> Result<()> {
         let field = |error: Error| error.field(format!("annotations[{DELEGATE_CGROUP:?}]"));
         let (Some(name), Some(top)) = (&self.record.delegate, self.place()) else {
             let none = Error::unsupported("the container has no cgroup to delegate another from");
@@ -77,8 +77,9 @@ impl Cgroup {
             }
         }
         let Some(directory) = levels.pop() else { return Ok(()) };
-        let procs = format!("{directory}/cgroup.procs");
-        file::write(&procs, &pid.to_string()).on("move init to", &procs).map_err(field)?;
+        let top = levels.first().map_or("", String::as_str);
+        move_all(&format!("{top}/cgroup.procs"), &format!("{directory}/cgroup.procs"))
+            .map_err(field)?;
         // Only now: no cgroup with processes can have children with controllers.
         for above in &levels {
             turn_on(above).map_err(field)?;
@@ -111,6 +112,24 @@ fn give(directory: &str, uid: u32) -> Result<()> {
     Ok(())
 }
 
+/// Moves the processes listed in the one file to the other's cgroup; those that come meanwhile as well, up to a point.
+fn move_all(from: &str, to: &str) -> Result<()> {
+    for _ in 0..10 {
+        let list = file::read(from).on("read", from)?;
+        if list.is_empty() {
+            break;
+        }
+        for pid in list.lines() {
+            match file::write(to, pid) {
+                // It has ended.
+                Err(Errno::ESRCH) => {}
+                other => other.on("move a process to", to)?,
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Turns on below `directory` every controller it has, but for those the kernel does not hand down here.
 fn turn_on(directory: &str) -> Result<()> {
     let list = format!("{directory}/cgroup.controllers");
@@ -121,7 +140,7 @@ fn turn_on(directory: &str) -> Result<()> {
         return Ok(());
     }
     for name in all {
-        // Somebody is in it, a daemon of a hook's: then there can be none. Else it is this one that cannot.
+        // Somebody is in it still: then there can be none. Else it is this one that cannot.
         if file::write(&path, &name) == Err(Errno::EBUSY) {
             return Err(Error::os("turn controllers on", Errno::EBUSY).path(path));
         }

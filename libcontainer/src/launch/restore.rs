@@ -96,6 +96,10 @@ impl Launch<'_> {
         let _gone = unlinkat(state.fd(), ROOT, UnlinkatFlags::RemoveDir);
         served?;
         Held::release(undo.held.take(), cgroup)?;
+        if self.spec.asks_for_delegate() {
+            // CRIU has made it anew, but for the controllers, which are the container's own to give.
+            cgroup.enter_delegated(self.plan.delegate_owner())?;
+        }
         let (init, pidfd) = told
             .init
             .ok_or_else(|| Error::internal("CRIU has restored something, but does not say what"))?;

@@ -285,7 +285,7 @@ impl Server<'_, '_> {
 
     fn runtime_hooks(&mut self, state: &StateDir, cgroup: &Cgroup) -> Result<()> {
         if self.launch.spec.asks_for_delegate() {
-            cgroup.enter_delegated(self.pid, self.launch.plan.delegate_owner())?;
+            cgroup.enter_delegated(self.launch.plan.delegate_owner())?;
         }
         let devices = &self.launch.plan.net_devices;
         if !devices.is_empty() {
