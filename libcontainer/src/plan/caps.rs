@@ -1,5 +1,7 @@
 //! Capability names and sets (capabilities(7)).
 
+use std::collections::BTreeSet;
+
 use crate::spec;
 use crate::sys::creds::CapSet;
 
@@ -86,19 +88,16 @@ pub struct CapSets {
 impl CapSets {
     /// Reads the sets. A name nobody knows is left out and warned of, once (config.md "capabilities": SHOULD NOT fail).
     pub fn parse(caps: &spec::Capabilities<'_>, warnings: &mut Vec<String>) -> Self {
-        let mut set = |names: &spec::List<spec::Str<'_>>| {
-            let mut set = 0;
-            for name in names {
-                if let Some(cap) = number(name) {
-                    set |= bit(cap);
-                } else {
-                    let warning = format!("ignoring unknown or unavailable capabilities: [{name}]");
-                    if !warnings.contains(&warning) {
-                        warnings.push(warning);
-                    }
-                }
+        let lists =
+            [&caps.bounding, &caps.effective, &caps.inheritable, &caps.permitted, &caps.ambient];
+        let mut unknown: BTreeSet<&str> = BTreeSet::new();
+        for name in lists.into_iter().flat_map(|names| names.iter()) {
+            if number(name).is_none() && unknown.insert(name) {
+                warnings.push(format!("ignoring unknown or unavailable capabilities: [{name}]"));
             }
-            set
+        }
+        let set = |names: &spec::List<spec::Str<'_>>| {
+            names.iter().filter_map(|name| number(name)).fold(0, |set, cap| set | bit(cap))
         };
         let mut sets = Self {
             bounding: set(&caps.bounding),

@@ -1,5 +1,6 @@
 //! `process` of `config.json` or of `exec --process` → what the new process does to itself before execve(2).
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 
 use super::caps::CapSets;
@@ -195,10 +196,11 @@ fn arguments(process: &spec::Process<'_>) -> Result<CStrArray> {
 
 /// The environment with each name once, the last value winning, at the place of the first.
 fn environment(process: &spec::Process<'_>, extra: Vec<String>) -> Result<Vec<String>> {
-    let mut list: Vec<String> = Vec::with_capacity(process.env.len() + extra.len() + 1);
+    let list = Vec::with_capacity(process.env.len() + extra.len() + 1);
+    let mut variables = Variables { list, places: BTreeMap::new() };
     for (i, entry) in process.env.iter().enumerate() {
         match entry.split_once('=') {
-            Some((name, _)) if !name.is_empty() => add_variable(&mut list, entry.to_string()),
+            Some((name, _)) if !name.is_empty() => variables.add(entry.to_string()),
             _ => {
                 return Err(Error::config(format!(
                     "invalid environment variable {entry:?}: it needs a name and \"=\""
@@ -207,16 +209,46 @@ fn environment(process: &spec::Process<'_>, extra: Vec<String>) -> Result<Vec<St
             }
         }
     }
-    extra.into_iter().for_each(|entry| add_variable(&mut list, entry));
-    Ok(list)
+    extra.into_iter().for_each(|entry| variables.add(entry));
+    Ok(variables.list)
 }
 
-fn add_variable(list: &mut Vec<String>, entry: String) {
-    let name = entry.find('=').map_or(entry.as_str(), |end| entry.get(..=end).unwrap_or_default());
-    match list.iter_mut().find(|known| known.starts_with(name)) {
-        Some(known) => *known = entry,
-        None => list.push(entry),
+/// As many variables as are looked through; a service has as many as a cluster has services.
+const FEW: usize = 64;
+
+struct Variables {
+    list: Vec<String>,
+    /// Where each name is in `list`, once there are more than a few.
+    places: BTreeMap<String, usize>,
+}
+
+impl Variables {
+    fn add(&mut self, entry: String) {
+        let name = name_of(&entry);
+        let place = if self.list.len() < FEW {
+            self.list.iter().position(|known| known.starts_with(name))
+        } else {
+            if self.places.is_empty() {
+                let known = self.list.iter().enumerate();
+                self.places = known.map(|(i, entry)| (name_of(entry).to_owned(), i)).collect();
+            }
+            self.places.get(name).copied()
+        };
+        match place.and_then(|place| self.list.get_mut(place)) {
+            Some(known) => *known = entry,
+            None => {
+                if !self.places.is_empty() {
+                    self.places.insert(name.to_owned(), self.list.len());
+                }
+                self.list.push(entry);
+            }
+        }
     }
+}
+
+/// The name of a variable and its `=`.
+fn name_of(entry: &str) -> &str {
+    entry.find('=').and_then(|end| entry.get(..=end)).unwrap_or(entry)
 }
 
 fn variable<'e>(env: &'e [String], name: &str) -> Option<&'e str> {
@@ -340,6 +372,21 @@ mod tests {
         assert_eq!(env, ["A=2", "PATH=/x", "AB=3"]);
         assert_eq!(plan.search_path.unwrap().to_str().unwrap(), "/x");
         assert!(plan.find_home);
+    }
+
+    #[test]
+    fn a_great_many_variables_are_told_apart_in_time() {
+        let mut env: Vec<String> = (0..200_000).map(|i| format!("\"A{i}={i}\"")).collect();
+        env.extend(["\"A5=x\"".to_owned(), "\"A100000=y\"".to_owned(), "\"B=\"".to_owned()]);
+        let start = std::time::Instant::now();
+        let plan =
+            parse(&format!(r#"{{"args":["a"],"cwd":"/","env":[{}]}}"#, env.join(","))).unwrap();
+        assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+        let seen = plan.env.strings();
+        assert_eq!(seen.len(), 200_001);
+        assert_eq!(seen[5].to_str().unwrap(), "A5=x");
+        assert_eq!(seen[100_000].to_str().unwrap(), "A100000=y");
+        assert_eq!(seen[200_000].to_str().unwrap(), "B=");
     }
 
     #[test]
