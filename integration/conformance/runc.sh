@@ -100,7 +100,7 @@ runc_run() {
 
 # runc_file FILE LOG: on a terminal whose other end stays open, since a test that reads from it is to wait.
 runc_file() {
-    local command bats planned
+    local command bats planned size last=0 still=0
     printf -v command 'exec env -u BATS_TEST_TIMEOUT RUNC=%q TMPDIR=%q bats --tap %q >%q 2>&1' \
         "$WORK/runc" "$WORK/tmp" "$1" "$2"
     timeout --kill-after 10 1800 script --quiet --return --flush --command "$command" /dev/null \
@@ -111,6 +111,11 @@ runc_file() {
         read -rt 1 <>"$WORK/never" || true
         ! kill -0 "$bats" 2>/dev/null
     do
+        size=$(stat -c %s "$2" 2>/dev/null) || size=0
+        ((size == last)) && still=$((still + 1)) || still=0
+        last=$size
+        # A runtime that enters a frozen cgroup instead of refusing it would stay there.
+        ((still != 120)) || runc_thaw
         planned=$(sed -n 's/^1\.\.//p;T;q' "$2" 2>/dev/null) || true
         [[ -n $planned && $(grep -cE '^(not )?ok ' "$2") -ge $planned ]] || continue
         read -rt 5 <>"$WORK/never" || true
@@ -118,6 +123,18 @@ runc_file() {
     done
     wait "$bats" || true
     runc_stop_helpers
+}
+
+# runc_thaw: what a test has frozen.
+runc_thaw() {
+    local state
+    note "nothing happens: thawing the suite's cgroups"
+    for state in /sys/fs/cgroup/freezer/runc-cgroups-integration-test/*/freezer.state; do
+        [[ ! -e $state ]] || echo THAWED >"$state"
+    done
+    for state in /sys/fs/cgroup/runc-cgroups-integration-test/*/cgroup.freeze; do
+        [[ ! -e $state ]] || echo 0 >"$state"
+    done
 }
 
 # runc_stop_helpers: those of this run; there are no other processes in this pid namespace.
