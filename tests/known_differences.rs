@@ -45,6 +45,11 @@ const RUNC: Table = &[
         "the Go runtime raises the soft limit of files, and before 1.19.9 left it so",
         &["mount_sources::a_low_soft_limit_of_open_files_in_a_user_namespace"],
     ),
+    (
+        "runc makes / read-only where it is named so, and not where a detour leads there",
+        &["devices::the_root_may_be_among_the_read_only_paths"],
+    ),
+    ("runc does not name the field", &["device_rules::a_rule_for_an_unknown_type_is_refused"]),
     ("runc 1.1 may leave its directory", &["bad_input::a_run_that_fails_is_not_kept"]),
     (
         "runc 1.1 knows no scheduler; the nice value may be the caller's own",

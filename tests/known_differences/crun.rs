@@ -16,6 +16,12 @@ pub(super) const CRUN: Table = &[
         &["scheduling::nice_works_without_root"],
     ),
     ("newer than crun 1.8", NET_DEVICES),
+    ("crun mounts on / what nobody sees", &["devices::the_root_may_be_among_the_read_only_paths"]),
+    (
+        "crun takes such a rule, or fails and leaves the cgroup",
+        &["device_rules::a_rule_for_an_unknown_type_is_refused"],
+    ),
+    ("crun opens an empty path", &["namespaces::an_empty_path_is_a_new_namespace"]),
     (
         "crun has words of its own for this, or names nothing",
         &[
