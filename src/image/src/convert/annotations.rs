@@ -1,5 +1,7 @@
 //! Annotations: the image's labels, and what conversion.md makes of properties that `config.json` has no field for.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::{ImageConfig, Notes, Request, object};
@@ -31,6 +33,9 @@ const POWERFUL: &[&str] = &[
 /// Endings of such annotations: CRI-O's, as `cpu-quota.crio.io`, some with the container's name behind a slash.
 const POWERFUL_HOSTS: &[&str] = &[".crio.io", ".cri-o.io", ".kata.io"];
 
+/// Labels that are named when they are left out: a hostile image has as many as it likes.
+const NAMED: usize = 100;
+
 /// Whether a runtime could do something because of this annotation.
 #[must_use]
 pub fn is_powerful(key: &str) -> bool {
@@ -41,13 +46,14 @@ pub fn is_powerful(key: &str) -> bool {
         || POWERFUL_HOSTS.iter().any(|suffix| host.ends_with(suffix))
 }
 
-/// Fills `annotations` of `spec`.
+/// Fills `annotations` of `spec`. `labels` are those of the image.
 ///
 /// # Errors
 /// An `--annotation` without a key.
 pub(super) fn fill(
     spec: &mut Map<String, Value>,
     image: &ImageConfig,
+    labels: BTreeMap<String, String>,
     request: &Request,
     notes: &mut Notes,
 ) -> Result<()> {
@@ -77,27 +83,31 @@ pub(super) fn fill(
         }
     }
     // After them: conversion.md gives a label of the same name precedence.
-    for (key, value) in &image.labels {
+    let mut left_out = 0;
+    for (key, value) in labels {
         if key.is_empty() {
             notes.warn("a label without a name is left out");
-        } else if is_powerful(key) && !request.allow_annotations {
+        } else if is_powerful(&key) && !request.allow_annotations {
+            left_out += 1;
+            if left_out > NAMED {
+                continue;
+            }
             notes.warn(format!(
                 "the image's label {key:?} is left out: runtimes act upon such annotations (--allow-annotations keeps it)"
             ));
         } else {
-            let field = format!("annotations {key}");
-            notes.origins.retain(|origin| origin.field != field);
-            notes.origin(field, "image: config.Labels");
-            annotations.insert(key.clone(), value.as_str().into());
+            notes.replace(format!("annotations {key}"), "image: config.Labels");
+            annotations.insert(key, value.into());
         }
+    }
+    if left_out > NAMED {
+        notes.warn(format!("and {} more labels like these are left out", left_out - NAMED));
     }
     for (key, value) in &request.annotations {
         if key.is_empty() {
             return Err(Error::usage("--annotation wants KEY=VALUE"));
         }
-        let field = format!("annotations {key}");
-        notes.origins.retain(|origin| origin.field != field);
-        notes.origin(field, "--annotation");
+        notes.replace(format!("annotations {key}"), "--annotation");
         annotations.insert(key.clone(), value.as_str().into());
     }
     if annotations.is_empty() {

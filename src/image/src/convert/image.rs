@@ -53,7 +53,7 @@ impl ImageConfig {
     /// # Errors
     /// [`Kind::Verification`](crate::Kind::Verification) for what is no JSON, has a key twice or a value of the wrong type.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let document = document::parse("the image's configuration", bytes)?;
+        let document = document::parse_config(bytes)?;
         let nothing = Map::new();
         let top = Object { path: "", members: document.as_object().unwrap_or(&nothing) };
         let config = match top.get("config")? {

@@ -23,6 +23,9 @@ pub mod seccomp;
 pub mod template;
 pub mod user;
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::os::fd::BorrowedFd;
 
 use serde_json::{Map, Value};
@@ -37,7 +40,7 @@ pub struct Origin {
     /// The field, as `process.args`.
     pub field: String,
     /// The image's field, the flag, or the default.
-    pub from: String,
+    pub from: Cow<'static, str>,
 }
 
 /// A `config.json` and how it came about.
@@ -55,34 +58,52 @@ pub struct Conversion {
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
     origins: Vec<Origin>,
+    /// Where the fields are in `origins`, by their hash: an image may have as many labels as its configuration holds. The key is random, so nobody can
+    /// aim at a collision.
+    said: HashMap<u64, usize>,
+    hasher: RandomState,
     warnings: Vec<String>,
 }
 
 impl Notes {
-    fn origin(&mut self, field: impl Into<String>, from: impl Into<String>) {
-        self.origins.push(Origin { field: field.into(), from: from.into() });
+    fn origin(&mut self, field: impl Into<String>, from: impl Into<Cow<'static, str>>) {
+        let field = field.into();
+        let place = self.origins.len();
+        // What is said of one mount or variable is said of them all.
+        if let Some((all, _)) = field.split_once(' ') {
+            let _first = self.said.entry(self.hasher.hash_one(all)).or_insert(place);
+        }
+        self.said.insert(self.hasher.hash_one(field.as_str()), place);
+        self.origins.push(Origin { field, from: from.into() });
+    }
+
+    /// The same, of a field that may have had another origin until now.
+    fn replace(&mut self, field: String, from: &'static str) {
+        let place = self.said.get(&self.hasher.hash_one(field.as_str()));
+        match place.and_then(|&place| self.origins.get_mut(place)) {
+            Some(origin) if origin.field == field => origin.from = from.into(),
+            _ => self.origin(field, from),
+        }
     }
 
     /// Gives the fields that nobody has spoken of an origin: each is explained.
-    fn rest(&mut self, spec: &Map<String, Value>, from: &str) {
+    fn rest(&mut self, spec: &Map<String, Value>, from: &'static str) {
         for (name, value) in spec {
             let below = match (name.as_str(), value) {
                 ("annotations", Value::Object(below)) => Some((' ', below)),
                 ("root" | "process" | "linux", Value::Object(below)) => Some(('.', below)),
                 _ => None,
             };
-            let fields = match below {
-                Some((dot, below)) => below.keys().map(|key| format!("{name}{dot}{key}")).collect(),
-                None => vec![name.clone()],
-            };
-            for field in fields {
-                let said = |origin: &Origin| {
-                    let rest = origin.field.strip_prefix(&field);
-                    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
-                };
-                if !self.origins.iter().any(said) {
+            let mut explain = |field: String| {
+                if !self.said.contains_key(&self.hasher.hash_one(field.as_str())) {
                     self.origin(field, from);
                 }
+            };
+            match below {
+                Some((dot, below)) => {
+                    below.keys().for_each(|key| explain(format!("{name}{dot}{key}")));
+                }
+                None => explain(name.clone()),
             }
         }
     }
@@ -99,7 +120,7 @@ impl Notes {
 /// [`Kind::Unsupported`](crate::Kind::Unsupported) for one of another system, [`Kind::NotFound`](crate::Kind::NotFound)
 /// for a user or group the image does not have, [`Kind::Usage`](crate::Kind::Usage) for a request that means nothing.
 pub fn convert(config: &[u8], root: BorrowedFd<'_>, request: &Request) -> Result<Conversion> {
-    let image = ImageConfig::parse(config)?;
+    let mut image = ImageConfig::parse(config)?;
     if !image.os.eq_ignore_ascii_case("linux") && !image.os.is_empty() {
         return Err(Error::unsupported(format!("the image is for {:?}, not for linux", image.os)));
     }
@@ -107,7 +128,8 @@ pub fn convert(config: &[u8], root: BorrowedFd<'_>, request: &Request) -> Result
     let mut spec = template::base(request, &mut notes)?;
     process::fill(&mut spec, &image, root, request, &mut notes)?;
     mounts::fill(&mut spec, &image, root, request, &mut notes)?;
-    annotations::fill(&mut spec, &image, request, &mut notes)?;
+    let labels = std::mem::take(&mut image.labels);
+    annotations::fill(&mut spec, &image, labels, request, &mut notes)?;
     notes.rest(&spec, if request.base.is_some() { "--config-from" } else { "default" });
     Ok(Conversion { spec: Value::Object(spec), origins: notes.origins, warnings: notes.warnings })
 }

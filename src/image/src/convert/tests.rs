@@ -211,6 +211,32 @@ fn labels_and_properties_become_annotations() {
 }
 
 #[test]
+fn as_many_labels_as_a_configuration_holds_take_no_time() {
+    let labels = |prefix: &str| -> Map<String, Value> {
+        (0..90_000).map(|n| (format!("{prefix}{n}"), "".into())).collect()
+    };
+    let begun = std::time::Instant::now();
+    let mut many = labels("l");
+    many.insert("org.opencontainers.image.architecture".into(), "mine".into());
+    let made = convert_with(&image(&json!({ "Cmd": ["x"], "Labels": many })), &Request::default())
+        .unwrap();
+    let explained = |key: &str| {
+        let field = format!("annotations {key}");
+        made.origins.iter().filter(|o| o.field == field).map(|o| &*o.from).collect::<Vec<_>>()
+    };
+    for key in ["l0", "l89999", "org.opencontainers.image.architecture"] {
+        assert_eq!(explained(key), ["image: config.Labels"], "{key}");
+    }
+    assert_eq!(made.spec["annotations"].as_object().unwrap().len(), 90_002);
+    let config = image(&json!({ "Cmd": ["x"], "Labels": labels("run.oci.") }));
+    let made = convert_with(&config, &Request::default()).unwrap();
+    assert_eq!(made.warnings.len(), 101);
+    assert!(made.warnings[100].contains("89900 more"), "{}", made.warnings[100]);
+    // Each of them held against each would be minutes.
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+}
+
+#[test]
 fn every_field_is_explained() {
     let config =
         image(&json!({ "Cmd": ["x"], "User": "app", "Env": ["A=b"], "Labels": { "l": "m" } }));
