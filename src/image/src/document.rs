@@ -11,14 +11,38 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-/// Values in one document. An index of 10 000 descriptors, each with a platform and some annotations, has not as many.
-const VALUES: usize = 300_000;
+/// Bytes that a manifest or an index may take in memory, as [`Cost`] counts them. One of 10 000 descriptors, each with a platform and some annotations,
+/// takes less.
+const MEMORY: usize = 36 << 20;
+/// The same of a configuration, which is kept in several forms at once. One of 100 000 labels takes less.
+const CONFIG_MEMORY: usize = 16 << 20;
+/// What a node of a map takes, and how many members are in one at least: maps are trees of nodes for eleven that are left half full.
+const NODE: usize = 640;
+const IN_A_NODE: usize = 6;
+/// What a value in an array takes, which may have grown to twice its length.
+const ITEM: usize = 48;
+/// The same in a configuration, where it may be a variable: they are looked up by name and explained.
+const CONFIG_ITEM: usize = 128;
+/// What a text takes beside its bytes.
+const TEXT: usize = 16;
 
 /// Reads `bytes`, which are called `what` in an error, as one JSON object without equal keys. Nesting ends at serde_json's 128.
 ///
 /// # Errors
-/// [`Kind::Verification`](crate::Kind::Verification).
+/// [`Kind::Verification`](crate::Kind::Verification); [`Kind::NoSpace`](crate::Kind::NoSpace) for one that would take too much memory.
 pub fn parse(what: &str, bytes: &[u8]) -> Result<Value> {
+    within(what, bytes, MEMORY, ITEM)
+}
+
+/// The same, for the configuration of an image.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_config(bytes: &[u8]) -> Result<Value> {
+    within("the image's configuration", bytes, CONFIG_MEMORY, CONFIG_ITEM)
+}
+
+fn within(what: &str, bytes: &[u8], memory: usize, item: usize) -> Result<Value> {
     let fail =
         |error: &dyn fmt::Display| Error::verification(format!("{what} is not valid: {error}"));
     if bytes.starts_with(b"\xef\xbb\xbf") {
@@ -27,9 +51,15 @@ pub fn parse(what: &str, bytes: &[u8]) -> Result<Value> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(fail(&"it is empty"));
     }
-    let mut left = VALUES;
+    let mut cost = Cost { left: memory, item, spent: false };
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    Unambiguous(&mut left).deserialize(&mut deserializer).map_err(|error| fail(&error))?;
+    let read = Unambiguous(&mut cost).deserialize(&mut deserializer);
+    if cost.spent {
+        return Err(Error::no_space(format!(
+            "{what} has too many values: in memory they are more than the limit of {memory} bytes"
+        )));
+    }
+    read.map_err(|error| fail(&error))?;
     deserializer.end().map_err(|error| fail(&error))?;
     let value: Value = serde_json::from_slice(bytes).map_err(|error| fail(&error))?;
     if !value.is_object() {
@@ -55,15 +85,33 @@ pub fn exact_keys(what: &str, value: &Value, known: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Goes through a value and refuses equal keys in any of its objects.
-struct Unambiguous<'a>(&'a mut usize);
+/// What a document takes in memory, before it does: a byte of JSON may become two hundred.
+struct Cost {
+    left: usize,
+    item: usize,
+    spent: bool,
+}
+
+impl Cost {
+    fn charge<E: serde::de::Error>(&mut self, bytes: usize) -> Result<(), E> {
+        match self.left.checked_sub(bytes) {
+            Some(left) => self.left = left,
+            None => {
+                self.spent = true;
+                return Err(E::custom("it has too many values"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Goes through a value, refuses equal keys in any of its objects, and counts what it takes.
+struct Unambiguous<'a>(&'a mut Cost);
 
 impl<'de> DeserializeSeed<'de> for Unambiguous<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        *self.0 =
-            self.0.checked_sub(1).ok_or_else(|| D::Error::custom("it has too many values"))?;
         deserializer.deserialize_any(self)
     }
 }
@@ -95,12 +143,14 @@ impl<'de> Visitor<'de> for Unambiguous<'_> {
         Ok(())
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        self.0.charge(text.len() + TEXT)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Unambiguous(self.0))?.is_some() {}
+        while seq.next_element_seed(Unambiguous(self.0))?.is_some() {
+            self.0.charge(self.0.item)?;
+        }
         Ok(())
     }
 
@@ -113,6 +163,7 @@ impl<'de> Visitor<'de> for Unambiguous<'_> {
                     "the property {shown:?} is there twice"
                 )));
             }
+            self.0.charge(key.len() + TEXT + if seen.len() % IN_A_NODE == 0 { NODE } else { 0 })?;
             seen.insert(key);
             map.next_value_seed(Unambiguous(self.0))?;
         }
@@ -150,8 +201,40 @@ mod tests {
             parse("x", format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200)).as_bytes())
                 .is_err()
         );
-        let many = format!("{{\"a\":[{}0]}}", "0,".repeat(VALUES));
-        assert!(parse("x", many.as_bytes()).unwrap_err().to_string().contains("too many"));
+    }
+
+    #[test]
+    fn what_takes_too_much_memory_is_refused() {
+        let list = |item: &str, times: usize| {
+            format!("{{\"a\":[{}{item}]}}", format!("{item},").repeat(times - 1))
+        };
+        let members = |times: usize| {
+            let members: Vec<String> = (0..times).map(|n| format!("\"k{n}\":\"\"")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        for (text, words) in [
+            (list("0", 1_000_000), "too many values"),
+            (list("{\"a\":1}", 149_000), "too many values"),
+            (list("[\"\"]", 500_000), "too many values"),
+            (members(300_000), "too many values"),
+        ] {
+            let error = parse("x", text.as_bytes()).unwrap_err();
+            assert_eq!(error.kind(), crate::Kind::NoSpace);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        assert_eq!(
+            parse_config(members(120_000).as_bytes()).unwrap_err().kind(),
+            crate::Kind::NoSpace
+        );
+        // What somebody may have in earnest.
+        let digest = crate::digest::Digest::of(b"x");
+        let descriptor = format!(
+            r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{digest}","size":1234,
+                "platform":{{"architecture":"arm","os":"linux","variant":"v7"}},
+                "annotations":{{"org.opencontainers.image.ref.name":"1.2.3","b":"c","d":"e"}}}}"#
+        );
+        assert!(parse("x", list(&descriptor, 10_000).as_bytes()).is_ok());
+        assert!(parse_config(members(100_000).as_bytes()).is_ok());
     }
 
     #[test]

@@ -220,7 +220,7 @@ impl ImageConfig {
     /// # Errors
     /// [`Kind::Verification`](crate::Kind::Verification): also when `rootfs.type` is not `layers`, or the diff IDs are not as many as the layers.
     pub fn parse(bytes: &[u8], manifest: &Manifest) -> Result<Self> {
-        let mut value = document::parse("the image's configuration", bytes)?;
+        let mut value = document::parse_config(bytes)?;
         // Some builders write the names of Go's fields. Any letters are accepted, but not both.
         if let Some(object) = value.as_object_mut() {
             for name in ["os", "architecture", "variant", "rootfs"] {

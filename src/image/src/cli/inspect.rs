@@ -159,7 +159,7 @@ fn summary(
         return Ok(Value::Object(value));
     }
     let bytes = source::document(source, &image.manifest.config, &context.limits)?;
-    let config = document::parse("the image's configuration", &bytes)?;
+    let config = document::parse_config(&bytes)?;
     for (name, key) in [
         ("Created", "created"),
         ("Architecture", "architecture"),

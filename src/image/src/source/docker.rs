@@ -139,7 +139,7 @@ fn check_name(name: &str, digest: &Digest, place: &str) -> Result<()> {
 }
 
 fn diff_ids(config: &[u8], layers: usize) -> Result<Vec<Digest>> {
-    let value = document::parse("the image's configuration", config)?;
+    let value = document::parse_config(config)?;
     let ids = value.get("rootfs").and_then(|rootfs| rootfs.get("diff_ids")).cloned();
     let ids: Vec<Digest> = match ids {
         None | Some(Value::Null) => Vec::new(),
