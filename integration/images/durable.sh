@@ -290,7 +290,7 @@ with open("tree/f", "wb") as file:
         file.write(noise[n:] + noise[:n])
 P
     tar cf layer.tar -C tree f
-    local window size digest
+    local window
     for window in 25 27; do
         zstd -q -f --long="$window" -3 layer.tar -o layer.zst <layer.tar
         # Not told how large it is, as in a stream: the window is what was asked for.
@@ -313,6 +313,29 @@ P
     said -- '--max-window'
     image unpack --max-window 128M oci:layout27:t out27
     same "$(sha256sum <out27/f)" "$(sha256sum <tree/f)" contents
+    # What a few bytes of an image become, as many as there may be of them: exit code, image, command.
+    local code kind arguments
+    while read -r code kind arguments; do
+        [[ -d $kind ]] || python3 "$DIRECTORY/crowd.py" "$kind"
+        # shellcheck disable=SC2086
+        refused "$code" python3 peak.py "$SKEP_IMAGE" --store store ${arguments/IMAGE/oci:$kind:t}
+        peak=$(tail -n 1 said)
+        ((peak < 64)) || { echo "$peak MB: $arguments of too many $kind"; return 1; }
+        rm -rf out
+    done <<<'8 directories unpack IMAGE out
+8 directories bundle --rootfs=copy IMAGE out -- /x
+5 links unpack IMAGE out
+8 history unpack IMAGE out
+8 unknown pull IMAGE
+8 files ls -R IMAGE
+8 files cat IMAGE x
+8 late-links ls -R IMAGE
+0 honest ls -R IMAGE
+0 honest unpack IMAGE out
+0 variables bundle --rootfs=copy IMAGE out -- /x
+0 labels bundle --rootfs=copy --explain IMAGE out -- /x'
+    image bundle --remove out >/dev/null 2>&1 || true
+    image ls --max-memory 100M oci:files:t | tail -n 1 | grep -q 00199999
 }
 
 test_a_user_adds_to_directories_that_are_read_only() {

@@ -33,6 +33,9 @@ pub struct Limits {
     /// Bytes of the window of a zstd frame, which are all in memory. 32 MiB: what the builders' library makes of its highest level. `zstd --ultra` and
     /// `--long` make 128.
     pub zstd_window: u64,
+    /// Bytes of what is kept to the end of a layer, or of a listing: names, attributes of directories, links whose target comes later, and the window
+    /// of a zstd frame. 40 MiB: with the rest of the program less than 64 MB. 250 000 directories take less.
+    pub memory: usize,
 }
 
 impl Default for Limits {
@@ -52,6 +55,7 @@ impl Default for Limits {
             ratio: 1032,
             ratio_free: 1 << 30,
             zstd_window: 32 << 20,
+            memory: 40 << 20,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::io::{self, BufRead, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use nix::fcntl::OFlag;
@@ -67,7 +68,9 @@ pub fn flatten(
             used: used.bytes,
             listener,
         };
-        let report = stream(&one, |tar| layer::apply(tar, root, &options))?;
+        let report = stream(&one, |tar, held| {
+            layer::apply(tar, root, &Options { held: Some(held), ..options.clone() })
+        })?;
         used = report.used;
         report.warnings.iter().for_each(|warning| listener.event(Event::Warning(warning)));
         listener.event(Event::LayerApplied { descriptor, diff_id, cached: false });
@@ -117,7 +120,9 @@ pub fn lowers(
                 used: used.bytes,
                 listener,
             };
-            let report = stream(&one, |tar| layer::apply(tar, root.as_fd(), &options))?;
+            let report = stream(&one, |tar, held| {
+                layer::apply(tar, root.as_fd(), &Options { held: Some(held), ..options.clone() })
+            })?;
             Ok((report.depends_on_lower, report))
         })?;
         if let Some(report) = &unpacked.done {
@@ -153,7 +158,7 @@ pub fn list(
     for (number, (descriptor, diff_id)) in layers.enumerate() {
         let name = &called(number, descriptor);
         let one = One { source, name, descriptor, diff_id, limits, used: used.bytes, listener };
-        used = stream(&one, |tar| listing.add(tar, limits, used).context(|| name))?;
+        used = stream(&one, |tar, held| listing.add(tar, limits, used, held).context(|| name))?;
     }
     Ok(listing)
 }
@@ -176,7 +181,7 @@ pub fn write_file(
     let Some((descriptor, diff_id)) = layer else { return Ok(()) };
     let (name, listener) = (&called(number, descriptor), &Nobody);
     let one = One { source, name, descriptor, diff_id, limits, used: 0, listener };
-    stream(&one, |tar| file.write(tar, limits, out).context(|| name))
+    stream(&one, |tar, _| file.write(tar, limits, out).context(|| name))
 }
 
 /// Reads all layers of an image and holds them against their digests and diff IDs.
@@ -201,7 +206,7 @@ pub fn verify(
         listener.event(Event::BlobStart { descriptor, offset: 0 });
         let name = &called(number, descriptor);
         let one = One { source, name, descriptor, diff_id, limits, used: 0, listener };
-        stream(&one, |_| Ok(()))?;
+        stream(&one, |_, _| Ok(()))?;
         listener.event(Event::BlobDone { descriptor, cached: false });
     }
     Ok(())
@@ -256,18 +261,22 @@ impl std::fmt::Debug for One<'_> {
     }
 }
 
-/// Gives `apply` the uncompressed bytes of a layer, and holds them against its digests.
+/// Gives `apply` the uncompressed bytes of a layer, and how much memory their decompression holds, and holds them against its digests.
 ///
 /// # Errors
 /// Those of the source; [`Kind::Verification`] for wrong size, digest or diff ID; [`Kind::NoSpace`] when it is too large; those of `apply`.
-pub fn stream<T>(one: &One<'_>, apply: impl FnOnce(&mut dyn BufRead) -> Result<T>) -> Result<T> {
+pub fn stream<T>(
+    one: &One<'_>,
+    apply: impl FnOnce(&mut dyn BufRead, &AtomicUsize) -> Result<T>,
+) -> Result<T> {
+    let held = AtomicUsize::new(0);
     let hasher = one.diff_id.hasher().context(|| one.name)?;
     let (full, pieces) = sync_channel::<Vec<u8>>(PIECES);
     let (empty, used) = channel::<Vec<u8>>();
     let (applied, produced) = std::thread::scope(|scope| {
-        let producer = scope.spawn(move || produce(one, &full, &used));
+        let producer = scope.spawn(|| produce(one, full, used, &held));
         let mut reader = Pieces { pieces, empty, current: Vec::new(), position: 0, hasher };
-        let applied = apply(&mut reader).and_then(|done| {
+        let applied = apply(&mut reader, &held).and_then(|done| {
             // What follows the end of the archive belongs to the digests.
             io::copy(&mut reader, &mut io::sink())
                 .map_err(|error| Error::io("cannot read it", error))?;
@@ -302,7 +311,16 @@ pub fn stream<T>(one: &One<'_>, apply: impl FnOnce(&mut dyn BufRead) -> Result<T
 }
 
 /// Reads, verifies and decompresses; stops when nobody takes it any more.
-fn produce(one: &One<'_>, full: &SyncSender<Vec<u8>>, used: &Receiver<Vec<u8>>) -> Result<()> {
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "who waits at the other ends hears that this one is gone"
+)]
+fn produce(
+    one: &One<'_>,
+    full: SyncSender<Vec<u8>>,
+    used: Receiver<Vec<u8>>,
+    held: &AtomicUsize,
+) -> Result<()> {
     let One { source, name, descriptor, limits, used: before, listener, .. } = *one;
     let allowed = limits.unpacked.saturating_sub(before);
     let failed = |error| Error::io("cannot read it", error);
@@ -318,6 +336,7 @@ fn produce(one: &One<'_>, full: &SyncSender<Vec<u8>>, used: &Receiver<Vec<u8>>) 
         if filled == 0 {
             break;
         }
+        held.store(reader.held(), Ordering::Relaxed);
         piece.truncate(filled);
         total += filled as u64;
         if total > allowed {
@@ -438,7 +457,7 @@ mod tests {
         let source = Bytes(content);
         let limits = Limits::default();
         let one = layer(&source, &descriptor, &id, &limits);
-        let result = stream(&one, |_| Err::<(), _>(Error::no_space("full")));
+        let result = stream(&one, |_, _| Err::<(), _>(Error::no_space("full")));
         assert_eq!(result.unwrap_err().kind(), Kind::NoSpace);
     }
 
@@ -475,7 +494,7 @@ mod tests {
         limits: &Limits,
         take: u64,
     ) -> Result<usize> {
-        stream(&layer(source, descriptor, diff_id, limits), |tar| {
+        stream(&layer(source, descriptor, diff_id, limits), |tar, _| {
             let mut bytes = Vec::new();
             tar.take(take)
                 .read_to_end(&mut bytes)

@@ -240,6 +240,14 @@ fn common(command: Command) -> Command {
                 .value_parser(bytes)
                 .help("memory that a layer compressed with zstd may want for its window [default: 32M]"),
         )
+        .arg(
+            Arg::new("max-memory")
+                .long("max-memory")
+                .value_name("BYTES")
+                .global(true)
+                .value_parser(bytes)
+                .help("memory for names and attributes that are kept to the end of a layer, with the window of zstd [default: 40M]"),
+        )
         .arg(number("max-entries", "N", "entries that the layers of an image may have [default: 5000000]"))
         .arg(number("max-layers", "N", "layers that an image may have [default: 256]"))
         .arg(number("max-path", "BYTES", "bytes that the name of an entry, and the target of a hard link, may have [default: 65536]"))
@@ -258,6 +266,7 @@ fn limits(matches: &ArgMatches) -> Limits {
     set(&mut limits.entries, "max-entries");
     set(&mut limits.zstd_window, "max-window");
     set(&mut limits.ratio, "max-ratio");
+    set_size(&mut limits.memory, "max-memory");
     set_size(&mut limits.layers, "max-layers");
     set_size(&mut limits.path, "max-path");
     set_size(&mut limits.xattrs, "max-xattrs");
@@ -342,6 +351,7 @@ mod tests {
             "--max-path=5",
             "--max-xattrs=6",
             "--max-ratio=7",
+            "--max-memory=8M",
         ];
         let all = Limits {
             unpacked: 1024,
@@ -351,6 +361,7 @@ mod tests {
             path: 5,
             xattrs: 6,
             ratio: 7,
+            memory: 8 << 20,
             ..Limits::default()
         };
         assert_eq!(read(&flags), Some(all));

@@ -20,6 +20,7 @@ use nix::unistd::{Gid, Uid, fchown, fchownat, getegid, geteuid, linkat, symlinka
 use super::archive::{Archive, Entry, Kind, Meter};
 use super::attributes::spec;
 use super::below::is_whiteout;
+use super::late::LateLink;
 use super::name::{self, Name, Path, base, shown_path, whole};
 use super::prune::Keep as _;
 use super::record::{Record, Set};
@@ -36,7 +37,7 @@ pub(super) struct Applier<'a> {
     /// The bytes of all layers together.
     meter: Rc<Meter>,
     /// Hard links whose target is not there yet.
-    pub(super) links: Vec<(Path, Path)>,
+    pub(super) links: Vec<LateLink>,
     /// By cause, so that each is said once.
     pub(super) warnings: HashMap<String, u64>,
     /// What a new file belongs to.
@@ -68,7 +69,7 @@ impl<'a> Applier<'a> {
         let lowers = (options.format != Format::Plain).then_some(options.lowers);
         let mut applier = Self {
             options,
-            tree: Tree::new(root, owner, lowers)?,
+            tree: Tree::new(root, owner, lowers, options)?,
             report: Report { used: options.used, ..Report::default() },
             meter: Rc::new(Meter::new(options.used.bytes, options.limits.unpacked)),
             links: Vec::new(),
@@ -93,7 +94,7 @@ impl<'a> Applier<'a> {
         let root = self.tree.root()?;
         let owner = attributes::owner(self.options, 0, 0)?;
         let record = Record { made: false, ..Record::implied(owner) };
-        self.tree.records.insert(root.ino, record);
+        self.tree.records.put(root.ino, None, b"", record);
         Ok(())
     }
 
@@ -135,7 +136,7 @@ impl<'a> Applier<'a> {
             Name::Root if entry.kind == Kind::Directory => self.root_entry(entry),
             // CVE-2021-29136
             Name::Root => Err(Error::verification("the root directory as something else")),
-            Name::Plain(path) => self.plain(entry, path, archive),
+            Name::Plain(path) => self.plain(entry, &path, archive),
         }
     }
 
@@ -155,8 +156,7 @@ impl<'a> Applier<'a> {
     fn root_entry(&mut self, entry: &Entry) -> Result<()> {
         let root = self.tree.root()?;
         let record = self.record(entry)?;
-        self.tree.update(root.ino, record);
-        Ok(())
+        self.tree.update(root.ino, &root, b"", record).map(drop)
     }
 
     /// The directory that an entry goes into.
@@ -167,14 +167,14 @@ impl<'a> Applier<'a> {
     fn plain(
         &mut self,
         entry: &Entry,
-        path: Path,
+        path: &Path,
         archive: &mut Archive<impl BufRead>,
     ) -> Result<()> {
         let parent = self.parent(&path.parent)?;
-        let base = base(&path)?;
+        let base = base(path)?;
         let node = |kind, major, minor| (kind, makedev(major, minor));
         match entry.kind {
-            Kind::Directory => return self.directory(entry, &path, &parent, &base),
+            Kind::Directory => return self.directory(entry, path, &parent, &base),
             Kind::File => self.file(entry, &parent, &base, archive)?,
             Kind::HardLink => return self.link(entry, path, &parent, &base),
             Kind::Symlink => self.symlink(entry, &parent, &base)?,
@@ -190,8 +190,7 @@ impl<'a> Applier<'a> {
                 self.device(entry, &parent, &base, device)?;
             }
         }
-        self.tree.mark(&parent, &path.base, Mark::Whole);
-        Ok(())
+        self.tree.mark(&parent, &path.base, Mark::Whole)
     }
 
     /// Does `make`, after removing what is in the way.
@@ -363,11 +362,9 @@ impl<'a> Applier<'a> {
             There::Nothing => false,
             // Its children stay; all attributes are those of the entry.
             There::Directory(ino) => {
-                let path = self.tree.path_of(parent, &path.base);
-                let opaque = self.tree.update(ino, Record { path, ..record });
+                let opaque = self.tree.update(ino, parent, &path.base, record)?;
                 let mark = if opaque { Mark::Whole } else { Mark::Itself };
-                self.tree.mark(parent, base.to_bytes(), mark);
-                return Ok(());
+                return self.tree.mark(parent, base.to_bytes(), mark);
             }
             There::Other => {
                 self.tree
@@ -377,11 +374,11 @@ impl<'a> Applier<'a> {
                 true
             }
         };
+        self.tree.charge_directory(parent, &path.base)?;
         let made = self.tree.make_directory(parent, base, Record { opaque, ..record });
         let made = made.map_err(|errno| failed("cannot make the directory", errno))?;
         let alone = self.tree.content(made.ino);
-        self.tree.mark(parent, &path.base, if alone { Mark::Whole } else { Mark::Itself });
-        Ok(())
+        self.tree.mark(parent, &path.base, if alone { Mark::Whole } else { Mark::Itself })
     }
 
     /// What has the name of a directory entry. With `keep_dirlinks` a symlink to a directory is one.
@@ -414,31 +411,27 @@ impl<'a> Applier<'a> {
     fn record(&mut self, entry: &Entry) -> Result<Record> {
         let owner = attributes::owner(self.options, entry.uid, entry.gid)?;
         let xattrs = self.xattrs(entry)?;
-        let values = xattrs.iter().map(|(name, value)| name.as_bytes().len() + value.len() + 50);
-        self.tree.charge(values.sum::<usize>() + entry.name.len())?;
-        let set = Some(Set { mode: entry.mode, owner, xattrs });
-        let (atime, mtime) = (entry.atime, entry.mtime);
-        let path = Vec::new();
-        Ok(Record { path, atime, mtime, set, restore: None, made: true, opaque: false })
+        let values = xattrs.iter().map(|(name, value)| name.as_bytes().len() + value.len() + 70);
+        self.tree.charge(values.sum())?;
+        Ok(Record::new(entry.atime, entry.mtime, Some(Set::new(entry.mode, owner, xattrs))))
     }
 
     fn link(
         &mut self,
         entry: &Entry,
-        path: Path,
+        path: &Path,
         parent: &Directory,
         base: &CString,
     ) -> Result<()> {
         let target = name::link_target(&entry.link, &self.options.limits)?;
-        if target == path {
+        if target == *path {
             return Err(Error::verification("a hard link to itself"));
         }
-        if let Linked::Missing(_) = self.link_now(&target, &path, parent, base)? {
+        if let Linked::Missing(_) = self.link_now(&target, path, parent, base)? {
             // It may come later; a target that never comes is an error at the end.
-            let parts = path.parent.iter().chain(&target.parent);
-            self.tree
-                .charge(parts.map(|part| part.len() + 50).sum::<usize>() + entry.name.len())?;
-            self.links.push((path, target));
+            let link = LateLink::new(path, &target);
+            self.tree.charge(link.size())?;
+            self.links.push(link);
         }
         Ok(())
     }
@@ -483,7 +476,7 @@ impl<'a> Applier<'a> {
         let link = || linkat(&from.fd, &*to, &parent.fd, &**base, AtFlags::empty());
         self.place(parent, base, "hard link", link)
             .context(|| format!("to {:?}", shown_path(target)))?;
-        self.tree.mark(parent, &path.base, Mark::Whole);
+        self.tree.mark(parent, &path.base, Mark::Whole)?;
         Ok(Linked::Yes)
     }
 

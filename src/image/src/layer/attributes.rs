@@ -29,7 +29,8 @@ pub(super) fn owner(options: &Options<'_>, uid: i64, gid: i64) -> Result<Option<
     }
 }
 
-fn id(id: i64, name: &str) -> Result<u32> {
+/// An id as the kernel takes it.
+pub(super) fn id(id: i64, name: &str) -> Result<u32> {
     // -1 is "leave it" to chown(2).
     u32::try_from(id).ok().filter(|&id| id != u32::MAX).ok_or_else(|| {
         Error::verification(format!("its {name} {id} is none: they are from 0 to 4294967294"))

@@ -110,18 +110,14 @@ impl Found {
         Ok(readlinkat(&self.directory, &*self.name)?.into_vec())
     }
 
-    /// A directory of this layer that is as the one below, at `path`.
-    pub(super) fn record(&self, path: Vec<u8>) -> Result<Record, Errno> {
+    /// A directory of this layer that is as the one below.
+    pub(super) fn record(&self) -> Result<Record, Errno> {
         let directory = openat(self.directory.as_fd(), &self.name, DIRECTORY, 0)?;
         let (atime, mtime) = times(&self.stat);
-        let set = Some(Set {
-            mode: self.stat.st_mode & 0o7777,
-            owner: Some((self.stat.st_uid, self.stat.st_gid)),
-            xattrs: kept(&xattr::list(directory.as_fd())?, |name| {
-                xattr::get(directory.as_fd(), name)
-            })?,
-        });
-        Ok(Record { path, atime, mtime, set, restore: None, made: true, opaque: false })
+        let owner = Some((self.stat.st_uid, self.stat.st_gid));
+        let names = xattr::list(directory.as_fd())?;
+        let xattrs = kept(&names, |name| xattr::get(directory.as_fd(), name))?;
+        Ok(Record::new(atime, mtime, Some(Set::new(self.stat.st_mode, owner, xattrs))))
     }
 
     /// Copies what is no directory to `base` in `parent`, as overlayfs does before it changes something of a lower layer.

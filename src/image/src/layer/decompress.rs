@@ -65,6 +65,8 @@ pub struct Decompressor<R> {
     codec: Codec,
     /// Uncompressed bytes given so far.
     given: u64,
+    /// Bytes of the largest window so far, which stay in memory.
+    held: usize,
     limits: Limits,
     remarks: Vec<String>,
 }
@@ -127,7 +129,7 @@ pub fn decompress<R: Read>(
             Codec::Zstd { decoder, in_frame: false }
         }
     };
-    Ok(Decompressor { input, codec, given: 0, limits: *limits, remarks })
+    Ok(Decompressor { input, codec, given: 0, held: 0, limits: *limits, remarks })
 }
 
 impl<R: Read> Decompressor<R> {
@@ -135,6 +137,12 @@ impl<R: Read> Decompressor<R> {
     #[must_use]
     pub fn remarks(&self) -> &[String] {
         &self.remarks
+    }
+
+    /// Bytes that are in memory for the window, beyond what every layer takes.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held
     }
 
     /// What the blob was read from.
@@ -155,6 +163,10 @@ impl<R: Read> Decompressor<R> {
                     }
                 }
                 Codec::Zstd { decoder, in_frame } => {
+                    if !*in_frame {
+                        let window = window(self.input.at_least(HEADER)?);
+                        self.held = self.held.max(to_usize(window.min(self.limits.zstd_window)));
+                    }
                     zstd(&mut self.input, decoder, in_frame, out, &self.limits)?
                 }
                 Codec::End => return Ok(0),
@@ -269,6 +281,31 @@ fn gzip_header<R: Read>(input: &mut Input<R>) -> io::Result<()> {
         input.skip(2, CUT)?;
     }
     Ok(())
+}
+
+/// Bytes of the longest header of a zstd frame.
+const HEADER: usize = 18;
+
+/// The window that the header of a zstd frame asks for, which is all its content where it says so (RFC 8878 section 3.1.1.1); 0 for what is none.
+fn window(header: &[u8]) -> u64 {
+    let Some((&descriptor, rest)) = header.get(4..).and_then(<[u8]>::split_first) else { return 0 };
+    if is_skippable(header) {
+        return 0;
+    }
+    if descriptor & 0x20 == 0 {
+        let Some(&byte) = rest.first() else { return 0 };
+        let base = 1_u64 << (10 + (byte >> 3));
+        return base + base / 8 * u64::from(byte & 7);
+    }
+    let dictionary = [0, 1, 2, 4].get(usize::from(descriptor & 3)).copied().unwrap_or(0);
+    let (length, more) = match descriptor >> 6 {
+        0 => (1, 0),
+        1 => (2, 256),
+        2 => (4, 0),
+        _ => (8, 0),
+    };
+    let size = rest.get(dictionary..dictionary + length).unwrap_or_default();
+    size.iter().rev().fold(0, |size, &byte| size << 8 | u64::from(byte)) + more
 }
 
 /// One step of a zstd stream; 0 at its end.

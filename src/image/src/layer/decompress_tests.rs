@@ -56,6 +56,32 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 #[test]
+fn the_window_of_a_frame_is_known_before_it_is_there() {
+    let frame = |rest: &[u8]| [&[0x28, 0xb5, 0x2f, 0xfd], rest].concat();
+    for (header, size) in [
+        // As `zstd -c`, `--long=25` and `--ultra -22` write them: no content size, a window.
+        (frame(&[0x04, 0x58]), 2 << 20),
+        (frame(&[0x00, 15 << 3, 0]), 32 << 20),
+        (frame(&[0x00, 17 << 3 | 1, 0]), (128 << 20) + (16 << 20)),
+        // One segment: its length, in 1, 2, 4 and 8 bytes, behind a dictionary's number.
+        (frame(&[0x20, 7]), 7),
+        (frame(&[0x60, 0, 1]), 512),
+        (frame(&[0xa1, 9, 0, 0, 1, 0]), 256 << 8),
+        (frame(&[0xe3, 9, 9, 9, 9, 0, 0, 0, 0, 0, 0, 0, 1]), 1 << 56),
+        (frame(&[0xe0, 1]), 0),
+        (frame(&[]), 0),
+        (vec![0x50, 0x2a, 0x4d, 0x18, 0xff, 0xff, 0xff, 0xff], 0),
+    ] {
+        assert_eq!(window(&header), size, "{header:x?}");
+    }
+    let blob = zstd(&noise(3 << 20));
+    let mut decompressor = decompress(blob.as_slice(), OCI_LAYER_ZSTD, &Limits::default()).unwrap();
+    assert_eq!(decompressor.held(), 0);
+    decompressor.read_exact(&mut [0; 100]).unwrap();
+    assert!((1..=8 << 20).contains(&decompressor.held()), "{}", decompressor.held());
+}
+
+#[test]
 fn each_compression_comes_back() {
     for length in [0, 1, 511, 100_000, 3_000_000] {
         let data = noise(length);

@@ -1,6 +1,5 @@
 //! What can be done only after the last entry: late hard links, and the attributes of directories.
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 
 use libcontainer::sys::fd::set_attribute;
@@ -10,14 +9,11 @@ use nix::unistd::{Gid, Uid, fchown};
 
 use super::apply::{Applier, Linked, chown_failed};
 use super::attributes::spec;
-use super::name::{Path, base, shown_path};
-use super::record::{Record, Set};
+use super::late::{self, Tried};
+use super::name::{base, shown_path};
+use super::record::Set;
 use super::{Format, Report, failed, unfit};
-use crate::error::{Context, Error, Result};
-
-/// How often the late links are gone through. Links to links are made in one pass, in whatever order they are; one more
-/// is needed where a link makes the symlink on the way to another's target.
-const PASSES: usize = 8;
+use crate::error::{Context, Result};
 
 /// Does it all.
 pub(super) fn finish(mut applier: Applier<'_>) -> Result<Report> {
@@ -34,60 +30,24 @@ pub(super) fn finish(mut applier: Applier<'_>) -> Result<Report> {
 
 /// Links whose target came later, in any order.
 fn late_links(applier: &mut Applier<'_>) -> Result<()> {
-    let mut links = std::mem::take(&mut applier.links);
-    for _ in 0..PASSES {
-        let before = links.len();
-        let placed = pass(applier, &links)?;
-        let mut placed = placed.into_iter();
-        links.retain(|_| !placed.next().unwrap_or_default());
-        if links.len() == before {
-            break;
-        }
-    }
-    match links.first() {
-        None => Ok(()),
-        Some((path, target)) => Err(Error::verification(format!(
-            "{:?}: a hard link to {:?}, which is not there",
-            shown_path(path),
-            shown_path(target)
-        ))),
-    }
-}
-
-/// Tries each link once, and after each that is made those that have waited for its name. Says which are made.
-fn pass(applier: &mut Applier<'_>, links: &[(Path, Path)]) -> Result<Vec<bool>> {
-    let mut placed = vec![false; links.len()];
-    let mut waiting: HashMap<(u64, Vec<u8>), Vec<usize>> = HashMap::new();
-    for first in 0..links.len() {
-        let mut ready = vec![first];
-        while let Some(number) = ready.pop() {
-            let Some((path, target)) = links.get(number) else { continue };
-            let parent = applier.parent(&path.parent)?;
-            let linked = applier.link_now(target, path, &parent, &base(path)?);
-            match linked.context(|| format!("{:?}", shown_path(path)))? {
-                Linked::Yes => {
-                    placed.get_mut(number).into_iter().for_each(|placed| *placed = true);
-                    let waited = waiting.remove(&(parent.ino, path.base.clone()));
-                    ready.extend(waited.into_iter().flatten().rev());
-                }
-                Linked::Missing(Some(name)) => waiting.entry(name).or_default().push(number),
-                Linked::Missing(None) => {}
-            }
-        }
-    }
-    Ok(placed)
+    let links = std::mem::take(&mut applier.links);
+    late::place(links, &mut |path, target| {
+        let parent = applier.parent(&path.parent)?;
+        let linked = applier.link_now(target, path, &parent, &base(path)?);
+        let number = |ino, name: &[u8]| applier.tree.number(ino, name);
+        Ok(match linked.context(|| format!("{:?}", shown_path(path)))? {
+            Linked::Yes => Tried::As(number(parent.ino, &path.base)),
+            Linked::Missing(name) => Tried::Missing(name.map(|(ino, name)| number(ino, &name))),
+        })
+    })
 }
 
 /// Owners, modes, attributes and times of directories: the deepest first, for what follows may close the way to them.
 fn directories(applier: &mut Applier<'_>) -> Result<()> {
-    let mut records: Vec<(u64, Record)> = applier.tree.records.drain().collect();
-    let depth = |path: &[u8]| path.iter().filter(|&&byte| byte == b'/').count();
-    records.sort_by_cached_key(|(_, record)| {
-        std::cmp::Reverse((depth(&record.path), record.path.len()))
-    });
-    for (ino, record) in records {
-        let shown = || format!("\"{}\"", super::name::shown(&record.path));
-        let opened = applier.tree.reopen(ino, &record.path);
+    let records = std::mem::take(&mut applier.tree.records);
+    for (ino, path, record) in records.deepest_first() {
+        let shown = || format!("\"{}\"", super::name::shown(&path));
+        let opened = applier.tree.reopen(ino, &path);
         let opened = opened.map_err(|errno| {
             failed(format_args!("{}: cannot open the directory again", shown()), errno)
         });
@@ -97,19 +57,16 @@ fn directories(applier: &mut Applier<'_>) -> Result<()> {
                 set_directory(applier, &directory, set, record.made).context(shown)?;
             }
             (None, Some(mode)) => {
-                fchmod(&directory, Mode::from_bits_truncate(mode)).map_err(|errno| {
+                fchmod(&directory, Mode::from_bits_truncate(mode.into())).map_err(|errno| {
                     failed(format_args!("{}: cannot set its mode again", shown()), errno)
                 })?;
             }
             (None, None) => {}
         }
-        if record.opaque
-            && hide_below(applier, &directory).context(shown)?
-            && record.path.is_empty()
-        {
+        if record.opaque && hide_below(applier, &directory).context(shown)? && path.is_empty() {
             applier.report.opaque_root = true;
         }
-        futimens(&directory, &spec(record.atime), &spec(record.mtime))
+        futimens(&directory, &spec(record.atime()), &spec(record.mtime()))
             .map_err(|errno| failed(format_args!("{}: cannot set its times", shown()), errno))?;
     }
     Ok(())
@@ -148,9 +105,9 @@ fn set_directory(
             }
         }
     }
-    fchmod(directory, Mode::from_bits_truncate(set.mode))
+    fchmod(directory, Mode::from_bits_truncate(set.mode.into()))
         .map_err(|errno| failed("cannot set its mode", errno))?;
-    for (name, value) in &set.xattrs {
+    for (name, value) in &*set.xattrs {
         applier.attribute(name, set_attribute(directory.as_fd(), name, value))?;
     }
     Ok(())

@@ -483,3 +483,37 @@ fn random_layers_stay_inside() {
         assert_eq!(place.victim(), victim, "seed {seed}");
     }
 }
+
+#[test]
+fn what_waits_for_the_end_is_counted_as_what_it_takes() {
+    use std::sync::atomic::AtomicUsize;
+    let many = |entry: fn(Tar, usize) -> Tar| (0..3000).fold(t(), entry);
+    let lower = t().dir("lower", 0o755);
+    for (what, layer, bytes) in [
+        ("directories", many(|tar, n| tar.dir(&format!("d{n}"), 0o755)), 500_000),
+        ("links", many(|tar, n| tar.link(&format!("l{n}"), &format!("gone{n}"))), 300_000),
+        ("files", many(|tar, n| tar.file(&format!("f{n}"), "")), 40_000),
+        ("a long way", t().dir(&format!("{}d", "d/".repeat(1500)), 0o755), 1_000_000),
+    ] {
+        let held = AtomicUsize::new(20_000_000);
+        let place = Place::new();
+        let mut options = Options::default();
+        options.limits.memory = bytes;
+        let error = place.apply(&[&lower, &layer], &options).unwrap_err();
+        assert_eq!(error.kind(), Kind::NoSpace, "{what}: {error}");
+        assert!(error.to_string().contains("--max-memory"), "{what}: {error}");
+        // With what the decompression holds it is the same limit.
+        options.limits.memory = 20_000_000 + bytes;
+        options.held = Some(&held);
+        let place = Place::new();
+        let error = place.apply(&[&lower, &layer], &options).unwrap_err();
+        assert!(error.to_string().contains("with 20000000 of the window"), "{what}: {error}");
+        // A limit four times as large is enough.
+        options.limits.memory = 4 * bytes;
+        options.held = None;
+        match Place::new().apply(&[&lower, &layer], &options) {
+            Ok(_) => assert_ne!(what, "links"),
+            Err(error) => assert_eq!((error.kind(), what), (Kind::Verification, "links")),
+        }
+    }
+}

@@ -1,21 +1,21 @@
 //! What the layers of an image amount to, without a tree: the rules of [`apply`](super::apply), on names alone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, Write};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Used;
 use super::archive::{Archive, Entry, Kind};
+use super::attributes::id;
+use super::late::{self, LateLink, Tried};
 use super::name::{self, Name, Path, components, shown};
+use super::{Used, too_much};
 use crate::error::{Context, Error, Result};
 use crate::limits::Limits;
 
-/// Bytes of names and link targets. An image of a million files has less.
-const MEMORY: usize = 256 << 20;
 /// Symlinks on the way to one file: the kernel's own count (path_resolution(7)).
 const MAX_LINKS: usize = 40;
-/// How often late links are gone through, as [`apply`](super::apply) does: links to links are made in one pass.
-const PASSES: usize = 8;
 const NOTHING: &[u8] = &[0; 64 << 10];
 
 /// One file of an image.
@@ -26,29 +26,34 @@ pub struct File {
     /// Permission bits, with setuid, setgid and sticky.
     pub mode: u32,
     /// The owner.
-    pub uid: i64,
+    pub uid: u32,
     /// The group.
-    pub gid: i64,
+    pub gid: u32,
     /// Bytes.
     pub size: u64,
     /// Seconds since 1970.
     pub mtime: i64,
     /// The target of a symlink.
-    pub target: Vec<u8>,
+    pub target: Box<[u8]>,
     /// The layer that it is from, counted from 0.
-    pub layer: usize,
-    /// The layer that its content is in, and the entry there.
-    content: Option<(usize, u64)>,
+    pub layer: u32,
+    /// For a regular file: the layer that its content is in, and the entry there.
+    content_in: u32,
+    number: u64,
 }
 
 /// The files of an image.
 #[derive(Debug)]
 pub struct Listing {
     /// By name, without a slash at its start. The root is not among them.
-    files: BTreeMap<Vec<u8>, File>,
+    files: BTreeMap<Box<[u8]>, File>,
     root: File,
+    /// Bytes that all of it takes, and may take together with what the decompression of the current layer holds.
     memory: usize,
-    layers: usize,
+    limit: usize,
+    held: usize,
+    layers: u32,
+    hasher: RandomState,
 }
 
 /// What has become of a hard link.
@@ -61,22 +66,38 @@ enum Linked {
 
 impl Default for Listing {
     fn default() -> Self {
-        Self { files: BTreeMap::new(), root: File::implied(0), memory: 0, layers: 0 }
+        Self {
+            files: BTreeMap::new(),
+            root: File::implied(0),
+            memory: 0,
+            limit: 0,
+            held: 0,
+            layers: 0,
+            hasher: RandomState::new(),
+        }
     }
 }
 
 impl Listing {
-    /// Adds a layer, uncompressed, above those before, and reads `tar` to its end.
+    /// Adds a layer, uncompressed, above those before, and reads `tar` to its end. `held`: bytes of memory that its decompression holds.
     ///
     /// # Errors
     /// As [`apply`](super::apply).
-    pub fn add(&mut self, tar: impl BufRead, limits: &Limits, used: Used) -> Result<Used> {
+    pub fn add(
+        &mut self,
+        tar: impl BufRead,
+        limits: &Limits,
+        used: Used,
+        held: &AtomicUsize,
+    ) -> Result<Used> {
+        self.limit = limits.memory;
         let mut archive = Archive::new(tar, limits, used.bytes);
         let mut entries = used.entries;
         let mut number = 0;
         let mut links = Vec::new();
         while let Some(entry) = archive.next()? {
             entries += 1;
+            self.held = held.load(Ordering::Relaxed);
             if entries > limits.entries {
                 return Err(super::apply::too_many(&entry, limits));
             }
@@ -84,8 +105,10 @@ impl Listing {
                 .context(|| format!("\"{}\"", shown(&entry.name)))?;
             number += 1;
         }
+        let waited: usize = links.iter().map(LateLink::size).sum();
         self.late_links(links)?;
-        self.layers += 1;
+        self.memory = self.memory.saturating_sub(waited);
+        (self.layers, self.held) = (self.layers.saturating_add(1), 0);
         Ok(Used { entries, bytes: archive.taken() })
     }
 
@@ -94,12 +117,12 @@ impl Listing {
         entry: &Entry,
         number: u64,
         limits: &Limits,
-        links: &mut Vec<(Path, Path)>,
+        links: &mut Vec<LateLink>,
     ) -> Result<()> {
         match name::parse(&entry.name, limits)? {
             Name::Aufs => Ok(()),
             Name::Root if entry.kind == Kind::Directory => {
-                let (mode, uid, gid) = (entry.mode, entry.uid, entry.gid);
+                let (mode, uid, gid) = (entry.mode, id(entry.uid, "uid")?, id(entry.gid, "gid")?);
                 let (mtime, layer) = (entry.mtime.seconds, self.layers);
                 self.root = File { mode, uid, gid, mtime, ..File::implied(layer) };
                 Ok(())
@@ -122,8 +145,9 @@ impl Listing {
                     return Err(Error::verification("a hard link to itself"));
                 }
                 if let Linked::Missing(_) = self.link(&path, &target)? {
-                    self.charge(entry.name.len() + entry.link.len())?;
-                    links.push((path, target));
+                    let link = LateLink::new(&path, &target);
+                    self.charge(link.size())?;
+                    links.push(link);
                 }
                 Ok(())
             }
@@ -146,13 +170,14 @@ impl Listing {
             File {
                 kind,
                 mode: entry.mode,
-                uid: entry.uid,
-                gid: entry.gid,
+                uid: id(entry.uid, "uid")?,
+                gid: id(entry.gid, "gid")?,
                 size: if kind == '-' { entry.size } else { 0 },
                 mtime: entry.mtime.seconds,
-                target: if kind == 'l' { entry.link.clone() } else { Vec::new() },
+                target: if kind == 'l' { entry.link.as_slice().into() } else { Box::default() },
                 layer: self.layers,
-                content: (kind == '-').then_some((self.layers, number)),
+                content_in: self.layers,
+                number,
             },
         )
     }
@@ -160,12 +185,12 @@ impl Listing {
     /// Where an entry goes; directories on the way are made.
     fn place(&mut self, path: &Path) -> Result<Vec<u8>> {
         let mut key = self.resolve(&path.parent)?;
-        let missing = self.files.get(&key).is_none_or(|file| file.kind != 'd');
+        let missing = self.files.get(key.as_slice()).is_none_or(|file| file.kind != 'd');
         if missing && !key.is_empty() {
             let mut at = Vec::new();
             for part in key.split(|&byte| byte == b'/') {
                 push(&mut at, part);
-                if self.files.get(&at).is_none_or(|file| file.kind != 'd') {
+                if self.files.get(at.as_slice()).is_none_or(|file| file.kind != 'd') {
                     self.put(at.clone(), File::implied(self.layers))?;
                 }
             }
@@ -175,10 +200,13 @@ impl Listing {
     }
 
     fn put(&mut self, key: Vec<u8>, file: File) -> Result<()> {
-        self.charge(key.len() + file.target.len() + 200)?;
+        let key = key.into_boxed_slice();
+        self.charge(file.size_of(&key))?;
         let merged = file.kind == 'd' && self.files.get(&key).is_some_and(|old| old.kind == 'd');
         if !merged {
-            self.remove(&key, true, usize::MAX);
+            self.remove(&key, true, u32::MAX);
+        } else if let Some(old) = self.files.get(&key) {
+            self.memory = self.memory.saturating_sub(old.size_of(&key));
         }
         self.files.insert(key, file);
         Ok(())
@@ -187,7 +215,9 @@ impl Listing {
     fn link(&mut self, path: &Path, target: &Path) -> Result<Linked> {
         let mut from = self.resolve(&target.parent)?;
         push(&mut from, &target.base);
-        let Some(file) = self.files.get(&from).cloned() else { return Ok(Linked::Missing(from)) };
+        let Some(file) = self.files.get(from.as_slice()).cloned() else {
+            return Ok(Linked::Missing(from));
+        };
         if file.kind == 'd' {
             return Err(Error::verification("a hard link to a directory"));
         }
@@ -199,43 +229,15 @@ impl Listing {
         Ok(Linked::As(key))
     }
 
-    fn late_links(&mut self, mut links: Vec<(Path, Path)>) -> Result<()> {
-        for _ in 0..PASSES {
-            let before = links.len();
-            let mut placed = self.pass(&links)?.into_iter();
-            links.retain(|_| !placed.next().unwrap_or_default());
-            if links.len() == before {
-                break;
-            }
-        }
-        match links.first() {
-            None => Ok(()),
-            Some((path, target)) => Err(Error::verification(format!(
-                "{:?}: a hard link to {:?}, which is not there",
-                name::shown_path(path),
-                name::shown_path(target)
-            ))),
-        }
-    }
-
-    /// Tries each link once, and after each that is made those that have waited for its name. Says which are made.
-    fn pass(&mut self, links: &[(Path, Path)]) -> Result<Vec<bool>> {
-        let mut placed = vec![false; links.len()];
-        let mut waiting: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
-        for first in 0..links.len() {
-            let mut ready = vec![first];
-            while let Some(number) = ready.pop() {
-                let Some((path, target)) = links.get(number) else { continue };
-                match self.link(path, target)? {
-                    Linked::As(key) => {
-                        placed.get_mut(number).into_iter().for_each(|placed| *placed = true);
-                        ready.extend(waiting.remove(&key).into_iter().flatten().rev());
-                    }
-                    Linked::Missing(name) => waiting.entry(name).or_default().push(number),
-                }
-            }
-        }
-        Ok(placed)
+    fn late_links(&mut self, links: Vec<LateLink>) -> Result<()> {
+        late::place(links, &mut |path, target| {
+            let linked =
+                self.link(path, target).context(|| format!("{:?}", name::shown_path(path)));
+            Ok(match linked? {
+                Linked::As(name) => Tried::As(self.hasher.hash_one(name)),
+                Linked::Missing(name) => Tried::Missing(Some(self.hasher.hash_one(name))),
+            })
+        })
     }
 
     /// Hides what the layers below have under a name, or in a directory.
@@ -244,31 +246,28 @@ impl Listing {
     }
 
     /// Removes `key`, where `itself` says so, and all below it, as far as it is of a layer below `layer`. A directory stays with what is in it.
-    fn remove(&mut self, key: &[u8], itself: bool, layer: usize) {
-        let bound = |end: u8| {
-            let mut bound = key.to_vec();
-            bound.push(end);
-            bound
-        };
-        let (start, end) = match key {
-            [] => (Bound::Unbounded, Bound::Unbounded),
-            _ => (Bound::Included(bound(b'/')), Bound::Excluded(bound(b'/' + 1))),
-        };
-        let below: Vec<Vec<u8>> =
-            self.files.range::<Vec<u8>, _>((start, end)).map(|(name, _)| name.clone()).collect();
-        // The deepest first: what stays keeps the directories above it.
-        let own = itself.then(|| key.to_vec());
-        let mut names: Vec<Vec<u8>> = own.into_iter().chain(below).collect();
-        names.sort_by_key(|name| std::cmp::Reverse(name.split(|&byte| byte == b'/').count()));
-        let mut kept = std::collections::HashSet::new();
-        for name in names {
-            let new = self.files.get(&name).is_some_and(|file| file.layer >= layer);
-            if !new && !kept.contains(&name) {
-                self.files.remove(&name);
-                continue;
-            }
-            let parent = name.iter().rposition(|&byte| byte == b'/');
-            kept.extend(parent.and_then(|at| name.get(..at)).map(<[u8]>::to_vec));
+    fn remove(&mut self, key: &[u8], itself: bool, layer: u32) {
+        // The last name first: what is in a directory comes after it. One at a time, for their names may be all that memory has room for.
+        let mut last = if key.is_empty() { None } else { Some([key, b"0"].concat()) };
+        let first = if key.is_empty() { Vec::new() } else { [key, b"/"].concat() };
+        loop {
+            let end = last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let found =
+                self.files.range::<[u8], _>((Bound::Included(first.as_slice()), end)).next_back();
+            let Some(name) = found.map(|(name, _)| name.to_vec()) else { break };
+            self.remove_one(&name, layer);
+            last = Some(name);
+        }
+        if itself {
+            self.remove_one(key, layer);
+        }
+    }
+
+    fn remove_one(&mut self, name: &[u8], layer: u32) {
+        let Some(file) = self.files.get(name) else { return };
+        if file.layer < layer && (file.kind != 'd' || self.below(name, false).next().is_none()) {
+            self.memory = self.memory.saturating_sub(file.size_of(name));
+            self.files.remove(name);
         }
     }
 
@@ -276,7 +275,7 @@ impl Listing {
     fn resolve(&self, path: &[Vec<u8>]) -> Result<Vec<u8>> {
         let literal = path.join(&b'/');
         // Names here have no symlink on the way to them.
-        if self.files.get(&literal).is_some_and(|file| file.kind == 'd') {
+        if self.files.get(literal.as_slice()).is_some_and(|file| file.kind == 'd') {
             return Ok(literal);
         }
         let mut todo: Vec<Vec<u8>> = path.iter().rev().cloned().collect();
@@ -290,7 +289,9 @@ impl Listing {
             }
             let above = at.len();
             push(&mut at, &part);
-            let Some(file) = self.files.get(&at).filter(|file| file.kind == 'l') else { continue };
+            let Some(file) = self.files.get(at.as_slice()).filter(|file| file.kind == 'l') else {
+                continue;
+            };
             links += 1;
             if links > MAX_LINKS {
                 return Err(Error::verification("symlinks in a loop on the way to it"));
@@ -304,8 +305,8 @@ impl Listing {
 
     fn charge(&mut self, bytes: usize) -> Result<()> {
         self.memory = self.memory.saturating_add(bytes);
-        if self.memory > MEMORY {
-            return Err(Error::no_space("the image has more names than are kept in memory"));
+        if self.memory.saturating_add(self.held) > self.limit {
+            return Err(too_much(self.limit, self.held));
         }
         Ok(())
     }
@@ -319,7 +320,7 @@ impl Listing {
         if key.is_empty() {
             return Ok(Some((b"".as_slice(), &self.root)));
         }
-        Ok(self.files.get_key_value(&key).map(|(name, file)| (name.as_slice(), file)))
+        Ok(self.files.get_key_value(key.as_slice()).map(|(name, file)| (&**name, file)))
     }
 
     /// What is in a directory, by name; everything below it where `all` says so.
@@ -336,7 +337,7 @@ impl Listing {
         let from = start.clone();
         self.files
             .range::<[u8], _>((Bound::Included(start.as_slice()), Bound::Unbounded))
-            .map(|(name, file)| (name.as_slice(), file))
+            .map(|(name, file)| (&**name, file))
             .take_while(move |(name, _)| name.starts_with(&from))
             .filter(move |(name, _)| all || !name.get(skip..).unwrap_or_default().contains(&b'/'))
     }
@@ -344,7 +345,7 @@ impl Listing {
 
 impl File {
     /// A directory that no entry names.
-    fn implied(layer: usize) -> Self {
+    fn implied(layer: u32) -> Self {
         Self {
             kind: 'd',
             mode: 0o755,
@@ -352,16 +353,23 @@ impl File {
             gid: 0,
             size: 0,
             mtime: 0,
-            target: Vec::new(),
+            target: Box::default(),
             layer,
-            content: None,
+            content_in: layer,
+            number: 0,
         }
+    }
+
+    /// Bytes that it takes as `name`: twice itself, for maps are of nodes that are left half full, and what the heap adds to its texts.
+    fn size_of(&self, name: &[u8]) -> usize {
+        let target = if self.target.is_empty() { 0 } else { self.target.len() + 16 };
+        2 * (size_of::<Box<[u8]>>() + size_of::<Self>()) + name.len() + 16 + target
     }
 
     /// The layer that the content is in; none for what has none.
     #[must_use]
     pub fn content_layer(&self) -> Option<usize> {
-        self.content.map(|(layer, _)| layer)
+        (self.kind == '-').then(|| usize::try_from(self.content_in).ok())?
     }
 
     /// Writes the content, of which `tar` is the layer. The rest of it is not read.
@@ -369,10 +377,12 @@ impl File {
     /// # Errors
     /// Those of reading and writing.
     pub fn write(&self, tar: impl BufRead, limits: &Limits, out: &mut dyn Write) -> Result<()> {
-        let Some((_, number)) = self.content else { return Ok(()) };
+        if self.kind != '-' {
+            return Ok(());
+        }
         let mut archive = Archive::new(tar, limits, 0);
         let gone = || Error::verification("the layer is another than before");
-        for _ in 0..number {
+        for _ in 0..self.number {
             archive.next()?.ok_or_else(gone)?;
         }
         let entry = archive.next()?.ok_or_else(gone)?;
@@ -423,7 +433,12 @@ mod tests {
         let mut listing = Listing::default();
         let mut used = Used::default();
         for tar in layers {
-            used = listing.add(tar.end().as_slice(), &Limits::default(), used)?;
+            used = listing.add(
+                tar.end().as_slice(),
+                &Limits::default(),
+                used,
+                &AtomicUsize::new(0),
+            )?;
         }
         Ok(listing)
     }

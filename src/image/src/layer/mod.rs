@@ -10,7 +10,7 @@
 //! | `below` | the layers below one in overlay form: what is seen of them, and what it takes |
 //! | `prune` | removal, of all or of what the layer did not make |
 //! | `attributes` | owners and extended attributes |
-//! | `apply`, `finish` | an entry; what can only be done after the last one |
+//! | `apply`, `finish`, `late` | an entry; what can only be done after the last one; hard links among that |
 //! | `listing` | what the layers amount to, without a tree |
 //!
 //! Nothing is ever opened by a path of the host: a name is resolved by openat2(2) inside the root's descriptor, and
@@ -22,6 +22,7 @@ mod attributes;
 mod below;
 mod decompress;
 mod finish;
+mod late;
 mod listing;
 mod name;
 mod prune;
@@ -43,6 +44,7 @@ use std::ffi::{CString, OsStr};
 use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::AtomicUsize;
 
 use nix::errno::Errno;
 
@@ -132,6 +134,8 @@ pub struct Options<'a> {
     pub limits: Limits,
     /// What the layers before have used.
     pub used: Used,
+    /// Bytes that the decompression of this layer holds, as far as that is known: they count against the same limit.
+    pub held: Option<&'a AtomicUsize>,
     /// The unpacked layers below, in overlay form, topmost first. For [`Format::Overlay`] alone.
     pub lowers: &'a [OwnedFd],
     /// The root is new: without an entry of its own it becomes 0755, root's, of 1970.
@@ -151,6 +155,7 @@ impl Default for Options<'_> {
             devices: Devices::Create,
             limits: Limits::default(),
             used: Used::default(),
+            held: None,
             lowers: &[],
             first: true,
             keep_dirlinks: false,
@@ -207,6 +212,18 @@ pub fn is_opaque_root(root: BorrowedFd<'_>) -> Result<bool, Errno> {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY;
     let root = libcontainer::sys::fd::openat(root, c".", flags, 0)?;
     Ok(below::is_opaque(root.as_fd()))
+}
+
+/// More names than may be in memory.
+fn too_much(limit: usize, held: usize) -> Error {
+    let held = match held {
+        0 => String::new(),
+        held => format!(", with {held} of the window of its compression"),
+    };
+    Error::no_space(format!(
+        "the names and attributes that are kept to the end of the layer are more than {limit} bytes{held}: that is the limit"
+    ))
+    .hint("--max-memory allows more")
 }
 
 /// As [`failed`], for what overlayfs has to be told by: a file system, or a kernel, that takes it from nobody or not from this user can hold a copy.

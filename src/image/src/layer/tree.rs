@@ -5,12 +5,13 @@ use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::hash::BuildHasher;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libcontainer::sys::fd::{openat, openat2};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, readlink, readlinkat};
+use nix::fcntl::{AtFlags, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat, mknodat};
 use nix::unistd::{getegid, geteuid};
 
@@ -18,14 +19,14 @@ use super::archive::Time;
 use super::below::{Found, Lowers, is_whiteout};
 use super::name::components;
 use super::prune::{self, Keep};
-use super::record::{Record, open_up};
-use super::{attributes, failed, unfit};
+use super::record::{self, Record, Records, open_up, real_path};
+use super::{Options, attributes, failed, too_much, unfit};
 use crate::error::{Error, Result};
 
 /// Directories whose descriptors are kept.
 const OPEN: usize = 256;
-/// Bytes of names and attributes that wait for the end of a layer: those of 400 000 directories.
-const MEMORY: usize = 64 << 20;
+/// Bytes of a name under which a descriptor is kept. There may be [`OPEN`] of them.
+const LONGEST: usize = 4096;
 /// Symlinks on the way to one directory: the kernel's own count (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
@@ -53,7 +54,7 @@ pub(super) struct Tree<'a> {
     /// Modes hold for the caller, who is not root: directories are his to write to while a layer is applied.
     bound: bool,
     /// The mode of the root, if it was changed for that.
-    root_was: Option<u32>,
+    root_was: Option<u16>,
     /// In overlay form: the layers below, for what of them is seen must be as if they were in this tree.
     lowers: Option<Lowers<'a>>,
     /// The layers below have been asked for something.
@@ -62,15 +63,16 @@ pub(super) struct Tree<'a> {
     last: Option<(Vec<u8>, Rc<Directory>)>,
     /// Names that only a layer below has, and there as symlinks, which have been followed: what is cached may be behind one.
     followed: HashSet<(u64, Vec<u8>)>,
-    /// By inode, so that two names of one directory are one.
-    pub(super) records: HashMap<u64, Record>,
+    pub(super) records: Records,
     /// Hashes of inode and name: what this layer has made. The key is random, so nobody can aim at a collision.
     made: HashSet<u64>,
+    /// There is nothing that this layer has not made, and nobody needs to know what it has.
+    alone: bool,
     hasher: RandomState,
-    /// How often an inode number has been that of another directory: what was made in that one was not made in this.
-    reused: HashMap<u64, u32>,
-    /// What waits for the end, in bytes, against [`MEMORY`].
+    /// What waits for the end, in bytes, and how many it may be with those that the layer's decompression holds.
     waiting: usize,
+    memory: usize,
+    held: Option<&'a AtomicUsize>,
 }
 
 /// What a name stands for that this layer has made.
@@ -84,7 +86,7 @@ pub(super) enum Mark {
 
 impl Keep for Tree<'_> {
     fn whole(&self, directory: u64, name: &[u8]) -> bool {
-        self.made.contains(&self.key(directory, name, Mark::Whole))
+        self.alone || self.made.contains(&self.key(directory, name, Mark::Whole))
     }
 
     fn itself(&self, directory: u64, name: &[u8]) -> bool {
@@ -92,7 +94,7 @@ impl Keep for Tree<'_> {
     }
 
     fn content(&self, directory: u64) -> bool {
-        self.records.get(&directory).is_some_and(|record| record.opaque)
+        self.records.get(directory).is_some_and(|record| record.opaque)
     }
 }
 
@@ -102,6 +104,7 @@ impl<'a> Tree<'a> {
         root: BorrowedFd<'a>,
         owner: Option<(u32, u32)>,
         lowers: Option<&'a [OwnedFd]>,
+        options: &Options<'a>,
     ) -> Result<Self> {
         let stat =
             fstat(root).map_err(|errno| failed("cannot look at the root directory", errno))?;
@@ -121,17 +124,24 @@ impl<'a> Tree<'a> {
             cache: HashMap::new(),
             last: None,
             followed: HashSet::new(),
-            records: HashMap::new(),
+            records: Records::default(),
             made: HashSet::new(),
+            alone: lowers.map_or(options.first, <[_]>::is_empty),
             hasher: RandomState::new(),
-            reused: HashMap::new(),
             waiting: 0,
+            memory: options.limits.memory,
+            held: options.held,
         })
     }
 
     fn key(&self, directory: u64, name: &[u8], mark: Mark) -> u64 {
-        let reused = self.reused.get(&directory).copied().unwrap_or_default();
+        let reused = self.records.reused(directory);
         self.hasher.hash_one((directory, reused, name, mark == Mark::Whole))
+    }
+
+    /// A number for a name in a directory that no other has, with a probability that nobody can change.
+    pub(super) fn number(&self, directory: u64, name: &[u8]) -> u64 {
+        self.hasher.hash_one((directory, name))
     }
 
     pub(super) fn root(&self) -> Result<Rc<Directory>> {
@@ -142,9 +152,23 @@ impl<'a> Tree<'a> {
     }
 
     /// `name` in `directory` is of this layer.
-    pub(super) fn mark(&mut self, directory: &Directory, name: &[u8], mark: Mark) {
-        self.made.insert(self.key(directory.ino, name, mark));
+    pub(super) fn mark(&mut self, directory: &Directory, name: &[u8], mark: Mark) -> Result<()> {
+        if !self.alone {
+            if self.made.len() == self.made.capacity() {
+                self.charge_marks()?;
+            }
+            self.made.insert(self.key(directory.ino, name, mark));
+        }
         self.cover(directory, name);
+        Ok(())
+    }
+
+    /// Counts the table of marks that the next one makes twice as large. Until it is filled there are both.
+    fn charge_marks(&mut self) -> Result<()> {
+        let next = (self.made.len().saturating_add(1).saturating_mul(8) / 7).next_power_of_two();
+        self.charge(next.saturating_mul(9))?;
+        self.waiting = self.waiting.saturating_sub(next / 2 * 9);
+        Ok(())
     }
 
     /// This layer has something under a name: if a symlink of a layer below was followed there, it is hidden now.
@@ -220,26 +244,18 @@ impl<'a> Tree<'a> {
         if key.is_empty() {
             restore = restore.or(self.root_was);
         }
-        let known = self.records.get(&stat.st_ino);
+        let known = self.records.get(stat.st_ino);
         let made = known.is_some_and(|record| record.made);
         if known.is_none() {
             // The symlinks in a name that was asked for may be others by the end.
             let path = self.real_path(fd.as_fd()).unwrap_or_else(|| key.clone());
-            self.records.insert(
-                stat.st_ino,
-                Record {
-                    path,
-                    atime: Time { seconds: stat.st_atime, nanoseconds: stat.st_atime_nsec },
-                    mtime: Time { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec },
-                    set: None,
-                    restore,
-                    made: false,
-                    opaque: false,
-                },
-            );
+            self.charge(record::SIZE + path.len())?;
+            let atime = Time { seconds: stat.st_atime, nanoseconds: stat.st_atime_nsec };
+            let mtime = Time { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec };
+            let record = Record { restore, made: false, ..Record::new(atime, mtime, None) };
+            self.records.put(stat.st_ino, None, &path, record);
         }
         let directory = Rc::new(self.directory(fd, made).map_err(wrong)?);
-        self.charge(key.len())?;
         self.insert(key, &directory);
         Ok(directory)
     }
@@ -255,30 +271,39 @@ impl<'a> Tree<'a> {
     }
 
     /// The name that `base` in `parent` has below the root.
-    pub(super) fn path_of(&self, parent: &Directory, base: &[u8]) -> Vec<u8> {
-        match self.records.get(&parent.ino).map(|record| record.path.as_slice()) {
-            None | Some(b"") => base.to_vec(),
-            Some(path) => [path, b"/", base].concat(),
+    fn path_of(&self, parent: &Directory, base: &[u8]) -> Vec<u8> {
+        let mut path = self.records.path(parent.ino);
+        if !path.is_empty() {
+            path.push(b'/');
         }
+        path.extend_from_slice(base);
+        path
     }
 
     fn insert(&mut self, key: Vec<u8>, directory: &Rc<Directory>) {
         if self.cache.len() >= OPEN {
             self.cache.clear();
         }
-        self.cache.insert(key.clone(), Rc::clone(directory));
+        if key.len() <= LONGEST {
+            self.cache.insert(key.clone(), Rc::clone(directory));
+        }
         self.last = Some((key, Rc::clone(directory)));
     }
 
     /// Counts bytes that are kept until the end of the layer.
     pub(super) fn charge(&mut self, bytes: usize) -> Result<()> {
-        self.waiting = self.waiting.saturating_add(bytes).saturating_add(100);
-        if self.waiting <= MEMORY {
+        self.waiting = self.waiting.saturating_add(bytes);
+        let held = self.held.map_or(0, |held| held.load(Ordering::Relaxed));
+        if self.waiting.saturating_add(held) <= self.memory {
             return Ok(());
         }
-        Err(Error::no_space(format!(
-            "the names and attributes of the layer's directories, whiteouts and links are more than {MEMORY} bytes: that is the limit"
-        )))
+        Err(too_much(self.memory, held))
+    }
+
+    /// Counts what is kept of the directory `base` in `parent`. Who makes the way to it long pays for that, for it is gone again at the end.
+    pub(super) fn charge_directory(&mut self, parent: &Directory, base: &[u8]) -> Result<()> {
+        let way = self.records.length(parent.ino).saturating_add(base.len());
+        self.charge(way.max(record::SIZE + base.len()))
     }
 
     /// Makes the directory `base` in `parent`, of which no name is there, to become `record`.
@@ -296,38 +321,41 @@ impl<'a> Tree<'a> {
         }
         // Without layers below, what is new has nothing of them.
         record.opaque |= self.lowers.is_none();
-        record.path = self.path_of(parent, base.to_bytes());
-        let key = record.path.clone();
-        if self.records.insert(directory.ino, record).is_some() {
-            *self.reused.entry(directory.ino).or_default() += 1;
-        }
+        self.records.put(directory.ino, Some(parent.ino), base.to_bytes(), record);
+        let key = self.path_of(parent, base.to_bytes());
         self.cover(parent, base.to_bytes());
         self.insert(key, &directory);
         Ok(directory)
     }
 
-    /// Gives the directory `ino`, which has the name of the record, other attributes and times. Says whether nothing of the
-    /// layers below is seen in it.
-    pub(super) fn update(&mut self, ino: u64, record: Record) -> bool {
-        let (path, made, opaque) = match self.records.remove(&ino) {
-            Some(known) => (known.path, known.made, known.opaque),
-            None => (record.path, false, false),
-        };
-        self.records.insert(ino, Record { path, made, opaque, ..record });
-        opaque
+    /// Gives the directory `ino`, which is `base` in `parent`, other attributes and times. Says whether nothing of the layers below is seen in it.
+    pub(super) fn update(
+        &mut self,
+        ino: u64,
+        parent: &Directory,
+        base: &[u8],
+        record: Record,
+    ) -> Result<bool> {
+        if let Some(known) = self.records.get_mut(ino) {
+            let (made, opaque) = (known.made, known.opaque);
+            *known = Record { made, opaque, ..record };
+            return Ok(opaque);
+        }
+        self.charge_directory(parent, base)?;
+        self.records.put(ino, Some(parent.ino), base, Record { made: false, ..record });
+        Ok(false)
     }
 
     /// What is seen of the layers below as `base` in `parent`, of which this layer has no name.
     pub(super) fn below(&mut self, parent: &Directory, base: &[u8]) -> Result<Option<Found>> {
         let Some(lowers) = &mut self.lowers else { return Ok(None) };
         self.depends = true;
-        let path = self.records.get(&parent.ino).map(|record| record.path.as_slice());
-        let path = components(path.unwrap_or_default());
+        let path = components(&self.records.path(parent.ino));
         let (root, records) = (self.root, &self.records);
         // Every directory on the way is of this layer, and may hide what is in it.
         let is_hidden = || {
             let hides = |fd: BorrowedFd<'_>| {
-                fstat(fd).map(|stat| records.get(&stat.st_ino).is_some_and(|record| record.opaque))
+                fstat(fd).map(|stat| records.get(stat.st_ino).is_some_and(|record| record.opaque))
             };
             let mut fd = openat(root, c".", HANDLE, 0)?;
             let mut hidden = hides(fd.as_fd())?;
@@ -355,6 +383,8 @@ impl<'a> Tree<'a> {
         let wrong = |errno| failed("cannot remove what it hides", errno);
         let name = base.to_bytes();
         if self.whole(parent.ino, name) {
+            // Above other layers it would have hidden something.
+            self.depends |= self.alone && self.lowers.is_some();
             return Ok(());
         }
         let stat = match fstatat(&parent.fd, base, AtFlags::AT_SYMLINK_NOFOLLOW) {
@@ -369,8 +399,8 @@ impl<'a> Tree<'a> {
             return self.whiteout(parent, base);
         }
         // What is left of it is this layer's: it need not be looked at again.
-        self.mark(parent, name, Mark::Whole);
-        if let Some(record) = self.records.get_mut(&stat.st_ino) {
+        self.mark(parent, name, Mark::Whole)?;
+        if let Some(record) = self.records.get_mut(stat.st_ino) {
             record.opaque = true;
         }
         Ok(())
@@ -394,7 +424,7 @@ impl<'a> Tree<'a> {
         }
         self.forget();
         prune::empty(directory.fd.as_fd(), self)?;
-        if let Some(record) = self.records.get_mut(&directory.ino) {
+        if let Some(record) = self.records.get_mut(directory.ino) {
             record.opaque = true;
         }
         Ok(())
@@ -430,7 +460,7 @@ impl<'a> Tree<'a> {
                 Step::Directory(next, stat) => {
                     at.push(name);
                     let key = at.join(&b'/');
-                    directory = match self.records.contains_key(&stat.st_ino) {
+                    directory = match self.records.get(stat.st_ino).is_some() {
                         true => {
                             if self.bound {
                                 open_up(next.fd.as_fd(), &stat).map_err(wrong)?;
@@ -453,12 +483,12 @@ impl<'a> Tree<'a> {
                 }
                 Step::Nothing => match self.below(&directory, &name)? {
                     Some(found) if found.kind() == libc::S_IFLNK => {
-                        self.charge(name.len())?;
+                        self.charge(name.len() + 100)?;
                         self.followed.insert((directory.ino, name));
                         found.target().map_err(wrong)?
                     }
                     Some(found) if found.kind() == libc::S_IFDIR => {
-                        let record = found.record(Vec::new()).map_err(wrong)?;
+                        let record = found.record().map_err(wrong)?;
                         directory = self.imply(&directory, &base, record, None)?;
                         at.push(name);
                         continue;
@@ -499,12 +529,12 @@ impl<'a> Tree<'a> {
         record: Record,
         mark: Option<Mark>,
     ) -> Result<Rc<Directory>> {
-        self.charge(self.path_of(parent, base.to_bytes()).len())?;
+        self.charge_directory(parent, base.to_bytes())?;
         let made = self.make_directory(parent, base, record).map_err(|errno| {
             failed(format_args!("cannot make {:?}", base.to_bytes().escape_ascii()), errno)
         })?;
         if let Some(mark) = mark {
-            self.mark(parent, base.to_bytes(), mark);
+            self.mark(parent, base.to_bytes(), mark)?;
         }
         Ok(made)
     }
@@ -517,7 +547,7 @@ impl<'a> Tree<'a> {
         Ok(match SFlag::from_bits_truncate(stat.st_mode & libc::S_IFMT) {
             SFlag::S_IFDIR => {
                 let fd = openat(parent.fd.as_fd(), base, HANDLE | libc::O_NOFOLLOW, 0)?;
-                let made = self.records.get(&stat.st_ino).is_some_and(|record| record.made);
+                let made = self.records.get(stat.st_ino).is_some_and(|record| record.made);
                 Step::Directory(self.directory(fd, made)?, stat)
             }
             SFlag::S_IFLNK => {
@@ -536,7 +566,7 @@ impl<'a> Tree<'a> {
             fd = openat(fd.as_fd(), &name, HANDLE | libc::O_NOFOLLOW, 0)?;
         }
         let ino = fstat(&fd)?.st_ino;
-        let made = self.records.get(&ino).is_some_and(|record| record.made);
+        let made = self.records.get(ino).is_some_and(|record| record.made);
         self.directory(fd, made).map(Rc::new)
     }
 
@@ -567,11 +597,4 @@ enum Step {
     Symlink(Vec<u8>),
     Other,
     Nothing,
-}
-
-/// What procfs has for the name of a directory.
-fn real_path(directory: BorrowedFd<'_>) -> Option<Vec<u8>> {
-    use std::os::unix::ffi::OsStringExt;
-    let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
-    readlink(&*link).ok().map(OsStringExt::into_vec)
 }
