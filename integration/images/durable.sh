@@ -314,6 +314,7 @@ P
     image unpack --max-window 128M oci:layout27:t out27
     same "$(sha256sum <out27/f)" "$(sha256sum <tree/f)" contents
     # What a few bytes of an image become, as many as there may be of them: exit code, image, command.
+    rm -rf out
     local code kind arguments
     while read -r code kind arguments; do
         [[ -d $kind ]] || python3 "$DIRECTORY/crowd.py" "$kind"
