@@ -18,8 +18,7 @@ cases![
     start_container_hooks_have_the_users_privileges_and_no_more,
     prestart_sees_the_mounts_before_the_pivot,
     the_environment_of_a_hook_is_that_of_the_hook,
-    a_hook_without_an_environment_has_the_callers_or_none,
-    an_empty_environment_of_a_hook_is_empty,
+    a_hook_without_an_environment_has_none_of_the_callers,
     a_start_container_hook_without_an_environment_has_that_of_the_process,
     start_container_hooks_are_under_the_filter,
     the_arguments_of_a_hook_are_passed,
@@ -250,28 +249,16 @@ fn the_environment_of_a_hook_is_that_of_the_hook(t: &Test) {
     assert!(text.contains("MINE=yes\n") && !text.contains("LEAKED"), "{text}");
 }
 
-fn a_hook_without_an_environment_has_the_callers_or_none(t: &Test) {
+fn a_hook_without_an_environment_has_none_of_the_callers(t: &Test) {
     for phase in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
         let out = t.path(phase);
         let script = format!("env > {}", out.display());
-        let c = t.container().hook(phase, &script).push("/process/env", json!("OF=process"));
-        c.bundle_call("run", &[]).env("CALLERS", "a=b").run().ok();
+        let c = t.container().hook(phase, &script);
+        c.bundle_call("run", &[]).env("LEAKED", "yes").run().ok();
         let text = fs::read_to_string(out).unwrap();
-        // The environment of the image must not reach it (CVE-2025-23266), nor the caller's what is beside the image.
-        let callers = phase != "createContainer" || t.kind() == Kind::Crun;
-        assert_eq!(text.contains("CALLERS=a=b\n"), callers, "{phase}: {text}");
-        assert!(!text.contains("OF=process"), "{phase}: {text}");
+        // The environment of the image must not reach it either (CVE-2025-23266).
+        assert!(!text.contains("LEAKED") && !text.contains("TERM=xterm"), "{phase}: {text}");
     }
-}
-
-fn an_empty_environment_of_a_hook_is_empty(t: &Test) {
-    let out = t.path("out");
-    let script = format!("env > {}", out.display());
-    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": []});
-    let c = t.container().push("/hooks/createRuntime", hook);
-    c.bundle_call("run", &[]).env("CALLERS", "yes").run().ok();
-    let text = fs::read_to_string(out).unwrap();
-    assert!(!text.contains("CALLERS"), "{text}");
 }
 
 fn a_start_container_hook_without_an_environment_has_that_of_the_process(t: &Test) {

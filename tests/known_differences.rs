@@ -187,8 +187,8 @@ const RUNC: Table = &[
         ],
     ),
     (
-        "runc 1.1 gives createContainer hooks the environment of the process",
-        &["hooks::a_hook_without_an_environment_has_the_callers_or_none"],
+        "runc gives hooks its own environment",
+        &["hooks::a_hook_without_an_environment_has_none_of_the_callers"],
     ),
     (
         "runc stops at the first failing poststop hook",

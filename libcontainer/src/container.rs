@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 use crate::bundle;
 use crate::cgroup::{Cgroup, Driver};
 use crate::error::{Context, Error, Result};
-use crate::hooks::{self, Inherited, Phase, StateTemplate};
+use crate::hooks::{self, Phase, StateTemplate};
 use crate::id::ContainerId;
 use crate::launch::{ExecOptions, Started, Target, exec_in, not_the_program};
 use crate::log::Log;
@@ -314,7 +314,7 @@ impl<'a> Container<'a> {
             cwd: None,
             stdout: stdout.as_ref().map(AsFd::as_fd),
             stderr: stderr.as_ref().map(AsFd::as_fd),
-            env: Inherited::Callers,
+            env: None,
             all: hooks::poststart_only_warns(spec.oci_version.as_deref()),
         };
         let record = &self.record;

@@ -65,23 +65,10 @@ pub struct Options<'a> {
     pub stdout: Option<BorrowedFd<'a>>,
     /// Standard error; kept for the error message if absent.
     pub stderr: Option<BorrowedFd<'a>>,
-    /// The environment of a hook that has none of its own.
-    pub env: Inherited<'a>,
+    /// The environment of a hook that has none of its own: none if absent.
+    pub env: Option<&'a [CString]>,
     /// Whether the hooks after one that fails run, as those of `poststop` always do.
     pub all: bool,
-}
-
-/// What a hook without `env` finds in its environment, which the specification leaves open.
-#[derive(Debug, Clone, Copy, Default)]
-pub enum Inherited<'a> {
-    /// Nothing: it runs beside files of the image, which are not to tell it anything, nor is the caller to tell them
-    /// (CVE-2025-23266).
-    #[default]
-    Nothing,
-    /// What the runtime was called with, as in runc and crun: for hooks in the runtime's namespaces.
-    Callers,
-    /// What the container's process has.
-    Process(&'a [CString]),
 }
 
 /// Whether a failure of `poststart` is only a warning, as it is in version 1.0 and 1.1 of the specification; since 1.2 it
@@ -139,7 +126,7 @@ pub fn check(phase: Phase, hooks: &[Hook<'_>]) -> Result<()> {
         if hook.args.iter().any(|text| text.contains('\0')) {
             return refuse("an argument of a hook holds a NUL", "args");
         }
-        if hook.env.iter().flatten().any(|text| text.contains('\0')) {
+        if hook.env.iter().any(|text| text.contains('\0')) {
             return refuse("the environment of a hook holds a NUL", "env");
         }
         if let Some(timeout @ ..=0) = hook.timeout {
@@ -243,7 +230,7 @@ pub fn attended(program: &Hook<'_>, input: &[u8], options: &Options<'_>) -> Resu
     Ok(Ended { status, stdout: output.text(), stderr: errors.text() })
 }
 
-/// Starts the program of `hook` with exactly its arguments, and with its environment or what it inherits.
+/// Starts the program of `hook` with exactly its arguments and environment.
 fn start(
     hook: &Hook<'_>,
     [stdin, stdout, stderr]: [BorrowedFd<'_>; 3],
@@ -252,22 +239,15 @@ fn start(
     let text = |text: &str| CString::new(text).map_err(|_nul| format!("{text:?} holds a NUL"));
     let path = text(&hook.path)?;
     let args = hook.args.iter().map(|arg| text(arg)).collect::<Result<Vec<_>, _>>()?;
-    let own = hook.env.as_ref().map(|env| env.iter().map(|pair| text(pair)).collect());
-    let own: Option<Vec<CString>> = own.transpose()?;
-    let env = match (&own, options.env) {
-        (Some(env), _) => Some(env.as_slice()),
-        (None, Inherited::Nothing) => Some([].as_slice()),
-        (None, Inherited::Process(env)) => Some(env),
-        (None, Inherited::Callers) => None,
-    };
+    let env = hook.env.iter().map(|pair| text(pair)).collect::<Result<Vec<_>, _>>()?;
     let mut argv: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
     if argv.is_empty() {
         argv.push(&path);
     }
-    let envp: Option<Vec<&CStr>> = env.map(|env| env.iter().map(CString::as_c_str).collect());
-    let envp = envp.as_deref();
+    let env = if env.is_empty() { options.env.unwrap_or_default() } else { &env };
+    let envp: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
     let cwd = options.cwd;
-    let program = Program { path: &path, argv: &argv, envp, stdin, stdout, stderr, cwd };
+    let program = Program { path: &path, argv: &argv, envp: &envp, stdin, stdout, stderr, cwd };
     spawn(&program).map_err(|SpawnError { stage, errno }| {
         let reason = errno_text(errno);
         match stage {

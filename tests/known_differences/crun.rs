@@ -252,6 +252,10 @@ pub(super) const CRUN: Table = &[
         &["hooks::a_hook_that_does_not_read_its_standard_input"],
     ),
     (
+        "crun gives hooks its own environment",
+        &["hooks::a_hook_without_an_environment_has_none_of_the_callers"],
+    ),
+    (
         "crun gives hooks another status, and no pid where it is the container's",
         &[
             "hooks::each_hook_gets_the_state_on_standard_input",

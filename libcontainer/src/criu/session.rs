@@ -57,7 +57,7 @@ impl Session {
         let program = Program {
             path: &path,
             argv: &[c"criu", c"swrk", SOCKET],
-            envp: Some(&[ENVIRONMENT]),
+            envp: &[ENVIRONMENT],
             stdin: null.as_fd(),
             stdout: null.as_fd(),
             stderr: stderr.as_fd(),

@@ -88,7 +88,7 @@ fn arguments_and_environment_are_exactly_the_hooks() {
     let mut hook =
         shell("[ $0$# = sh0 ] && [ \"$A\" = 1 ] && ! [ -v HOME ] && exec /usr/bin/env >&2; exit 9");
     hook.path = "/bin/bash".into();
-    hook.env = Some(List(vec!["A=1".into()]));
+    hook.env = List(vec!["A=1".into()]);
     run(&[hook], b"").unwrap();
     // Without args the path is argv[0]; without env there is none, neither the runtime's nor the image's, whose
     // LD_PRELOAD would run in the hook (CVE-2025-23266).
@@ -172,8 +172,7 @@ fn what_cannot_be_run_is_refused_beforehand() {
     );
     assert!(refused(Hook { timeout: Some(-1), ..shell("") }).contains("not -1"));
     assert!(
-        refused(Hook { env: Some(List(vec!["A=\0".into()])), ..shell("") })
-            .contains("poststart[1].env")
+        refused(Hook { env: List(vec!["A=\0".into()]), ..shell("") }).contains("poststart[1].env")
     );
     assert!(
         refused(Hook { args: List(vec!["\0".into()]), ..shell("") }).contains("poststart[1].args")

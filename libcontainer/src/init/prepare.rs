@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::enter::{self, Privileges, Program};
 use super::label::{Labels, with_key_label};
 use super::{Cgroups, ChildHooks, InitChild, console, device, mount, namespace, rootfs};
-use crate::hooks::{self, Inherited, Phase};
+use crate::hooks::{self, Phase};
 use crate::path::{self, Make};
 use crate::plan::{Plan, ProcessPlan};
 use crate::sync::{At, Fault, Frame, PASSED, Step, Tag};
@@ -381,11 +381,7 @@ fn run_start_hooks(child: &InitChild<'_>, built: &Built) -> Result<(), Fault> {
     };
     // config.md leaves it open; runc and those who write such hooks take the process's own for granted.
     let env = built.program.env(&child.plan.process);
-    run_hooks(
-        own,
-        Phase::StartContainer,
-        &hooks::Options { env: Inherited::Process(env), ..own.options() },
-    )
+    run_hooks(own, Phase::StartContainer, &hooks::Options { env: Some(env), ..own.options() })
 }
 
 /// The descriptors a waiting init still needs.

@@ -223,7 +223,7 @@ pub(super) fn write(kind: Kind, pid: Pid, maps: &[IdMapping], user: &User) -> Re
     let program = Hook {
         path: path.as_ref().into(),
         args: List(args.into_iter().map(Into::into).collect()),
-        env: Some(List(vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".into()])),
+        env: List(vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".into()]),
         timeout: Some(TIMEOUT),
     };
     let failed = |what: String| Error::unsupported(what).path(path.as_ref()).field(kind.field());

@@ -273,7 +273,7 @@ impl Launch<'_> {
         }
         self.record(state, cgroup, Pid::from_raw(pid), true)?;
         let options =
-            hooks::Options { env: hooks::Inherited::Callers, ..hooks::Options::default() };
+            hooks::Options { cwd: None, stdout: None, stderr: None, env: None, all: false };
         let template = self.template()?;
         let state = |status| template.render(status, pid);
         hooks::run_hooks(Phase::Prestart, &hooks.prestart, &state("created"), &options)?;

@@ -12,7 +12,7 @@ use super::{Launch, Mode, idmap, refusal, sources};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::foreground::Tty;
-use crate::hooks::{self, Inherited, Phase};
+use crate::hooks::{self, Phase};
 use crate::init;
 use crate::plan::ProcessPlan;
 use crate::process::Stat;
@@ -308,7 +308,7 @@ impl Server<'_, '_> {
             cwd: None,
             stdout: self.stdout.as_ref().map(AsFd::as_fd),
             stderr: self.stderr.as_ref().map(AsFd::as_fd),
-            env: Inherited::Callers,
+            env: None,
             all: phase == Phase::Poststart && self.poststart_only_warns(),
         };
         let pid = if phase == Phase::Poststop { 0 } else { self.pid.as_raw() };

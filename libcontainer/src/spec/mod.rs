@@ -99,9 +99,9 @@ pub struct Hook<'a> {
     /// argv, `args[0]` included.
     #[serde(borrow)]
     pub args: List<Str<'a>>,
-    /// `NAME=value` pairs; with them the hook gets nothing else.
+    /// `NAME=value` pairs; the hook gets nothing else.
     #[serde(borrow)]
-    pub env: Option<List<Str<'a>>>,
+    pub env: List<Str<'a>>,
     /// Seconds until the hook is killed.
     pub timeout: Option<i64>,
 }

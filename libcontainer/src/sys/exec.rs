@@ -55,19 +55,14 @@ pub fn execve(path: &CStr, argv: &CStrArray, envp: &CStrArray) -> Errno {
     Errno::last()
 }
 
-/// This process's environment, as execve(2) takes it.
-pub(super) fn environment() -> *const *const c_char {
+/// Becomes the program open as `fd` with the arguments `main` was given and this process's environment; the new image
+/// keeps the descriptor. Returns only to say why not.
+pub fn execve_again(fd: BorrowedFd<'_>, arguments: Arguments) -> Errno {
     unsafe extern "C" {
         static environ: *const *const c_char;
     }
     // SAFETY: one thread, nobody changes the environment.
-    unsafe { environ }
-}
-
-/// Becomes the program open as `fd` with the arguments `main` was given and this process's environment; the new image
-/// keeps the descriptor. Returns only to say why not.
-pub fn execve_again(fd: BorrowedFd<'_>, arguments: Arguments) -> Errno {
-    let envp = environment();
+    let envp = unsafe { environ };
     if let Err(errno) = super::fd::set_cloexec(fd.as_raw_fd(), false) {
         return errno;
     }

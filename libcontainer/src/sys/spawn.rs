@@ -99,15 +99,15 @@ fn signal_words(signal: i32) -> Option<&'static str> {
     })
 }
 
-/// A program to start, exactly as given: nothing is searched or added, nor inherited but where it is said.
+/// A program to start, exactly as given: nothing is searched, added or inherited.
 #[derive(Debug, Clone, Copy)]
 pub struct Program<'a> {
     /// The executable, as execve(2) takes it.
     pub path: &'a CStr,
     /// argv, `argv[0]` included.
     pub argv: &'a [&'a CStr],
-    /// The whole environment, `NAME=value`; ours if absent.
-    pub envp: Option<&'a [&'a CStr]>,
+    /// The whole environment, `NAME=value`.
+    pub envp: &'a [&'a CStr],
     /// Descriptor 0 of the program.
     pub stdin: BorrowedFd<'a>,
     /// Descriptor 1 of the program.
@@ -240,7 +240,7 @@ struct Launch<'a> {
     program: &'a Program<'a>,
     inherited: &'a [BorrowedFd<'a>],
     argv: &'a [*const c_char],
-    envp: *const *const c_char,
+    envp: &'a [*const c_char],
     failure: UnsafeCell<Option<SpawnError>>,
 }
 
@@ -265,10 +265,9 @@ pub fn spawn_with(
     inherited: &[BorrowedFd<'_>],
 ) -> Result<Child, SpawnError> {
     let argv = null_terminated(program.argv);
-    let given = program.envp.map(null_terminated);
-    let envp = given.as_ref().map_or_else(super::exec::environment, |given| given.as_ptr());
+    let envp = null_terminated(program.envp);
     let failure = UnsafeCell::new(None);
-    let launch = Launch { program, inherited, argv: &argv, envp, failure };
+    let launch = Launch { program, inherited, argv: &argv, envp: &envp, failure };
     let at_clone = |errno| SpawnError { stage: Stage::Clone, errno };
     set_default(libc::SIGCHLD).map_err(at_clone)?;
     let stack = Stack::new().map_err(at_clone)?;
@@ -331,7 +330,7 @@ fn execute(launch: &Launch<'_>) -> SpawnError {
         return SpawnError { stage: Stage::Exec, errno };
     }
     // SAFETY: both arrays end with a null pointer and point at C strings that live in the suspended parent.
-    unsafe { libc::execve(program.path.as_ptr(), launch.argv.as_ptr(), launch.envp) };
+    unsafe { libc::execve(program.path.as_ptr(), launch.argv.as_ptr(), launch.envp.as_ptr()) };
     SpawnError { stage: Stage::Exec, errno: Errno::last() }
 }
 

@@ -18,7 +18,7 @@ fn shell(script: &CStr, envp: &[&CStr], cwd: Option<BorrowedFd<'_>>) -> (String,
     let child = spawn(&Program {
         path: c"/bin/sh",
         argv: &[c"sh", c"-c", script],
-        envp: Some(envp),
+        envp,
         stdin: null.as_fd(),
         stdout: writer.as_fd(),
         stderr: null.as_fd(),
@@ -80,7 +80,7 @@ fn a_failure_says_where_and_why_and_leaves_no_process() {
     let program = |path, cwd| Program {
         path,
         argv: &[c"x"],
-        envp: Some(&[]),
+        envp: &[],
         stdin: null.as_fd(),
         stdout: null.as_fd(),
         stderr: null.as_fd(),
@@ -111,7 +111,7 @@ fn standard_streams_may_be_given_in_any_order() {
         spawn(&Program {
             path: c"/bin/sh",
             argv: &[c"sh", c"-c", c"echo out; echo err >&2"],
-            envp: Some(&[]),
+            envp: &[],
             stdin: stdout.as_fd(),
             stdout: stdin.as_fd(),
             stderr: stdin.as_fd(),
@@ -145,7 +145,7 @@ fn kill_group_takes_the_children_along() {
     let child = spawn(&Program {
         path: c"/bin/sh",
         argv: &[c"sh", c"-c", c"/bin/sleep 1000 & echo up; wait"],
-        envp: Some(&[]),
+        envp: &[],
         stdin: null.as_fd(),
         stdout: writer.as_fd(),
         stderr: null.as_fd(),
