@@ -248,6 +248,14 @@ P
     image verify "$1" >/dev/null
 }
 
+# as_others_unpack SOURCE: the whole tree, with its root and the times of directories, is what umoci and podman make of it. (umoci knows OCI's types.)
+as_others_unpack() {
+    need skopeo
+    skopeo_ copy -q -f oci "$1" "oci:$HERE/others:t"
+    HERE=$HERE SKEP_IMAGE=$SKEP_IMAGE "$DIRECTORY/trees" "$HERE/others" t
+    rm -rf "$HERE/others"
+}
+
 test_images_by_buildah() {
     need buildah python3
     ((EUID == 0)) || { echo 'needs root'; return 75; }
@@ -265,6 +273,7 @@ test_images_by_buildah() {
             build push -q --signature-policy "$PLACE/policy.json" "made-$kind" "$place" >/dev/null
             what_is_packed "$place"
         done
+        as_others_unpack "oci:$HERE/by-$kind:t"
         image bundle --rootfs=copy "oci:$HERE/by-$kind:t" b
         same "$(jq -c '[.process.args, .process.user.uid, .process.user.gid, .process.cwd, (.process.env | index("A=b") != null), .annotations.l]' b/config.json)" \
             '[["/bin/large"],7,8,"/own",true,"m"]' "config.json of an image by buildah, format $kind"
@@ -293,6 +302,8 @@ test_images_by_podman() {
     what_is_packed "docker-archive:saved-docker-archive:localhost/made:t"
     gzip -k saved-docker-archive
     what_is_packed "./saved-docker-archive.gz"
+    as_others_unpack "oci-archive:$HERE/saved-oci-archive"
+    as_others_unpack "docker-archive:$HERE/saved-docker-archive"
 }
 
 # By a daemon of its own, which has no network and no container.
@@ -319,6 +330,7 @@ test_images_by_docker() {
     what_is_packed docker-archive:saved.tar:made:t
     dock save made:t | gzip -1 >saved.tar.gz
     what_is_packed ./saved.tar.gz
+    as_others_unpack "docker-archive:$HERE/saved.tar"
     image bundle --rootfs=copy saved.tar b
     same "$(jq -c '[.process.args, .process.user.uid, .process.user.gid]' b/config.json)" '[["/bin/large"],7,8]' 'config.json of an image by docker'
     image bundle --remove b

@@ -61,7 +61,10 @@ the_skep() {
 test_pull_and_run() { pull_and_run debian_image; }
 
 # As a whole system: its packages know what each of their files has to be.
-test_pull_and_run_debian() { pull_and_run debian_system; }
+test_pull_and_run_debian() {
+    pull_and_run debian_system
+    HERE=$HERE SKEP_IMAGE=$SKEP_IMAGE "$DIRECTORY/trees" "$HERE/debian" bookworm
+}
 
 # pull_and_run COMMAND: with the image oci:$HERE/debian:bookworm that COMMAND makes.
 pull_and_run() {
