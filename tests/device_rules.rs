@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::bad_input::refused;
+use crate::harness::host::Layout;
 use crate::harness::runner::cases;
 use crate::harness::{Container, Test, Value, json};
 
@@ -15,6 +16,7 @@ cases![
     a_later_device_rule_wins,
     a_negative_device_number_is_a_wildcard,
     a_rule_for_an_unknown_type_is_refused,
+    the_rules_come_before_who_needs_a_device,
 ];
 
 // --- devices ---
@@ -115,4 +117,27 @@ fn a_rule_for_an_unknown_type_is_refused(t: &Test) {
     c.run_detached();
     let unbuffered = json!({"devices": [{"allow": true, "type": "u", "access": "r"}]}).to_string();
     c.call("update", &["-r", "-"]).stdin(unbuffered).run().fails().names("devices[0].type");
+}
+
+/// The rules begin with none allowed. A terminal, hooks and what depends on the cgroups being mounted have the container's
+/// process join them early, while it still makes devices.
+fn the_rules_come_before_who_needs_a_device(t: &Test) {
+    t.need_layout(Layout::V1);
+    let rules: Vec<Value> = (0..1500)
+        .map(|minor| json!({"allow": true, "type": "c", "major": 240, "minor": minor, "access": "r"}))
+        .collect();
+    let many = || t.container().set("/linux/resources/devices", json!(rules));
+    let seen = "grep -c ' /dev/null ' /proc/self/mountinfo; echo made > /dev/null && echo written";
+    many().hook("createContainer", "true").sh(seen).run().prints("0\nwritten\n");
+    many()
+        .mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro"])
+        .set("/linux/readonlyPaths", json!(["/sys/fs/cgroup/pids"]))
+        .sh(seen)
+        .run()
+        .prints("0\nwritten\n");
+    many()
+        .mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro"])
+        .sh(seen)
+        .run()
+        .prints("0\nwritten\n");
 }

@@ -174,7 +174,8 @@ impl Cgroup {
         create::complete(self, plan, host)
     }
 
-    /// The last part, which may as well come when that process has joined, if nobody else's code has run: the device rules.
+    /// The last part, which may as well come when that process has joined, if it makes and opens no device any more and
+    /// nobody else's code has run: the device rules.
     ///
     /// # Errors
     /// The rule that was refused.

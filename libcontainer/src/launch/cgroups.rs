@@ -9,6 +9,7 @@ use super::Launch;
 use crate::cgroup::{self, Cgroup, CgroupPlan, Held};
 use crate::error::Result;
 use crate::init::{self, V2Directory};
+use crate::sys::mount;
 use crate::{resctrl, spec};
 
 impl Launch<'_> {
@@ -92,7 +93,7 @@ impl Launch<'_> {
     pub(super) fn v1_view(&self, cgroup: &Cgroup) -> Option<OwnedFd> {
         let mut last = self.plan.mounts.iter().filter(|op| self.plan.is_made_last(op));
         match (last.next(), last.next()) {
-            (Some(op), None) => {
+            (Some(op), None) if mount::takes_detached_targets() => {
                 init::view_of_v1(op, self.plan.mount_label.as_ref(), &cgroup.v1_views())
             }
             _ => None,

@@ -117,18 +117,22 @@ const FEW_CPUS: u32 = 8;
 
 /// Gives `child` another CPU than this process's, which goes on as well. The kernel often leaves a new process on its
 /// parent's CPU although another one is idle (a third to a half of them, Linux 6.18 with two), where it waits until the parent
-/// does. The child itself takes the mask back when it joins its cgroups.
+/// does.
 fn spread(child: Pid) {
-    let (Ok(cpu), Ok(mut mask)) = (scheduling::current_cpu(), scheduling::affinity()) else {
+    let (Ok(cpu), Ok(mask)) = (scheduling::current_cpu(), scheduling::affinity()) else {
         return;
     };
     if !(2..=FEW_CPUS).contains(&mask.iter().map(|word| word.count_ones()).sum()) {
         return;
     }
-    if let Some(word) = usize::try_from(cpu / u64::BITS).ok().and_then(|i| mask.get_mut(i)) {
+    let mut others = mask;
+    if let Some(word) = usize::try_from(cpu / u64::BITS).ok().and_then(|i| others.get_mut(i)) {
         *word &= !(1 << (cpu % u64::BITS));
     }
-    let _stays_where_it_is = scheduling::set_affinity_of(child, &mask);
+    // It is moved, and may be moved again: on a busy host the other CPU may be the worse one.
+    if scheduling::set_affinity_of(child, &others).is_ok() {
+        let _taken_back_when_it_joins = scheduling::set_affinity_of(child, &mask);
+    }
 }
 
 fn end(child: &OwnedFd) {

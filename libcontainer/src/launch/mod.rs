@@ -387,8 +387,14 @@ impl Launch<'_> {
         if let Some((plan, host)) = rest {
             cgroup.complete(plan, host)?;
             let join = cgroup.join()?;
+            // The rules begin with none allowed: whoever makes or opens a device meanwhile would not be let.
+            if !self.plan.joins_last() {
+                cgroup.restrict(plan)?;
+            }
             server.send_tasks(join.tasks, plan.left_out(cgroup), self.v1_view(cgroup))?;
-            cgroup.restrict(plan)?;
+            if self.plan.joins_last() {
+                cgroup.restrict(plan)?;
+            }
             self.clock.step("made the cgroup beside init");
             if !self.needs_early_record(plan) {
                 staged = Some(self.stage_record(state, cgroup, server.pid, false)?);

@@ -195,6 +195,14 @@ impl Plan {
             && !mounts::is_within(cwd.as_bytes(), own)
     }
 
+    /// Whether the child makes and opens no device any more once it is in its cgroups.
+    pub fn joins_last(&self) -> bool {
+        let shows_cgroups = |op: &&MountOp| {
+            matches!(op.action, mounts::Action::CgroupV1 | mounts::Action::CgroupV2)
+        };
+        self.joins_late && self.mounts.iter().filter(shows_cgroups).all(|op| self.is_made_last(op))
+    }
+
     /// Plans the container that `spec` describes.
     ///
     /// # Errors

@@ -76,6 +76,22 @@ pub fn open_tree_clone(
     owned(unsafe { libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), path.as_ptr(), flags) })
 }
 
+/// Whether move_mount(2) takes a target that is mounted nowhere itself: Linux 6.15. Asked of the version, as to try costs
+/// an older kernel a grace period for what has to be let go again.
+pub fn takes_detached_targets() -> bool {
+    // SAFETY: utsname is a plain C struct for which all zeroes is a valid value.
+    let mut host: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one utsname, which outlives the call.
+    if unsafe { libc::uname(&raw mut host) } != 0 {
+        return false;
+    }
+    let release: Vec<u8> = host.release.iter().map(|byte| byte.cast_unsigned()).collect();
+    let mut numbers = release.split(|byte| !byte.is_ascii_digit()).map(|digits| {
+        digits.iter().fold(0_u32, |sum, digit| sum.saturating_mul(10) + u32::from(digit - b'0'))
+    });
+    (numbers.next(), numbers.next()) >= (Some(6), Some(15))
+}
+
 /// Attaches the detached mount (or moves the attached one) `mount` onto `target`.
 ///
 /// # Errors
