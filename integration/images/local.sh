@@ -30,6 +30,81 @@ test_digests_are_those_of_skopeo() {
     done
 }
 
+test_copy_to_archives() {
+    need skopeo jq
+    layout
+    image copy oci:layout:one oci-archive:made.tar:v1
+    same "$(manifest_digest oci-archive:made.tar:v1)" "$(manifest_digest oci:layout:one)" 'the digest in an oci-archive'
+    same "$(tar tf made.tar | grep -c blobs/sha256/.)" 4 'blobs of one image'
+    image verify oci-archive:made.tar:v1
+    image copy oci:layout:one docker-archive:docker.tar:example.org/app:1.0
+    image copy oci:layout:one docker-archive:untagged.tar
+    image copy oci:layout:one docker-archive:latest.tar:app
+    same "$(tar xOf latest.tar manifest.json | jq -c '.[0].RepoTags')" '["app:latest"]' 'a name without a tag'
+    same "$(skopeo_ inspect docker-archive:docker.tar | jq -c .RepoTags,.Os)" "$(printf '[]\n"linux"')" 'what skopeo sees'
+    same "$(skopeo_ inspect --config docker-archive:docker.tar:example.org/app:1.0 | jq -c .rootfs)" "$(skopeo_ inspect --config oci:layout:one | jq -c .rootfs)" 'diff IDs'
+    local place
+    for place in docker.tar untagged.tar latest.tar made.tar; do
+        image verify "$place"
+        skopeo_ copy -q "${place/#/$([[ $place == made.tar ]] && echo oci || echo docker)-archive:}" "dir:of-$place"
+        same "$(image cat "dir:of-$place" second)" hello "a file out of $place"
+    done
+    if command -v podman >/dev/null; then
+        # Its sockets have short names.
+        local run
+        run=$(mktemp -d /tmp/skep-podman.XXXXXX)
+        # shellcheck disable=SC2064
+        trap "rm -rf '$run'" EXIT
+        local podman=(podman --root "$HERE/podman" --runroot "$run" --storage-driver vfs)
+        "${podman[@]}" load -q -i docker.tar | grep -q example.org/app:1.0
+        "${podman[@]}" load -q -i made.tar >/dev/null
+    fi
+    # What is there stays, and what breaks off leaves nothing.
+    refused 2 image copy oci:layout:one oci-archive:made.tar:v1
+    refused 2 image copy --all-platforms oci:layout:one docker-archive:all.tar
+    image copy --all-platforms oci:layout:one oci-archive:all.tar
+    mkdir small
+    ((EUID == 0)) && mount -t tmpfs -o size=1M tmpfs small || { echo 'no tmpfs'; return 75; }
+    refused 8 image copy oci:layout:one oci-archive:small/a.tar
+    refused 8 image copy oci:layout:one docker-archive:small/a.tar
+    same "$(ls -A small)" '' 'what is left on a full disk'
+    local delay pid
+    for delay in 0.005 0.02 0.05; do
+        "$SKEP_IMAGE" --store store copy oci:layout:one docker-archive:killed.tar >/dev/null 2>&1 &
+        pid=$!
+        read -rt "$delay" <> <(:) || true
+        kill -9 "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+        [[ ! -e killed.tar ]] || { image verify killed.tar; rm killed.tar; }
+    done
+    image copy oci:layout:one docker-archive:killed.tar
+    same "$(find . -maxdepth 1 -name '.skep-*')" '' 'what is left of killed ones'
+}
+
+test_what_pull_looks_at() {
+    need python3
+    PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$DIRECTORY python3 - <<'P'
+import craft
+def kind(blobs, config, manifest): config["rootfs"]["type"] = "foo"
+def none(blobs, config, manifest): config["rootfs"]["diff_ids"] = []
+def capitals(blobs, config, manifest): config["rootfs"]["diff_ids"] = [config["rootfs"]["diff_ids"][0].upper()]
+def artifact(blobs, config, manifest): blobs[0][1]["mediaType"] = "text/plain"; config["rootfs"]["type"] = "foo"
+for change in kind, none, capitals, artifact:
+    craft.layout(change.__name__, [[("f", {"data": b"x"})]], change=change)
+P
+    local which
+    for which in kind none capitals; do
+        refused 5 image pull "oci:$which:t"
+        refused 5 image pull --all-platforms "oci:$which:t"
+        refused 5 image copy "oci:$which:t" dir:out
+        refused 5 image copy "oci:$which:t" oci-archive:out
+        refused 5 image copy "oci:$which:t" docker-archive:out
+        [[ ! -e out ]]
+    done
+    same "$(image store ls | wc -l)" 0 'names in the store'
+    image pull oci:artifact:t
+}
+
 test_bare_words_are_what_is_there() {
     need skopeo
     layout

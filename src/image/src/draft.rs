@@ -183,6 +183,43 @@ pub fn tree(place: &Path, fill: impl FnOnce(BorrowedFd<'_>) -> Result<()>) -> Re
     made
 }
 
+/// Makes the file `place`, written by `fill`: all of it or nothing. Nothing may be there.
+///
+/// # Errors
+/// As [`tree`].
+pub fn file(place: &Path, fill: impl FnOnce(&std::fs::File) -> Result<()>) -> Result<()> {
+    const WRITTEN: &CStr = c"file";
+    let shown = place.display();
+    let (parent, name) = split(place)?;
+    let parent = open_directory(&parent)?;
+    sweep(parent.as_fd(), UNFINISHED, &|name, _| remove_tree(parent.as_fd(), name).is_ok());
+    let taken = || Error::usage(format!("{shown} is there already"));
+    match fd::stat(parent.as_fd(), &name) {
+        Err(Errno::ENOENT) => {}
+        Err(errno) => return Err(Error::sys(format_args!("cannot look at {shown}"), errno)),
+        Ok(_) => return Err(taken()),
+    }
+    let draft = Draft::new(parent, UNFINISHED, |parent, name, _| remove_tree(parent, name))?;
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
+    let made = fd::openat(draft.directory.as_fd(), WRITTEN, flags, 0o644)
+        .map_err(|errno| Error::sys(format_args!("cannot make {shown}"), errno))
+        .and_then(|file| fill(&std::fs::File::from(file)))
+        .and_then(|()| {
+            let (from, to) = (draft.directory.as_fd(), draft.parent.as_fd());
+            match fd::rename_new(from, WRITTEN, to, &name) {
+                // A file system that does not know the flag.
+                Err(Errno::EINVAL) => renameat(from, WRITTEN, to, name.as_c_str()),
+                done => done,
+            }
+            .map_err(|errno| match errno {
+                Errno::EEXIST => taken(),
+                errno => Error::sys(format_args!("cannot name it {shown}"), errno),
+            })
+        });
+    draft.discard();
+    made
+}
+
 /// What is in a directory.
 ///
 /// # Errors
@@ -306,6 +343,35 @@ mod tests {
         });
         assert_eq!(error.unwrap_err().kind(), Kind::NoSpace);
         assert_eq!(place.names(), ["empty", "file", "late", "link", "t"]);
+    }
+
+    #[test]
+    fn a_file_is_made_whole_or_not_at_all() {
+        use std::os::unix::fs::FileExt;
+        let place = Place::new("file");
+        let at = place.0.join("f");
+        let write = |file: &fs::File| {
+            file.write_all_at(b"x", 0).unwrap();
+            Ok(())
+        };
+        file(&at, write).unwrap();
+        assert_eq!(fs::read(&at).unwrap(), b"x");
+        assert_eq!(file(&at, write).unwrap_err().kind(), Kind::Usage);
+        assert_eq!(file(&place.0.join(".."), write).unwrap_err().kind(), Kind::Usage);
+        let error = file(&place.0.join("bad"), |file| {
+            write(file)?;
+            Err(Error::no_space("full"))
+        });
+        assert_eq!(error.unwrap_err().kind(), Kind::NoSpace);
+        // Somebody else was faster.
+        let late = place.0.join("late");
+        let error = file(&late, |file| {
+            fs::write(&late, "mine").unwrap();
+            write(file)
+        });
+        assert_eq!(error.unwrap_err().kind(), Kind::Usage);
+        assert_eq!(fs::read(&late).unwrap(), b"mine");
+        assert_eq!(place.names(), ["f", "late"]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::media::Media;
 use crate::platform::Platform;
+use crate::source::{self, Source};
 
 /// The manifest of one image.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -165,7 +166,8 @@ impl Document {
                 "the image has {} layers, and {} are the limit",
                 manifest.layers.len(),
                 limits.layers
-            )));
+            ))
+            .hint("--max-layers allows more"));
         }
         Ok(Self::Manifest(Box::new(manifest)))
     }
@@ -184,6 +186,22 @@ impl Manifest {
         Err(Error::unsupported(format!(
             "this is an artifact of type {kind:?}, not an image that can be unpacked"
         )))
+    }
+}
+
+impl Manifest {
+    /// Holds what the configuration of an image says of its layers against this manifest, before they are brought: the type, and diff IDs that are
+    /// such and as many. What is not all layers is an artifact, whatever it calls its configuration.
+    ///
+    /// # Errors
+    /// As [`ImageConfig::parse`]; those of reading it.
+    pub fn check_config(&self, source: &dyn Source, limits: &Limits) -> Result<()> {
+        let is_layer = |layer: &Descriptor| matches!(layer.media(), Media::Layer(_));
+        if self.must_be_image().is_err() || !self.layers.iter().all(is_layer) {
+            return Ok(());
+        }
+        let bytes = source::document(source, &self.config, limits)?;
+        ImageConfig::parse(&bytes, self).map(drop)
     }
 }
 

@@ -83,6 +83,7 @@ pub fn pull(
     let image = match options.platforms {
         Platforms::One(platform) => {
             let image = Image::from_root(source, root.clone(), bytes, platform.as_ref(), limits)?;
+            image.manifest.check_config(source, limits)?;
             plan.documents.extend(image.indexes.iter().cloned());
             plan.documents.push((image.descriptor.clone(), image.bytes.clone()));
             plan.add(image.blobs());
@@ -103,14 +104,39 @@ pub fn pull(
     Ok(Pulled { root, image, blobs })
 }
 
-#[derive(Default)]
-struct Plan {
-    documents: Vec<(Descriptor, Vec<u8>)>,
-    blobs: Vec<Descriptor>,
+/// What is to be brought.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// Manifests and indexes, the root first.
+    pub(crate) documents: Vec<(Descriptor, Vec<u8>)>,
+    /// Everything else.
+    pub(crate) blobs: Vec<Descriptor>,
     seen: HashSet<Digest>,
 }
 
 impl Plan {
+    /// The image for one platform, without the index that led to it, or all of what the name stands for.
+    ///
+    /// # Errors
+    /// Those of the source and of the documents.
+    pub(crate) fn of(source: &dyn Source, platforms: &Platforms, limits: &Limits) -> Result<Self> {
+        let mut plan = Self::default();
+        match platforms {
+            Platforms::One(platform) => {
+                let image = Image::find(source, platform.as_ref(), limits)?;
+                image.manifest.check_config(source, limits)?;
+                plan.add(image.blobs());
+                plan.documents.push((image.descriptor, image.bytes));
+            }
+            Platforms::All => {
+                let (root, bytes) = source.resolve()?;
+                root.verify(&bytes)?;
+                plan.all(source, root, bytes, 0, limits)?;
+            }
+        }
+        Ok(plan)
+    }
+
     fn add<'a>(&mut self, blobs: impl IntoIterator<Item = &'a Descriptor>) {
         for blob in blobs {
             if self.seen.insert(blob.digest.clone()) {
@@ -138,6 +164,7 @@ impl Plan {
         }
         let index = match document {
             Document::Manifest(manifest) => {
+                manifest.check_config(source, limits)?;
                 self.add(std::iter::once(&manifest.config).chain(&manifest.layers));
                 return Ok(());
             }

@@ -219,7 +219,8 @@ fn open(path: &std::path::Path) -> Result<OwnedFd> {
     })
 }
 
-fn called(number: usize, descriptor: &Descriptor) -> String {
+/// A layer, as messages name it.
+pub(crate) fn called(number: usize, descriptor: &Descriptor) -> String {
     format!("layer {} ({})", number + 1, descriptor.digest.short())
 }
 

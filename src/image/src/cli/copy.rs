@@ -8,7 +8,7 @@ use clap::{Arg, ArgMatches, Command};
 use serde_json::json;
 
 use super::remote::End;
-use super::{Context, all_platforms_flag, place, platform_flag, platforms};
+use super::{Context, all_platforms_flag, archive, place, platform_flag, platforms};
 use crate::digest::Digest;
 use crate::draft;
 use crate::error::{Context as _, Error, Result};
@@ -29,7 +29,7 @@ pub(super) fn command() -> Command {
             Arg::new("destination")
                 .value_name("DESTINATION")
                 .required(true)
-                .help("docker://NAME, oci:PATH[:TAG], dir:PATH or store:NAME"),
+                .help("docker://NAME, oci:PATH[:TAG], oci-archive:PATH[:TAG], docker-archive:PATH[:NAME:TAG], dir:PATH or store:NAME"),
         )
         .arg(platform_flag())
         .arg(all_platforms_flag())
@@ -114,6 +114,16 @@ fn transfer(from: &Location, to: &Location, matches: &ArgMatches, context: &Cont
             into_registry(&*source, from, reference, &platforms, context)?
         }
         Location::Dir(path) => into_dir(&*source, path, &platforms, context)?,
+        Location::OciArchive(_, Select::Digest(_))
+        | Location::DockerArchive(_, Select::Digest(_)) => {
+            return Err(Error::usage("a destination has no digest: what is copied decides it"));
+        }
+        Location::OciArchive(path, select) => {
+            archive::oci(&*source, path, select, &platforms, context)?
+        }
+        Location::DockerArchive(path, select) => {
+            archive::docker(&*source, path, select, &platforms, context)?
+        }
         other => {
             return Err(Error::unsupported(format!(
                 "{other} is not a destination that is supported"
@@ -160,6 +170,7 @@ fn into_registry(
         Platforms::All => source.resolve()?,
         Platforms::One(platform) => {
             let image = Image::find(source, platform.as_ref(), &context.limits)?;
+            image.manifest.check_config(source, &context.limits)?;
             (image.descriptor, image.bytes)
         }
     };
@@ -183,6 +194,7 @@ fn into_dir(
         return Err(Error::usage("dir: holds one image: --platform chooses it"));
     };
     let image = Image::find(source, platform.as_ref(), &context.limits)?;
+    image.manifest.check_config(source, &context.limits)?;
     draft::tree(path, |directory| {
         let readable = nix::sys::stat::Mode::from_bits_truncate(0o755);
         nix::sys::stat::fchmod(directory, readable)

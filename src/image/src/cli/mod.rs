@@ -1,5 +1,6 @@
 //! The command line.
 
+mod archive;
 mod browse;
 mod bundle;
 mod copy;
