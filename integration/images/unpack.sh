@@ -339,3 +339,18 @@ test_a_store_that_is_read_only() {
     umount store
     same "$(find store -printf '%P %y %s\n' | sort)" "$before" 'the store'
 }
+
+test_ids_and_attributes_that_are_asked_for() {
+    need python3
+    ((EUID == 0)) || { echo 'needs root'; return 75; }
+    craft layout "[[('d', {'type': 'dir', 'uid': 3, 'gid': 7}), ('f', {'data': b'x', 'uid': 7, 'pax': {'SCHILY.xattr.trusted.skep': 'v'}})]]"
+    refused 6 image unpack --uid-map 0:300000:5 oci:layout:t out
+    said -- '--squash-unmapped'
+    image unpack --uid-map 0:300000:5 --squash-unmapped oci:layout:t out 2>said
+    said 'trusted.skep belongs to the host'
+    same "$(stat -c %u:%g out/d out/f | tr '\n' ' ')" '300003:65534 65534:300000 ' owners
+    same "$(python3 -c 'import os; print(os.listxattr("out/f"))')" '[]' attributes
+    image unpack --trusted-xattrs oci:layout:t trusted
+    same "$(python3 -c 'import os; print(os.getxattr("trusted/f", "trusted.skep"))')" "b'v'" 'the attribute'
+    refused 2 image unpack --rootless --trusted-xattrs oci:layout:t other
+}

@@ -16,7 +16,7 @@ pub struct Limits {
     pub entries: u64,
     /// Uncompressed bytes of all layers together. 64 GiB.
     pub unpacked: u64,
-    /// Bytes of one entry's name, or of a symlink's target. 64 KiB: longer than the kernel's 4096, which depth may reach.
+    /// Bytes of one entry's name, or of a link's target. 64 KiB: longer than the kernel's 4096, which depth may reach.
     pub path: usize,
     /// Bytes of one component of a name: the kernel's 255.
     pub component: usize,

@@ -251,9 +251,17 @@ fn common(command: Command) -> Command {
         )
         .arg(number("max-entries", "N", "entries that the layers of an image may have [default: 5000000]"))
         .arg(number("max-layers", "N", "layers that an image may have [default: 256]"))
-        .arg(number("max-path", "BYTES", "bytes that the name of an entry, and the target of a hard link, may have [default: 65536]"))
+        .arg(number("max-path", "BYTES", "bytes that the name of an entry, and the target of a link, may have [default: 65536]"))
         .arg(number("max-xattrs", "N", "extended attributes that an entry may have [default: 256]"))
-        .arg(number("max-ratio", "N", "bytes that one compressed byte may become, once there is 1 GiB of them [default: 1032]"))
+        .arg(number("max-ratio", "N", "bytes that one compressed byte may become, beyond --ratio-free [default: 1032]"))
+        .arg(
+            Arg::new("ratio-free")
+                .long("ratio-free")
+                .value_name("BYTES")
+                .global(true)
+                .value_parser(bytes)
+                .help("uncompressed bytes of a layer that are not held against --max-ratio [default: 1G]"),
+        )
 }
 
 /// What the flags say of how much is too much.
@@ -267,6 +275,7 @@ fn limits(matches: &ArgMatches) -> Limits {
     set(&mut limits.entries, "max-entries");
     set(&mut limits.zstd_window, "max-window");
     set(&mut limits.ratio, "max-ratio");
+    set(&mut limits.ratio_free, "ratio-free");
     set_size(&mut limits.memory, "max-memory");
     set_size(&mut limits.layers, "max-layers");
     set_size(&mut limits.path, "max-path");
@@ -353,6 +362,7 @@ mod tests {
             "--max-xattrs=6",
             "--max-ratio=7",
             "--max-memory=8M",
+            "--ratio-free=9K",
         ];
         let all = Limits {
             unpacked: 1024,
@@ -363,6 +373,7 @@ mod tests {
             xattrs: 6,
             ratio: 7,
             memory: 8 << 20,
+            ratio_free: 9 << 10,
             ..Limits::default()
         };
         assert_eq!(read(&flags), Some(all));

@@ -13,6 +13,9 @@ use crate::layer::{Devices, IdMap, Options, Owners};
 use crate::source::Location;
 use crate::unpack::flatten;
 
+/// The kernel's overflow id (proc_sys_kernel(5), overflowuid).
+const NOBODY: u32 = 65_534;
+
 pub(super) fn command() -> Command {
     let map = |name: &'static str, help: &'static str| {
         Arg::new(name)
@@ -49,6 +52,20 @@ pub(super) fn command() -> Command {
                 .help("what becomes of device nodes [default: create, or placeholder with --rootless]"),
         )
         .arg(
+            Arg::new("squash-unmapped")
+                .long("squash-unmapped")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("rootless")
+                .help("files of ids that are in no range of --uid-map or --gid-map belong to nobody, 65534, instead of being an error"),
+        )
+        .arg(
+            Arg::new("trusted-xattrs")
+                .long("trusted-xattrs")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("rootless")
+                .help("set attributes trusted.*, but for those of overlay; without it they are left out with a warning"),
+        )
+        .arg(
             Arg::new("keep-dirlinks")
                 .long("keep-dirlinks")
                 .action(ArgAction::SetTrue)
@@ -77,7 +94,7 @@ fn options<'a>(matches: &ArgMatches, context: &Context) -> Options<'a> {
             Owners::Mapped {
                 uids: uids.unwrap_or_else(|| either.clone()),
                 gids: gids.unwrap_or(either),
-                squash: None,
+                squash: matches.get_flag("squash-unmapped").then_some((NOBODY, NOBODY)),
             }
         }
     };
@@ -93,6 +110,7 @@ fn options<'a>(matches: &ArgMatches, context: &Context) -> Options<'a> {
         devices,
         limits: context.limits,
         keep_dirlinks: matches.get_flag("keep-dirlinks"),
+        trusted_xattrs: matches.get_flag("trusted-xattrs"),
         ..Options::default()
     }
 }

@@ -252,14 +252,7 @@ impl<'a> Applier<'a> {
     }
 
     fn symlink(&mut self, entry: &Entry, parent: &Directory, base: &CString) -> Result<()> {
-        if entry.link.is_empty() || entry.link.len() > 4095 {
-            return Err(Error::verification(format!(
-                "a symlink whose target has {} bytes: 1 to 4095 can be",
-                entry.link.len()
-            )));
-        }
-        let target = CString::new(entry.link.as_slice())
-            .map_err(|_nul| Error::verification("a NUL in the target of a symlink"))?;
+        let target = name::symlink_target(&entry.link, &self.options.limits)?;
         self.place(parent, base, "symlink", || symlinkat(&*target, &parent.fd, &**base))?;
         self.finish_node(entry, parent, base, false)
     }

@@ -39,7 +39,7 @@ pub(super) fn id(id: i64, name: &str) -> Result<u32> {
 
 fn unmapped(name: &str, id: u32) -> Error {
     Error::unsupported(format!("its {name} {id} is in no range of the id mapping"))
-        .hint("map more ids, or squash what is not mapped")
+        .hint("map more ids, or give what is not mapped to nobody: unpack --squash-unmapped")
 }
 
 /// The attributes to set, in this order; `dropped` is told the reason for each that is not.

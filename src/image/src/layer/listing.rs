@@ -151,7 +151,12 @@ impl Listing {
                 }
                 Ok(())
             }
-            Name::Plain(path) => self.plain(entry, number, &path),
+            Name::Plain(path) => {
+                if entry.kind == Kind::Symlink {
+                    name::symlink_target(&entry.link, limits)?;
+                }
+                self.plain(entry, number, &path)
+            }
         }
     }
 

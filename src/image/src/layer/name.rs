@@ -118,6 +118,27 @@ pub(super) fn link_target(path: &[u8], limits: &Limits) -> Result<Path> {
     }
 }
 
+/// What a symlink leads to, which may be anything: the kernel keeps 4095 bytes of it.
+///
+/// # Errors
+/// For targets beyond that and the limits.
+pub(super) fn symlink_target(target: &[u8], limits: &Limits) -> Result<CString> {
+    let length = target.len();
+    if !(1..=4095).contains(&length) {
+        return Err(Error::verification(format!(
+            "a symlink whose target has {length} bytes: 1 to 4095 can be"
+        )));
+    }
+    if length > limits.path {
+        return Err(Error::no_space(format!(
+            "its target of {length} bytes is more than the limit of {}",
+            limits.path
+        ))
+        .hint("--max-path allows more"));
+    }
+    CString::new(target).map_err(|_nul| Error::verification("a NUL in the target of a symlink"))
+}
+
 fn checked(path: &[u8], limits: &Limits) -> Result<Vec<Vec<u8>>> {
     let too_long = |what: &str, is: usize, most: usize| {
         Err(Error::no_space(format!("its {what} of {is} is more than the limit of {most}")))
@@ -131,7 +152,8 @@ fn checked(path: &[u8], limits: &Limits) -> Result<Vec<Vec<u8>>> {
     }
     let clean = components(path);
     if clean.len() > MAX_DEPTH {
-        return too_long("depth", clean.len(), MAX_DEPTH);
+        return too_long("depth", clean.len(), MAX_DEPTH)
+            .map_err(|error| error.hint("nothing allows more: no program could name it"));
     }
     match clean.iter().map(Vec::len).find(|&length| length > limits.component) {
         Some(length) => too_long("component", length, limits.component),
