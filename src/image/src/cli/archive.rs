@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn records_know_their_length() {
-        assert_eq!(record("path", "x"), "10 path=x\n");
+        assert_eq!(record("path", "x"), "9 path=x\n");
         for length in 80..=100 {
             let record = record("path", &"n".repeat(length));
             assert_eq!(record.split_once(' ').unwrap().0, record.len().to_string());

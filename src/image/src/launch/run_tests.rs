@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use super::*;
 
@@ -41,9 +42,14 @@ impl Place {
         let _leftover = fs::remove_dir_all(&path);
         fs::create_dir(&path).unwrap();
         let place = Self(path);
-        fs::write(place.runtime(), format!("#!/bin/sh\ncd '{}'\n{script}\n", place.0.display()))
-            .unwrap();
-        fs::set_permissions(place.runtime(), fs::Permissions::from_mode(0o755)).unwrap();
+        // By another process: what this one has open for writing, a child of another test may have open a moment longer, and
+        // such a file is not executed (ETXTBSY).
+        let text = format!("#!/bin/sh\ncd '{}'\n{script}\n", place.0.display());
+        let written = Command::new("sh")
+            .args(["-c", "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\""])
+            .args([place.runtime().as_os_str(), text.as_ref()])
+            .status();
+        assert!(written.unwrap().success());
         place
     }
 
