@@ -142,7 +142,7 @@ fn a_foreground_run_reaps_what_it_adopts(t: &Test) {
     let run = c.spawn();
     let orphan: i32 = c.wait_file("/orphan").trim().parse().unwrap();
     wait::until("the orphan is reaped", || wait::process_state(orphan).is_none().then_some(()));
-    fs::write(c.path("/fifo"), "go").unwrap();
+    wait::write_to_reader(&c.path("/fifo"), "go");
     run.wait().ok();
 }
 

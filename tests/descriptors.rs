@@ -218,7 +218,7 @@ fn start_waits_until_the_container_is_ready(t: &Test) {
     nix::unistd::mkfifo(&c.path("/fifo"), nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
     let run = c.bundle_call("run", &["--detach"]).env("NOTIFY_SOCKET", manager.path()).spawn();
     // The fifo opens for writing when the program reads it.
-    fs::write(c.path("/fifo"), "go").unwrap();
+    wait::write_to_reader(&c.path("/fifo"), "go");
     run.wait().ok();
     manager.hears("READY=1");
 }

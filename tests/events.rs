@@ -144,7 +144,7 @@ fn an_oom_kill_is_an_event(t: &Test) {
     c.run_detached();
     let events = c.call("events", &["--interval=50ms"]).spawn();
     wait::for_text(&events.stdout_path, "stats");
-    fs::write(c.path("/fifo"), "go").unwrap();
+    wait::write_to_reader(&c.path("/fifo"), "go");
     c.wait_file("/done");
     let text = wait::for_text(&events.stdout_path, "\"oom\"");
     let line = text.lines().find(|line| line.contains("\"oom\"")).unwrap();

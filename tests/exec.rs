@@ -415,7 +415,7 @@ fn exec_foreground_writes_a_pid_file(t: &Test) {
     let exec = exec.spawn();
     let pid: i32 = wait::for_file(&t.path("exec.pid")).parse().unwrap();
     assert!(wait::is_alive(pid));
-    fs::write(c.path("/fifo"), "go\n").unwrap();
+    wait::write_to_reader(&c.path("/fifo"), "go\n");
     exec.wait().code(3).prints("go\n");
 }
 

@@ -258,7 +258,7 @@ fn a_program_that_runs_was_started_whatever_is_in_the_gate(t: &Test) {
         let start = c.call("start", &[]).spawn();
         c.wait_file("/here");
         std::io::Write::write_all(&mut gate, words.as_bytes()).unwrap();
-        fs::write(c.path("/go"), "go\n").unwrap();
+        wait::write_to_reader(&c.path("/go"), "go\n");
         start.wait().ok().no_stderr();
         assert_eq!(c.status(), "running");
         c.delete_force().ok();

@@ -96,6 +96,15 @@ pub fn for_text(path: &Path, words: &str) -> String {
     .unwrap_or_else(|| panic!("{} never said {words:?}, but: {last:?}", path.display()))
 }
 
+/// Writes `text` to a FIFO once somebody reads it. open(2) would wait for ever for one who has failed.
+pub fn write_to_reader(fifo: &Path, text: &str) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = fs::File::options();
+    options.write(true).custom_flags(libc::O_NONBLOCK);
+    let mut open = until("a reader of the FIFO", || options.open(fifo).ok());
+    std::io::Write::write_all(&mut open, text.as_bytes()).unwrap();
+}
+
 /// Waits until the process has exited (a zombie has), through a pidfd.
 #[track_caller]
 pub fn for_exit(pid: i32) {
