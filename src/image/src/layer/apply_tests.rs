@@ -318,6 +318,38 @@ fn a_missing_padding_at_the_end_is_a_remark() {
     assert!(error.to_string().contains("in the middle of a file"), "{error}");
 }
 
+/// GNU tar's own way for names of more than 100 bytes: L before an entry is its name, K its target, in any order, and for that entry alone.
+#[test]
+fn long_names_of_gnu_tar() {
+    let long = |flag, text: &str| {
+        let text = [text.as_bytes(), b"\0"].concat();
+        (super::testing::header(b"././@LongLink", flag, b"", 0, text.len(), (0, 0)), text)
+    };
+    let with = |tar: Tar, flag, text: &str| {
+        let (header, text) = long(flag, text);
+        tar.raw(&header, &text)
+    };
+    let name = format!("{}/{}", "d".repeat(120), "f".repeat(255));
+    let target = format!("/{}", "t/".repeat(200));
+    let mut tar = with(t(), b'L', &name).file("cut short", "x");
+    tar = with(with(tar, b'K', &target), b'L', "s").symlink("cut", "short");
+    tar = with(with(tar, b'L', "h"), b'K', &name).link("cut", "short");
+    tar = tar.file("after", "");
+    gives(
+        &[&tar],
+        &[
+            "f644 after=",
+            &format!("d755 {}", "d".repeat(120)),
+            &format!("f644 {name}=x"),
+            &format!("h h = {name}"),
+            &format!("l s -> {target}"),
+        ],
+    );
+    // A pax record is of this entry, and of more readers.
+    let both = with(t(), b'L', "gnu").pax("f", "", &[("path", b"pax")]);
+    gives(&[&both], &["f644 pax="]);
+}
+
 #[test]
 fn pax_wins_over_the_header() {
     // CVE-2025-62518: who takes the size of the header finds an archive in the file.

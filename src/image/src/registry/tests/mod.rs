@@ -37,9 +37,11 @@ impl Image {
     fn new() -> Self {
         let layer: Vec<u8> =
             (0..80_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-        let config =
-            br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#
-                .to_vec();
+        let config = format!(
+            r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
+            Digest::of(&layer)
+        )
+        .into_bytes();
         let part = |media_type: &str, bytes: &[u8]| {
             format!(
                 r#"{{"mediaType":"{media_type}","digest":"{}","size":{}}}"#,

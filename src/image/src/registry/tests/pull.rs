@@ -30,6 +30,38 @@ fn by_tag_and_by_digest() {
     );
 }
 
+/// This registry answers none of the two blobs before it was asked for both.
+#[test]
+fn blobs_come_side_by_side() {
+    let image = Image::new();
+    let served = image.clone();
+    let asked_for = (Mutex::new(0), std::sync::Condvar::new());
+    let server = Server::start(move |asked| {
+        if asked.path().contains("/blobs/") {
+            let (count, changed) = &asked_for;
+            *count.lock().unwrap() += 1;
+            changed.notify_all();
+            let patience = Duration::from_secs(60);
+            let waited = changed.wait_timeout_while(count.lock().unwrap(), patience, |n| *n < 2);
+            if waited.unwrap().1.timed_out() {
+                return Answer::new(403).body("one at a time");
+            }
+        }
+        served.answer(asked)
+    });
+    let place = std::env::temp_dir().join(format!("skep-side-by-side-{}", std::process::id()));
+    let limits = crate::Limits::default();
+    let store = crate::store::Store::open(&place, limits).unwrap();
+    let platforms = crate::pull::Platforms::One(None);
+    let options =
+        crate::pull::Options { name: Some("app"), platforms: &platforms, jobs: 2, limits: &limits };
+    let registry = registry(&format!("{}/app", server.host()), None);
+    let pulled = crate::pull::pull(&registry, &store, &options, &crate::event::Nobody);
+    let bytes = pulled.map(|pulled| pulled.bytes());
+    std::fs::remove_dir_all(&place).unwrap();
+    assert_eq!(bytes.unwrap(), (image.layer.len() + image.config.len()) as u64);
+}
+
 #[test]
 fn a_blob_goes_on_where_it_broke_off() {
     let image = Image::new();

@@ -41,6 +41,36 @@ fn bearer(realm: &str, service: &str) -> impl Fn(&str) -> String + Send + Sync +
     }
 }
 
+/// Keeps the layer for a registry that sends its clients there with a signature in the URL, and refuses who shows other credentials as well.
+fn storage(image: &Image) -> Server {
+    let stored = image.clone();
+    Server::start(move |asked| match asked.header("authorization") {
+        Some(_) => Answer::new(400).body("only one auth mechanism allowed"),
+        None if asked.target.contains("signature=") => ranged(asked, &stored.layer),
+        None => Answer::new(403),
+    })
+}
+
+/// As [`guarded`], with the layer in a [`storage`].
+fn redirecting(
+    image: &Image,
+    header: &'static str,
+    challenge: impl Fn(&str) -> String + Send + Sync + 'static,
+    storage: &Server,
+) -> Server {
+    let (url, layer) = (storage.other_name(), image.layer().digest.to_string());
+    let image = image.clone();
+    Server::start(move |asked| {
+        if asked.header("authorization") != Some(header) {
+            return unauthorized(&challenge("app"));
+        }
+        match asked.path().ends_with(&layer) {
+            true => Answer::new(307).header("location", format!("{url}/x?signature=y")),
+            false => image.answer(asked),
+        }
+    })
+}
+
 #[test]
 fn docker_hub_for_nobody() {
     let image = Image::new();
@@ -114,10 +144,15 @@ fn ghcr() {
     );
     let tag = Digest::of(&image.manifest).to_string().replace(':', "-");
     let challenge = bearer(&format!("{}/token", tokens.other_name()), "ghcr.io");
+    // Its blobs are at pkg-containers.githubusercontent.com.
+    let packages = storage(&image);
+    let (url, layer) = (packages.other_name(), image.layer().digest.to_string());
     let served = image.clone();
     let ghcr = Server::start(move |asked| {
         if asked.header("authorization") != Some("Bearer ghcr") {
             unauthorized(&challenge("o/p"))
+        } else if asked.path().ends_with(&layer) {
+            Answer::new(307).header("location", format!("{url}/x?signature=y"))
         } else if asked.path().contains("/referrers/") {
             Answer::new(404).body("404 page not found")
         } else if asked.path().ends_with(&tag) {
@@ -128,6 +163,7 @@ fn ghcr() {
     });
     let registry = registry(&format!("{}/o/p", ghcr.host()), user("me"));
     pull(&registry, &image).unwrap();
+    assert!(!packages.knows_secrets());
     let found = registry.referrers(&Digest::of(&image.manifest), None).unwrap();
     assert_eq!(found.len(), 1);
     assert!(registry.referrers(&Digest::of(&image.manifest), Some("c/d")).unwrap().is_empty());
@@ -206,8 +242,11 @@ fn artifactory() {
 fn google() {
     // Its real answers have no challenge: only that of the base does.
     let image = Image::new();
-    let tokens =
-        token_server("google", |asked| asked.header("authorization") == Some(&basic("_json_key")));
+    let tokens = token_server("google", |asked| {
+        ["_json_key", "oauth2accesstoken"]
+            .iter()
+            .any(|user| asked.header("authorization") == Some(&basic(user)))
+    });
     let challenge = bearer(&format!("{}/v2/token", tokens.other_name()), "gcr.io");
     let served = image.clone();
     let gar = Server::start(move |asked| match asked.header("authorization") {
@@ -218,6 +257,10 @@ fn google() {
     pull(&registry(&format!("{}/project/repo/app", gar.host()), user("_json_key")), &image)
         .unwrap();
     assert_eq!(tokens.log()[0].query("scope")[0], "repository:project/repo/app:pull");
+    // With a key, and with what gcloud auth print-access-token prints.
+    let name = format!("{}/project/repo/app", gar.host());
+    pull(&registry(&name, user("oauth2accesstoken")), &image).unwrap();
+    assert_eq!(tokens.log().len(), 2);
 }
 
 #[test]
@@ -282,10 +325,13 @@ fn acr_with_an_identity_token() {
             }
         }
     });
-    let acr = guarded(
+    // Its blobs are at *.blob.core.windows.net.
+    let blobs = storage(&image);
+    let acr = redirecting(
         &image,
         "Bearer azure",
         bearer(&format!("{}/oauth2/token", tokens.other_name()), "company.azurecr.io"),
+        &blobs,
     );
     let identity = |token: &str| {
         Some(Credential::Identity {
@@ -295,12 +341,29 @@ fn acr_with_an_identity_token() {
     };
     let name = format!("{}/app", acr.host());
     pull(&registry(&name, identity("ref+resh/hush")), &image).unwrap();
-    assert!(!tokens.knows_secrets());
+    assert!(!tokens.knows_secrets() && !blobs.knows_secrets());
     assert_fails(
         registry(&name, identity("hush")).resolve(),
         Kind::Auth,
         "status 400: UNAUTHORIZED: no",
     );
+}
+
+/// The admin user has a password, for which the token server is asked with GET; refresh tokens are none of its.
+#[test]
+fn acr_with_its_admin_user() {
+    let image = Image::new();
+    let tokens = token_server("azure", |asked| {
+        asked.method == "GET"
+            && asked.header("authorization") == Some(&basic("company"))
+            && asked.query("service") == ["company.azurecr.io"]
+    });
+    let blobs = storage(&image);
+    let realm = format!("{}/oauth2/token", tokens.other_name());
+    let acr = redirecting(&image, "Bearer azure", bearer(&realm, "company.azurecr.io"), &blobs);
+    pull(&registry(&format!("{}/app", acr.host()), user("company")), &image).unwrap();
+    assert!(!blobs.knows_secrets());
+    assert!(tokens.log().iter().all(|asked| asked.method == "GET"));
 }
 
 #[test]
