@@ -416,6 +416,43 @@ fn a_layer_cut_at_any_byte_does_not_hang_and_stays_inside() {
     }
 }
 
+/// CVE-2018-15664: somebody inside swaps a directory for a symlink while a layer goes into it.
+#[test]
+fn a_directory_that_is_swapped_meanwhile_leads_nowhere() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let mut layer = t();
+    for n in 0..400 {
+        layer = layer.dir(&format!("a{}/b", n % 2), 0o755).file(&format!("a{}/b/f{n}", n % 2), "x");
+        layer = layer.link(&format!("a{}/l{n}", n % 2), &format!("a{}/b/f{n}", n % 2));
+        layer = layer.file(&format!("a{}/.wh.file", n % 2), "");
+    }
+    for _ in 0..5 {
+        let place = Place::new();
+        let victim = place.victim();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (root, mut swapped) = (place.rootfs(), 0);
+                std::os::unix::fs::symlink("../victim", root.join("s")).unwrap();
+                std::os::unix::fs::symlink(place.0.join("victim"), root.join("t")).unwrap();
+                while !over.load(Ordering::Relaxed) || swapped < 2 {
+                    for (name, link) in [("a0", "s"), ("a1", "t")] {
+                        // Each becomes the other, when both are there.
+                        let flags = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
+                        let (one, two) = (root.join(name), root.join(link));
+                        let at = nix::fcntl::AT_FDCWD;
+                        let _either = nix::fcntl::renameat2(at, &one, at, &two, flags);
+                    }
+                    swapped += 1;
+                }
+            });
+            let _either = place.apply(&[&layer], &Options::default());
+            over.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(place.victim(), victim);
+    }
+}
+
 struct Random(u64);
 
 impl Random {
