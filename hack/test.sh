@@ -32,8 +32,23 @@ installation() {
     trap "rm -rf '$place'" EXIT
     DESTDIR=$place PREFIX=/usr hack/install.sh
     "$place/usr/sbin/skep" --version
-    for file in man/man8/skep.8 man/man8/skep-run.8 bash-completion/completions/skep; do
+    for file in man/man8/skep.8 man/man8/skep-run.8 bash-completion/completions/skep zsh/site-functions/_skep fish/vendor_completions.d/skep.fish; do
         test -s "$place/usr/share/$file"
+    done
+    [[ -x $(image_binary) ]] || return 0
+    "$place/usr/libexec/skep/skep-image" --version
+    for file in skep-image skep-pull skep-unpack skep-bundle skep-copy skep-store; do
+        test -s "$place/usr/share/man/man8/$file.8"
+    done
+    # shellcheck disable=SC2016
+    bash -c '. "$1"
+        completed() { COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=(); _skep_images; echo " ${COMPREPLY[*]} "; }
+        [[ $(completed skep p) == *" pull "* && $(completed skep bundle --root) == *" --rootfs "* ]] &&
+            [[ $(completed skep run --image x --root) == *" --rootfs "* && $(completed skep run --b) == *" --bundle "* ]]' \
+        bash "$place/usr/share/bash-completion/completions/skep"
+    bash -n "$place/usr/share/zsh/site-functions/_skep"
+    for file in zsh/site-functions/_skep fish/vendor_completions.d/skep.fish; do
+        grep -q unpack "$place/usr/share/$file"
     done
 }
 

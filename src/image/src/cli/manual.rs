@@ -223,13 +223,25 @@ fn bash(program: &Command) -> String {
     let own: Vec<&Command> =
         commands(program).filter(|command| !SHARED.contains(&command.get_name())).collect();
     let names = words(own.iter().map(|command| command.get_name()));
+    // Those of run and create are skep's, and with --image ours as well.
+    let shared = commands(program).filter(|command| SHARED.contains(&command.get_name()));
+    let mut more: Vec<String> = shared
+        .flat_map(flags)
+        .filter_map(|arg| arg.get_long().map(|long| format!("--{long}")))
+        .collect();
+    more.sort();
+    more.dedup();
     let mut script = format!(
         "_skep_images() {{\n    local cur=${{COMP_WORDS[COMP_CWORD]}} i=1 command= options= words=\n    \
          while [ \"$i\" -lt \"$COMP_CWORD\" ]; do\n        case ${{COMP_WORDS[i]}} in\n            \
          {}) command=${{COMP_WORDS[i]}}; break ;;\n            -*) ;;\n            *) break ;;\n        esac\n        \
          i=$((i+1))\n    done\n    case $command in\n        \
-         '') _skep; [ \"$i\" -lt \"$COMP_CWORD\" ] || case $cur in -*) ;; *) COMPREPLY+=($(compgen -W \"{names}\" -- \"$cur\")) ;; esac; return ;;\n",
-        names.replace(' ', "|")
+         '') _skep\n            case $cur in\n                \
+         -*) case \" ${{COMP_WORDS[*]}} \" in *' --image'*) COMPREPLY+=($(compgen -W \"{}\" -- \"$cur\")) ;; esac ;;\n                \
+         *) [ \"$i\" -lt \"$COMP_CWORD\" ] || COMPREPLY+=($(compgen -W \"{names}\" -- \"$cur\")) ;;\n            \
+         esac\n            return ;;\n",
+        names.replace(' ', "|"),
+        more.join(" ")
     );
     for command in own {
         let mut options: Vec<String> = flags(command)
