@@ -85,8 +85,9 @@ pub fn takes_detached_targets() -> bool {
     if unsafe { libc::uname(&raw mut host) } != 0 {
         return false;
     }
-    let release: Vec<u8> = host.release.iter().map(|byte| byte.cast_unsigned()).collect();
-    let mut numbers = release.split(|byte| !byte.is_ascii_digit()).map(|digits| {
+    // SAFETY: the kernel has ended it with a NUL, and it outlives its use.
+    let release = unsafe { CStr::from_ptr(host.release.as_ptr()) };
+    let mut numbers = release.to_bytes().split(|byte| !byte.is_ascii_digit()).map(|digits| {
         digits.iter().fold(0_u32, |sum, digit| sum.saturating_mul(10) + u32::from(digit - b'0'))
     });
     (numbers.next(), numbers.next()) >= (Some(6), Some(15))
