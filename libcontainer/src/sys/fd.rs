@@ -248,6 +248,20 @@ fn magic(buffer: &libc::statfs) -> u64 {
     buffer.f_type as u64 & 0xffff_ffff
 }
 
+/// Whether names that differ in case alone are one name in `directory` (ioctl_iflags(2), `FS_CASEFOLD_FL`); not where the
+/// file system does not say.
+pub fn folds_case(directory: BorrowedFd<'_>) -> bool {
+    const FS_CASEFOLD_FL: libc::c_long = 0x4000_0000;
+    // The ioctl is refused to a descriptor that only names the directory (O_PATH).
+    let Ok(own) = openat(directory, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0) else {
+        return false;
+    };
+    let mut flags: libc::c_long = 0;
+    // SAFETY: the kernel writes at most one long.
+    let told = unsafe { libc::ioctl(own.as_raw_fd(), libc::FS_IOC_GETFLAGS as _, &raw mut flags) };
+    told == 0 && flags & FS_CASEFOLD_FL != 0
+}
+
 /// Whether the mount `fd` was opened on is read-only.
 ///
 /// # Errors

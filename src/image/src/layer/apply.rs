@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
-use libcontainer::sys::fd::{openat, set_attribute};
+use libcontainer::sys::fd::{folds_case, openat, set_attribute};
 use libcontainer::sys::xattr;
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
@@ -80,6 +80,10 @@ impl<'a> Applier<'a> {
         // A list that new files inherit makes their mode another than was asked for.
         if xattr::get(root, c"system.posix_acl_default").is_ok_and(|list| list.is_some()) {
             applier.umask = 0o7777;
+        }
+        if options.first && folds_case(root) {
+            applier
+                .warn("the directory folds case: names that differ in nothing else are one".into());
         }
         applier.root()?;
         Ok(applier)
