@@ -183,7 +183,7 @@ fn create_takes_so_many_calls(t: &Test) {
     let trace = Trace::parse(&fs::read_to_string(&log).unwrap());
     let (joined, beside, known) = (hierarchies(t), unified(t), capabilities());
     let own = 111 + looked_at(t) + 2 * joined + 6 * beside + spread(t);
-    trace.counts(&[own, 182 + joined + known], 1);
+    trace.counts(&[own, 242 + joined + known], 1);
 }
 
 /// On version 1, where parent and child work at the same time: four calls that give the child another CPU, if there is one
@@ -208,7 +208,7 @@ fn exec_takes_so_many_calls(t: &Test) {
     c.run_detached();
     let trace = traced(t, c.exec_with(&[], &["true"]));
     let (joined, beside, known) = (hierarchies(t), unified(t), capabilities());
-    trace.counts(&[69 + joined + 2 * beside, 46 + joined + known], 2);
+    trace.counts(&[69 + joined + 2 * beside, 106 + joined + known], 2);
 }
 
 fn state_takes_so_many_calls(t: &Test) {

@@ -505,16 +505,23 @@ fn a_session_of_its_own_is_started(t: &Test) {
 }
 
 fn signals_ignored_by_the_caller_are_not_ignored_inside(t: &Test) {
-    // SIGPIPE is the one Rust's own start-up ignores.
+    // SIGPIPE is the one Rust's own start-up ignores; what a shell gives its background, nohup, and one of the real-time ones.
+    const IGNORED: [i32; 5] = [libc::SIGPIPE, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, 40];
+    let ignore = |command: &mut std::process::Command| {
+        for signal in IGNORED {
+            sys::ignore_signal(command, signal);
+        }
+    };
     let c = t.container().with_probe().args(&["probe", "signals"]);
     c.run().ok().prints("done\n");
-    let output = c
-        .bundle_call("run", &[])
-        .with(|command| sys::ignore_signal(command, libc::SIGPIPE))
-        .run()
-        .ok();
+    let output = c.bundle_call("run", &[]).with(ignore).run().ok();
+    let running = t.container().lasting();
+    running.run_detached();
+    let shown = ["grep", "SigIgn", "/proc/self/status"];
+    let inside = running.exec_with(&[], &shown).with(ignore).run().ok();
     if t.kind() == Kind::Skep {
         assert_eq!(output.stdout, "done\n", "{output}");
+        inside.prints("SigIgn:\t0000000000000000\n");
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Channel, console, prepare};
 use crate::plan::ProcessPlan;
 use crate::sync::{At, Fault, Frame, Step, Tag};
 use crate::sys::clone::setns;
-use crate::sys::spawn::signal::SignalMask;
+use crate::sys::spawn::signal::{SignalMask, reset_dispositions};
 use crate::sys::{self, fd, process};
 use crate::terminal;
 use crate::timeline::{Inside, Stage, mark};
@@ -121,8 +121,7 @@ fn enter_container(child: &mut ExecChild<'_>) -> Result<Program, Fault> {
     apply_limits(child, user_namespace)?;
     standard_streams(child)?;
     SignalMask::EMPTY.set().at(Step::Stdio, 0)?;
-    // The clone has reset all others; execve(2) would keep this one ignored.
-    process::heed_pipe_signals();
+    reset_dispositions();
     mark(child.timeline, Stage::Signals);
     let labels = Labels::open(child.process, child.proc())?;
     let mut needed = vec![child.channel.0.as_raw_fd()];

@@ -12,7 +12,7 @@ use crate::hooks::{self, Phase};
 use crate::path::{self, Make};
 use crate::plan::{Plan, ProcessPlan};
 use crate::sync::{At, Fault, Frame, PASSED, Step, Tag};
-use crate::sys::spawn::signal::SignalMask;
+use crate::sys::spawn::signal::{SignalMask, reset_dispositions};
 use crate::sys::{self, creds, fd, process};
 use crate::terminal;
 use crate::timeline::Stage;
@@ -92,8 +92,7 @@ fn build(child: &mut InitChild<'_>) -> Result<Built, Fault> {
     }
     standard_streams(plan, slave)?;
     SignalMask::EMPTY.set().at(Step::Stdio, 0)?;
-    // The clone has reset all others; execve(2) would keep this one ignored.
-    process::heed_pipe_signals();
+    reset_dispositions();
     child.mark(Stage::Signals);
     let labels = Labels::open(&plan.process, child.proc.as_fd())?;
     enter::close_descriptors(child, &labels).at(Step::Descriptors, 0)?;

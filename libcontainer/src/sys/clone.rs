@@ -5,12 +5,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::{check, int, process};
+use super::{check, int};
 
 /// clone(2) `CLONE_INTO_CGROUP`; libc's constant does not fit its own flags type on every target.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-/// clone(2) `CLONE_CLEAR_SIGHAND` (Linux 5.5), the same.
-const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
 /// Which side of the clone the caller is on.
 #[derive(Debug)]
@@ -24,8 +22,7 @@ pub enum Side {
 /// Makes a child process in the namespaces `flags` (`CLONE_NEW*`, `CLONE_PARENT`), born in the v2 cgroup
 /// whose directory is `cgroup` (Linux 5.7) if there is one.
 ///
-/// The child has a copy of this process's memory, as after fork(2). Its signals have their default actions, also those
-/// that this process ignores, but for SIGPIPE, which it ignores.
+/// The child has a copy of this process's memory, as after fork(2).
 ///
 /// # Safety
 /// The calling process has exactly one thread: locks held by others would stay held in the child for ever.
@@ -38,7 +35,7 @@ pub unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side,
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     // CLONE_PARENT takes its exit signal from the parent's own: clone3 refuses a second one with EINVAL.
     let signal = if flags & bits(libc::CLONE_PARENT) == 0 { libc::SIGCHLD } else { 0 };
-    args.flags = flags | bits(libc::CLONE_PIDFD) | CLONE_CLEAR_SIGHAND;
+    args.flags = flags | bits(libc::CLONE_PIDFD);
     args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
     args.exit_signal = u64::from(signal.unsigned_abs());
     if let Some(fd) = cgroup {
@@ -51,10 +48,7 @@ pub unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side,
         libc::syscall(libc::SYS_clone3, std::ptr::from_ref(&args), size_of::<libc::clone_args>())
     };
     match check(ret)? {
-        0 => {
-            process::ignore_pipe_signals();
-            Ok(Side::Child)
-        }
+        0 => Ok(Side::Child),
         pid => {
             // SAFETY: the kernel has just put a new descriptor there, and nobody else has it.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };

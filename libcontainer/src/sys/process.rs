@@ -37,12 +37,6 @@ pub fn ignore_pipe_signals() {
     let _cannot_fail = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
-/// Takes [`ignore_pipe_signals`] back.
-pub fn heed_pipe_signals() {
-    // SAFETY: SIG_DFL is a valid disposition.
-    let _cannot_fail = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-}
-
 /// Names this process (PR_SET_NAME); at most 15 bytes count.
 pub fn set_name(name: &CStr) {
     // SAFETY: name is a C string that outlives the call.
