@@ -50,6 +50,13 @@ const RUNC: Table = &[
         &["devices::the_root_may_be_among_the_read_only_paths"],
     ),
     ("runc does not name the field", &["device_rules::a_rule_for_an_unknown_type_is_refused"]),
+    (
+        "runc start may return before the program runs",
+        &[
+            "printing::ps_as_a_table_is_that_of_the_host",
+            "printing::ps_passes_arguments_to_the_ps_of_the_host",
+        ],
+    ),
     ("runc 1.1 may leave its directory", &["bad_input::a_run_that_fails_is_not_kept"]),
     (
         "runc 1.1 knows no scheduler; the nice value may be the caller's own",
@@ -237,6 +244,7 @@ const RUNC: Table = &[
     (
         "runc 1.1 makes nodes and links in a volume behind the image's /dev, and follows links while it makes targets (the race may be lost)",
         &[
+            "cve::a_missing_target_below_a_swapped_directory",
             "cve_mounts::a_console_in_a_dev_that_leads_into_a_volume",
             "cve_mounts::a_copied_up_directory_that_is_swapped_all_the_time",
             "cve_mounts::a_dev_null_that_is_swapped_all_the_time",
