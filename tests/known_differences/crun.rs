@@ -21,6 +21,10 @@ pub(super) const CRUN: Table = &[
         "crun takes such a rule, or fails and leaves the cgroup",
         &["device_rules::a_rule_for_an_unknown_type_is_refused"],
     ),
+    (
+        "crun may say that it cannot make the directory, not that the container is there",
+        &["bad_input::a_second_create_at_the_same_moment"],
+    ),
     ("crun opens an empty path", &["namespaces::an_empty_path_is_a_new_namespace"]),
     (
         "crun has words of its own for this, or names nothing",
